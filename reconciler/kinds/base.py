@@ -1,0 +1,89 @@
+"""What the agent knows about a kind of resource without touching the kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from schema.plan import PROTOCOL, Change, Resource
+
+R = TypeVar("R", bound=Resource)
+R_co = TypeVar("R_co", bound=Resource, covariant=True)
+
+ALIAS = "gitwan"
+"""The interface alias that marks a link, and with it the WireGuard device and peers on it, as ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What only a running WireGuard peer has."""
+
+    endpoint: str | None
+    """Where it speaks to now, `address:port` or `[address]:port`; roaming may have moved it."""
+    handshake_age: float | None
+    """Seconds since the last handshake; None where there never was one."""
+    rx_bytes: int = 0
+    tx_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Observed(Generic[R]):
+    """A resource as the kernel holds it, with whatever marks its owner there."""
+
+    resource: R
+    marker: int | str | None = None
+    """Route, rule, nexthop or address protocol; interface alias; `inventory` for what the inventory names."""
+    session: Session | None = None
+    """Only for peers."""
+
+
+def owned_by_protocol(observed: Observed[Resource]) -> bool:
+    return observed.marker == PROTOCOL
+
+
+def owned_by_alias(observed: Observed[Resource]) -> bool:
+    return observed.marker == ALIAS
+
+
+def equal(observed: Observed[Resource], desired: Resource, previous: Resource | None) -> bool:
+    return observed.resource == desired
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind: whose an observed object is, and whether it already is what the plan wants.
+
+    `satisfies(observed, desired, previous)`: `previous` is the same resource in the last confirmed plan, for fields
+    that the kernel moves on its own (a peer's endpoint). Rank, key and cost of change stand in `schema/plan`.
+    """
+
+    name: str
+    owns: Callable[[Observed[Resource]], bool]
+    satisfies: Callable[[Observed[Resource], Resource, Resource | None], bool] = equal
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A change that the kernel refused."""
+
+    change: Change
+    errno: int
+    """As in errno(3); 0 where a tool failed without one."""
+    message: str
+
+
+class Driver(Protocol[R_co]):
+    """The effects of one kind. The only code that touches the kernel."""
+
+    def observe(self) -> Sequence[Observed[R_co]]:
+        """Every object of this kind on the host, ours and others'. Raises OSError."""
+        ...
+
+    def apply(self, changes: Sequence[Change]) -> Sequence[Failure]:
+        """Carry out the changes, in their order, in as few messages as possible.
+
+        Idempotent: creating what is there and equal, and deleting what is gone, succeed. All that is not named in
+        the result was done. Raises nothing but OSError, and that only where nothing more can be known.
+        """
+        ...

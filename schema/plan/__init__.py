@@ -1,0 +1,74 @@
+"""What a host applies: a `HostPlan` of resources, one file per kind of resource.
+
+The plan is the contract between the compiler, which writes it, and the reconciler, which reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from schema.plan.address import Address
+from schema.plan.base import Disruption, Key, Model, Resource, SecretRef, family_of
+from schema.plan.change import Change, diff
+from schema.plan.firewall import Firewall
+from schema.plan.link import BondOptions, Link
+from schema.plan.nexthop import Member, Nexthop
+from schema.plan.peer import Peer
+from schema.plan.route import MAIN_TABLE, METRIC, Route
+from schema.plan.rule import Rule
+from schema.plan.sysctl import Sysctl
+from schema.plan.wireguard import Wireguard
+
+__all__ = [
+    "MAIN_TABLE", "METRIC", "PROTOCOL", "RESOURCES", "Address", "AnyResource", "BondOptions", "Change", "Disruption",
+    "Firewall", "HostPlan", "Key", "Link", "Member", "Model", "Nexthop", "Peer", "Resource", "Route", "Rule",
+    "SecretRef", "Sysctl", "Wireguard", "diff", "family_of",
+]  # fmt: skip
+
+PROTOCOL = 117
+"""Who made a route, rule, nexthop or address, as the kernel stores it (rtm_protocol and its kin)."""
+
+AnyResource = Annotated[
+    Address | Firewall | Link | Nexthop | Peer | Route | Rule | Sysctl | Wireguard, Field(discriminator="kind")
+]
+RESOURCES: dict[str, type[Resource]] = {
+    "firewall": Firewall, "link": Link, "sysctl": Sysctl, "wireguard": Wireguard, "address": Address, "peer": Peer,
+    "nexthop": Nexthop, "route": Route, "rule": Rule,
+}  # fmt: skip
+"""Every kind, in the order in which it is created."""
+
+
+class Runtime(Model):
+    """Settings of the agent itself that stand in the repository rather than on the host."""
+
+
+class HostPlan(Model):
+    """All that one host should hold. Equal input gives equal bytes; no clock, no commit, no secret stands here."""
+
+    version: Literal[1] = 1
+    host: str
+    resources: tuple[AnyResource, ...] = ()
+    runtime: Runtime = Runtime()
+
+    @classmethod
+    def of(cls, host: str, resources: Iterable[Resource]) -> HostPlan:
+        """A plan with its resources in canonical order."""
+        ordered = sorted(resources, key=lambda r: (r.rank, r.kind, r.key))
+        return cls(host=host, resources=tuple(ordered))
+
+    def canonical(self) -> bytes:
+        """The plan as JSON, the same bytes for the same plan.
+
+        What is None is left out, so that a field added later leaves the bytes, and so the digest, of older plans
+        as they were.
+        """
+        return self.model_dump_json(exclude_none=True).encode()
+
+    @property
+    def digest(self) -> str:
+        """Sixteen bytes of BLAKE2b over the canonical form, in hexadecimal: the plan's name."""
+        return blake2b(self.canonical(), digest_size=16).hexdigest()

@@ -1,0 +1,28 @@
+"""Addresses on interfaces."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from schema.plan.base import Disruption, IfName, Key, Prefix, Resource
+
+
+class Address(Resource):
+    """An address with its prefix length on an interface, marked with address protocol 117 where the kernel can."""
+
+    rank: ClassVar[int] = 40
+
+    kind: Literal["address"] = "address"
+    dev: IfName
+    address: Prefix
+
+    @property
+    def key(self) -> Key:
+        return (self.dev, self.address)
+
+    def describe(self) -> str:
+        return f"{self.address} dev {self.dev}"
+
+    @classmethod
+    def disruption(cls, before: Address | None, after: Address | None) -> Disruption:
+        return Disruption.RESETS if after is None else Disruption.NONE

@@ -1,0 +1,54 @@
+"""A WireGuard peer, keyed by its device and public key."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, StringConstraints
+
+from schema.plan.base import Disruption, IfName, Key, Prefix, PublicKey, Resource, SecretRef
+
+Endpoint = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-f:]+\]|[A-Za-z0-9.-]+):\d{1,5}$")]
+"""`address:port`, `[address]:port`, or a DNS name in place of the address."""
+
+
+class Peer(Resource):
+    """A peer. An endpoint is where to speak first; once a session is up, roaming may move it."""
+
+    rank: ClassVar[int] = 50
+
+    kind: Literal["peer"] = "peer"
+    dev: IfName
+    public_key: PublicKey
+    preshared_key: SecretRef | None = None
+    endpoint: Endpoint | None = None
+    allowed_ips: tuple[Prefix, ...] = ()
+    """Sorted; no prefix stands at two peers of one device (the kernel would move it silently)."""
+    keepalive: int = Field(default=0, ge=0, le=65535)
+    """Seconds between two keepalives; 0 for none."""
+    name: str = ""
+    """Who it is, for people; the kernel has no room for it, so it is never compared."""
+
+    @property
+    def key(self) -> Key:
+        return (self.dev, self.public_key)
+
+    def describe(self) -> str:
+        words = [self.dev, self.name or f"{self.public_key[:8]}…"]
+        if self.endpoint:
+            words += ["endpoint", self.endpoint]
+        ips = ",".join(self.allowed_ips[:3]) + (f",… ({len(self.allowed_ips)})" if len(self.allowed_ips) > 3 else "")
+        words += ["allowed-ips", ips or "(none)"]
+        if self.keepalive:
+            words += ["keepalive", f"{self.keepalive}s"]
+        return " ".join(words)
+
+    @classmethod
+    def disruption(cls, before: Peer | None, after: Peer | None) -> Disruption:
+        if before is None:
+            return Disruption.NONE
+        if after is None or before.preshared_key != after.preshared_key:
+            return Disruption.RESETS
+        if set(before.allowed_ips) - set(after.allowed_ips):
+            return Disruption.RESETS
+        return Disruption.NONE

@@ -1,0 +1,47 @@
+"""Routes."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from schema.plan.base import Address, Disruption, IfName, Key, Prefix, Resource
+
+MAIN_TABLE = 254
+METRIC = 117
+"""Our routes have a metric of their own, so that they stand beside another owner's and never replace them."""
+
+
+class Route(Resource):
+    """A route, marked with protocol 117. It leaves by `dev` (and `via`), or by the nexthop object `nhid`."""
+
+    rank: ClassVar[int] = 70
+
+    kind: Literal["route"] = "route"
+    table: int = Field(default=MAIN_TABLE, ge=1, lt=2**32)
+    dst: Prefix
+    metric: int = Field(default=METRIC, ge=1, lt=2**32)
+    type: Literal["unicast", "blackhole", "unreachable"] = "unicast"
+    dev: IfName | None = None
+    via: Address | None = None
+    nhid: int | None = None
+    src: Address | None = None
+
+    @property
+    def key(self) -> Key:
+        return (self.table, self.dst, self.metric)
+
+    def describe(self) -> str:
+        words = [self.dst] if self.type == "unicast" else [self.type, self.dst]
+        for name in ("via", "dev", "nhid", "src"):
+            value = getattr(self, name)
+            if value is not None:
+                words += [name, str(value)]
+        if self.table != MAIN_TABLE:
+            words += ["table", str(self.table)]
+        return " ".join([*words, "metric", str(self.metric)])
+
+    @classmethod
+    def disruption(cls, before: Route | None, after: Route | None) -> Disruption:
+        return Disruption.RESETS if after is None else Disruption.NONE

@@ -1,0 +1,39 @@
+"""A WireGuard device: its key, port and mark. Its peers are resources of their own (`peer.py`)."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from schema.plan.base import Disruption, IfName, Key, Resource, SecretRef
+
+
+class Wireguard(Resource):
+    """The device on a link of type wireguard. The private key's fingerprint is its public key."""
+
+    rank: ClassVar[int] = 30
+
+    kind: Literal["wireguard"] = "wireguard"
+    dev: IfName
+    private_key: SecretRef
+    listen_port: int = Field(ge=1, le=65535)
+    fwmark: int | None = None
+
+    @property
+    def key(self) -> Key:
+        return (self.dev,)
+
+    def describe(self) -> str:
+        mark = f" fwmark {self.fwmark:#x}" if self.fwmark else ""
+        return f"{self.dev} port {self.listen_port} key {self.private_key.fingerprint[:8]}…{mark}"
+
+    @property
+    def exclusive(self) -> Key | None:
+        return (self.listen_port,)
+
+    @classmethod
+    def disruption(cls, before: Wireguard | None, after: Wireguard | None) -> Disruption:
+        if before is None:
+            return Disruption.NONE
+        return Disruption.RESETS

@@ -9,7 +9,6 @@ from typing import Generic, Protocol, TypeVar
 from schema.plan import PROTOCOL, Change, Resource
 
 R = TypeVar("R", bound=Resource)
-R_co = TypeVar("R_co", bound=Resource, covariant=True)
 
 ALIAS = "gitwan"
 """The interface alias that marks a link, and with it the WireGuard device and peers on it, as ours."""
@@ -73,10 +72,10 @@ class Failure:
     message: str
 
 
-class Driver(Protocol[R_co]):
+class Driver(Protocol[R]):
     """The effects of one kind. The only code that touches the kernel."""
 
-    def observe(self) -> Sequence[Observed[R_co]]:
+    def observe(self) -> Sequence[Observed[R]]:
         """Every object of this kind on the host, ours and others'. Raises OSError."""
         ...
 

@@ -35,6 +35,8 @@ class Observed(Generic[R]):
     """Route, rule, nexthop or address protocol; interface alias; `inventory` for what the inventory names."""
     session: Session | None = None
     """Only for peers."""
+    up: bool = True
+    """False only for a link that somebody set down: a link of ours is always up."""
 
 
 def owned_by_protocol(observed: Observed[Resource]) -> bool:
@@ -49,6 +51,10 @@ def equal(observed: Observed[Resource], desired: Resource, previous: Resource | 
     return observed.resource == desired
 
 
+def as_desired(observed: Observed[Resource], desired: Resource, previous: Resource | None) -> Resource:
+    return desired
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One kind: whose an observed object is, and whether it already is what the plan wants.
@@ -60,6 +66,9 @@ class Kind:
     name: str
     owns: Callable[[Observed[Resource]], bool]
     satisfies: Callable[[Observed[Resource], Resource, Resource | None], bool] = equal
+    aim: Callable[[Observed[Resource], Resource, Resource | None], Resource] = as_desired
+    """What a change of an observed object should lead to: the desired resource, but with what the kernel may move
+    on its own (the endpoint of a peer that roamed) left where it is. Use it as `Change.after`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,23 @@
+"""Links: ours by interface alias, and up."""
+
+from __future__ import annotations
+
+from reconciler.kinds.base import Kind, Observed, owned_by_alias
+from schema.plan import Link, Resource
+
+
+def satisfies(observed: Observed[Resource], desired: Resource, previous: Resource | None) -> bool:
+    """Whether the link is there, up, and as far as the plan says anything about it, as the plan says."""
+    found = observed.resource
+    if not (isinstance(found, Link) and isinstance(desired, Link)):
+        return False
+    return (
+        observed.up
+        and found.type == desired.type
+        and desired.mtu in (None, found.mtu)
+        and set(found.members) == set(desired.members)
+        and desired.bond in (None, found.bond)
+    )
+
+
+KIND = Kind("link", owned_by_alias, satisfies)

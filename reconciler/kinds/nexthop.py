@@ -1,0 +1,23 @@
+"""Nexthop objects: ours by their protocol."""
+
+from __future__ import annotations
+
+from reconciler.kinds.base import Kind, Observed, owned_by_protocol
+from schema.plan import Nexthop, Resource
+
+
+def satisfies(observed: Observed[Resource], desired: Resource, previous: Resource | None) -> bool:
+    """Equal but for the order of a group's members, and for a family that the plan leaves to the kernel."""
+    found = observed.resource
+    if not (isinstance(found, Nexthop) and isinstance(desired, Nexthop)):
+        return False
+    if desired.group:
+        members = {(m.id, m.weight) for m in desired.group}
+        return len(found.group) == len(desired.group) and {(m.id, m.weight) for m in found.group} == members
+    return (
+        (found.id, found.dev, found.via, found.group) == (desired.id, desired.dev, desired.via, ())
+        and desired.family in (None, found.family)
+    )  # fmt: skip
+
+
+KIND = Kind("nexthop", owned_by_protocol, satisfies)

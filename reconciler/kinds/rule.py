@@ -1,0 +1,7 @@
+"""Policy routing rules: ours by their protocol."""
+
+from __future__ import annotations
+
+from reconciler.kinds.base import Kind, owned_by_protocol
+
+KIND = Kind("rule", owned_by_protocol)

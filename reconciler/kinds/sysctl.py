@@ -1,0 +1,23 @@
+"""Kernel parameters: ours where the inventory holds the value from before us."""
+
+from __future__ import annotations
+
+from reconciler.kinds.base import Kind, Observed
+from schema.plan import Resource, Sysctl
+
+MARKER = "inventory"
+
+
+def owns(observed: Observed[Resource]) -> bool:
+    return observed.marker == MARKER
+
+
+def satisfies(observed: Observed[Resource], desired: Resource, previous: Resource | None) -> bool:
+    """Equal but for white space: the kernel divides several values by tabs."""
+    found = observed.resource
+    if not (isinstance(found, Sysctl) and isinstance(desired, Sysctl)):
+        return False
+    return found.name == desired.name and found.value.split() == desired.value.split()
+
+
+KIND = Kind("sysctl", owns, satisfies)

@@ -1,0 +1,21 @@
+"""WireGuard devices: ours by the alias of their link."""
+
+from __future__ import annotations
+
+from reconciler.kinds.base import Kind, Observed, owned_by_alias
+from schema.plan import Resource, Wireguard
+
+
+def satisfies(observed: Observed[Resource], desired: Resource, previous: Resource | None) -> bool:
+    """Key (by its public half), port and mark; no mark is mark 0."""
+    found = observed.resource
+    if not (isinstance(found, Wireguard) and isinstance(desired, Wireguard)):
+        return False
+    return (
+        found.private_key.fingerprint == desired.private_key.fingerprint
+        and found.listen_port == desired.listen_port
+        and (found.fwmark or 0) == (desired.fwmark or 0)
+    )
+
+
+KIND = Kind("wireguard", owned_by_alias, satisfies)

@@ -27,6 +27,8 @@ class Link(Resource):
     name: IfName
     type: Literal["wireguard", "bond", "bridge"]
     mtu: int | None = Field(default=None, ge=576, le=65535)
+    group: int | None = None
+    """The interface group (IFLA_GROUP), by which firewall rules name all our tunnels at once."""
     members: tuple[IfName, ...] = ()
     bond: BondOptions | None = None
 
@@ -38,6 +40,8 @@ class Link(Resource):
         words = [self.name, "type", self.type]
         if self.mtu:
             words += ["mtu", str(self.mtu)]
+        if self.group is not None:
+            words += ["group", str(self.group)]
         if self.members:
             words += ["members", ",".join(self.members)]
         if self.bond:

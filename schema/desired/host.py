@@ -1,0 +1,84 @@
+"""A host of a site: its way to the internet, its LANs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+
+from schema.desired.base import Document, IfName, Name, one_or_many
+from schema.desired.fabric import Port
+from schema.ip import Interface
+
+DnsName = Annotated[
+    str, StringConstraints(pattern=r"^([a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?\.)+[a-zA-Z]{2,63}$")
+]
+Short = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,10}$")]
+"""What stands for a site or host in interface names, which have room for 15 bytes."""
+
+
+def _endpoint(value: object) -> object:
+    if isinstance(value, str) and not value.replace(".", "").isdigit() and ":" not in value:
+        return value
+    if isinstance(value, str):
+        return Interface.parse(value)
+    return value
+
+
+Public = Annotated[Interface | DnsName, BeforeValidator(_endpoint)]
+
+
+class Underlay(Document):
+    """The interface that carries the tunnels. It is left alone unless `managed`."""
+
+    interface: IfName | None = None
+    bond: tuple[IfName, ...] = ()
+    """Members of a bond (802.3ad, layer3+4, miimon 100), in place of `interface`."""
+    name: IfName = "bond0"
+    """The bond's own name."""
+    addresses: tuple[Interface, ...] | Literal["dhcp"] = "dhcp"
+    gateway: Annotated[tuple[Interface, ...], BeforeValidator(one_or_many)] = ()
+    """The default gateway, one for each family."""
+    public: Annotated[tuple[Public, ...], BeforeValidator(one_or_many)] = ()
+    """Where others reach this host: addresses or a DNS name. By default its own addresses that are not private;
+    with none of these it can only dial out."""
+    mtu: int = Field(default=1500, ge=1280, le=65535)
+    managed: bool = False
+    """Whether gitwan owns the bond, the addresses and the default route too."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Underlay:
+        if bool(self.bond) == (self.interface is not None):
+            raise ValueError("an underlay has either an `interface` or a `bond`")
+        if self.managed and self.addresses == "dhcp":
+            raise ValueError("an underlay with `managed: true` needs its addresses written out")
+        return self
+
+    @property
+    def dev(self) -> str:
+        """The interface that has the addresses."""
+        return self.interface or self.name
+
+
+class Lan(Document):
+    """A network of the site behind an interface of this host."""
+
+    addresses: tuple[Interface, ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: object) -> object:
+        return {"addresses": value} if isinstance(value, list) else value
+
+
+class Host(Document):
+    """One machine with an agent."""
+
+    underlay: Underlay
+    lans: dict[IfName, Lan] = Field(default_factory=dict)
+    """LAN interfaces and the addresses that gitwan puts on them."""
+    short: Short | None = None
+    ports: dict[Literal["backbone", "clients"], Port] = Field(default_factory=dict)
+
+
+Hosts = Annotated[dict[Name, Host], Field(min_length=1)]

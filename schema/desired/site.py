@@ -1,0 +1,51 @@
+"""A site: a home edge, a data centre, or an AWS region. One file per site; it holds all that is only about it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import StringConstraints
+
+from schema.desired.base import Document, Name
+from schema.desired.fabric import Prefixes
+from schema.desired.host import Hosts, Short
+
+
+class Edge(Document):
+    """A home or branch: usually behind a provider's NAT."""
+
+    site: Name
+    kind: Literal["edge"]
+    hosts: Hosts
+    short: Short | None = None
+
+
+class Datacenter(Document):
+    """A data centre."""
+
+    site: Name
+    kind: Literal["datacenter"]
+    hosts: Hosts
+    short: Short | None = None
+
+
+class Aws(Document):
+    """The VPC that a region's gateways stand in."""
+
+    region: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
+    vpc: Annotated[str, StringConstraints(pattern=r"^vpc-[0-9a-f]+$")]
+    cidr: Prefixes
+    """Its networks, IPv4 and IPv6."""
+
+
+class Region(Document):
+    """An AWS region with its gateways."""
+
+    site: Name
+    kind: Literal["region"]
+    aws: Aws
+    hosts: Hosts
+    short: Short | None = None
+
+
+Site = Edge | Datacenter | Region

@@ -1,0 +1,205 @@
+"""A repository's files (path -> bytes) -> `Desired`, with every problem of every file."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Any, cast, get_args
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from schema.desired import DOCUMENTS, Clients, Desired, Document, Fabric, Located, Site
+from schema.lock import parse_lock
+from schema.plan.base import PublicKey
+from schema.problem import Place, Problem
+from schema.text import Text, parse
+
+LOCK = "fabric.lock"
+_KEY = TypeAdapter(PublicKey)
+
+
+def is_input(path: str) -> bool:
+    """Whether a file of the repository is one that gitwan reads; hidden folders are others' business."""
+    if any(part.startswith(".") for part in path.split("/")):
+        return False
+    return path.endswith((".yaml", ".yml")) or path == LOCK or (path.startswith("keys/") and path.endswith(".pub"))
+
+
+def load(files: Mapping[str, bytes], special: Mapping[str, str] | None = None) -> tuple[Desired, list[Problem]]:
+    """Read all files. `special` names paths that are no plain files: path -> `symlink` or `submodule`.
+
+    Never raises for bad input; what could not be read is missing from the result and named by a problem.
+    """
+    desired, problems = Desired(paths=sorted(files)), _special(special or {})
+    with _quiet_gc():
+        for path in sorted(files):
+            if path == LOCK:
+                desired.lock, found = parse_lock(path, files[path])
+                problems += found
+            elif path.startswith("keys/"):
+                problems += _key(desired, path, files[path])
+            elif is_input(path):
+                problems += _document(desired, path, files[path])
+    if desired.fabric is None and not problems:
+        hint = (
+            "`gitwan init` writes a small working repository" if not files else "write fabric.yaml, or give its folder"
+        )
+        problems.append(Problem("GW014", Place("fabric.yaml"), "there is no document that begins with `fabric:`", hint))
+    return desired, problems
+
+
+@contextmanager
+def _quiet_gc() -> Iterator[None]:
+    """Loading makes many objects and no garbage cycles; the collector would walk them again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _special(special: Mapping[str, str]) -> list[Problem]:
+    codes = {"symlink": ("GW006", "a symbolic link"), "submodule": ("GW007", "a submodule")}
+    hint = "gitwan reads plain files only: put the content itself here"
+    return [
+        Problem(codes[kind][0], Place(path), f"{codes[kind][1]} in the repository", hint)
+        for path, kind in sorted(special.items())
+        if kind == "submodule" or is_input(path)
+    ]
+
+
+def _key(desired: Desired, path: str, content: bytes) -> list[Problem]:
+    host = path.removeprefix("keys/").removesuffix(".pub")
+    text = content.decode("ascii", "replace").strip()
+    try:
+        desired.keys[host] = (Place(path, 1, 1), _KEY.validate_python(text))
+    except ValidationError:
+        hint = f"put the one line that `gitwan keys` prints on {host} into this file"
+        return [Problem("GW024", Place(path, 1, 1), "not a WireGuard public key", hint)]
+    return []
+
+
+def _document(desired: Desired, path: str, content: bytes) -> list[Problem]:
+    text = parse(path, content)
+    if isinstance(text, Problem):
+        return [text]
+    model = _model_of(text)
+    if isinstance(model, Problem):
+        return [model]
+    try:
+        document = model.model_validate(text.data)
+    except ValidationError as error:
+        return [_explain(text, model, details) for details in error.errors(include_url=False)]
+    return _keep(desired, document, text)
+
+
+def _model_of(text: Text) -> type[Document] | Problem:
+    data = text.data
+    names = ", ".join(f"`{name}:`" for name in DOCUMENTS)
+    if not isinstance(data, dict):
+        return Problem("GW009", text.place(), "not a mapping with keys", f"a document has one of the keys {names}")
+    kind = next((name for name in DOCUMENTS if name in data), None)
+    if kind is None:
+        near = _near(next(iter(data), ""), DOCUMENTS)
+        hint = near or f"a document has one of the keys {names}; what is not gitwan's goes into a hidden folder"
+        return Problem("GW009", text.place(), "not a document of gitwan", hint)
+    chooser, models = DOCUMENTS[kind]
+    if not chooser:
+        return models[""]
+    choice = data.get(chooser)
+    if isinstance(choice, str) and choice in models:
+        return models[choice]
+    if choice is None:
+        return Problem("GW011", text.place(), f"`{chooser}` is missing", f"it is one of {', '.join(models)}")
+    hint = _near(str(choice), models) or f"it is one of {', '.join(models)}"
+    return Problem("GW012", text.place((chooser,)), f"`{chooser}: {_short(choice)}` is not known", hint)
+
+
+def _keep(desired: Desired, document: Document, text: Text) -> list[Problem]:
+    if isinstance(document, Fabric):
+        if desired.fabric is not None:
+            first = ((desired.fabric.place("fabric"), "the first one"),)
+            return [Problem("GW015", text.place(("fabric",)), "a second fabric", "a repository has one", first)]
+        desired.fabric = Located(document, text)
+    elif isinstance(document, Clients):
+        desired.clients += [(name, Located(c, text, ("clients", name))) for name, c in document.clients.items()]
+    else:
+        desired.sites.append(Located(cast(Site, document), text))
+    return []
+
+
+def _explain(text: Text, model: type[Document], details: ErrorDetails) -> Problem:
+    """One of pydantic's findings in our words, at its place."""
+    # pydantic adds the names of union members and `[key]` to a location; the text has none of them.
+    loc = tuple(step for step in details["loc"] if step != "[key]" and _in_text(step))
+    name = ".".join(str(step) for step in loc)
+    match details["type"]:
+        case "extra_forbidden":
+            known = _fields_at(model, loc[:-1])
+            near = _near(str(loc[-1]), known)
+            hint = near or (f"known here: {', '.join(sorted(known))}" if known else "remove it")
+            return Problem("GW010", text.place(loc, key=True), f"unknown key `{loc[-1]}`", hint)
+        case "missing":
+            return Problem("GW011", text.place(loc[:-1]), f"`{loc[-1]}` is missing", f"write it as `{name}:`")
+        case "value_error":
+            return Problem("GW012", text.place(loc), f"{name}: {details['msg'].removeprefix('Value error, ')}", "")
+        case kind:
+            code = "GW013" if kind.endswith(("_type", "_parsing")) else "GW012"
+            key = "[key]" in details["loc"]
+            message = f"{name}: {details['msg'][0].lower()}{details['msg'][1:]}, found {_short(details['input'])}"
+            return Problem(code, text.place(loc, key=key), message, _pattern_hint(details))
+
+
+def _in_text(step: str | int) -> bool:
+    return isinstance(step, int) or not step.startswith(
+        ("function-", "literal[", "tuple[", "constrained-", "is-instance")
+    )
+
+
+def _pattern_hint(details: ErrorDetails) -> str:
+    hints = {
+        "[a-z0-9-]{0,62}": "names have lower-case letters, digits and hyphens",
+        "{1,15}": "an interface's name has 1 to 15 bytes, without spaces, slashes and colons",
+    }
+    return next((hint for pattern, hint in hints.items() if pattern in details["msg"]), "")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _near(word: str, known: Any) -> str:
+    found = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"did you mean `{found[0]}`?" if found else ""
+
+
+def _fields_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> set[str]:
+    """The keys that the mapping at `loc` may have; empty where any may stand."""
+    if not loc:
+        return {field.alias or name for name, field in model.model_fields.items()}
+    step, rest = loc[0], loc[1:]
+    field = next((f for n, f in model.model_fields.items() if (f.alias or n) == step), None)
+    if field is None:
+        return set()
+    for inner in _models_in(field.annotation):
+        # A mapping or a list between this field and the model takes one step of the location.
+        takes = 0 if inner is field.annotation or (inner in get_args(field.annotation) and not _container(field)) else 1
+        return _fields_at(inner, rest[takes:])
+    return set()
+
+
+def _container(field: Any) -> bool:
+    return getattr(field.annotation, "__origin__", None) in (dict, tuple, list)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)

@@ -1,0 +1,35 @@
+"""Errors of the kernel as failures of changes."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping, Sequence
+
+from reconciler.kinds.base import Failure
+from schema.plan import Change
+
+ABSENT = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL, errno.ENXIO})
+"""What deleting something that is gone, or whose interface is gone, may return."""
+
+
+def failure(change: Change, error: OSError) -> Failure:
+    """A failed change, with the kernel's words and no more: a resource never holds a secret, an error might."""
+    number = error.errno or 0
+    return Failure(change, number, error.strerror or (os.strerror(number) if number > 0 else "failed"))
+
+
+def judge(sent: Sequence[Change], errors: Mapping[int, OSError]) -> tuple[list[Failure], list[Failure]]:
+    """What a batch's errors, by position, mean: failures, and creations of what exists (EEXIST), to be compared.
+
+    Deleting what is gone is no failure.
+    """
+    failures: list[Failure] = []
+    exist: list[Failure] = []
+    for position, error in errors.items():
+        change = sent[position]
+        if change.after is None and error.errno in ABSENT:
+            continue
+        there = change.before is None and error.errno == errno.EEXIST
+        (exist if there else failures).append(failure(change, error))
+    return failures, exist

@@ -1,0 +1,140 @@
+"""Nexthop objects and groups over rtnetlink (linux/nexthop.h)."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from struct import Struct
+
+from reconciler.kinds.base import Failure, Observed
+from reconciler.system.failure import failure, judge
+from reconciler.system.interfaces import Interfaces
+from reconciler.system.ip import FAMILIES, NAMES, pack, unpack
+from reconciler.system.netlink import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    U32,
+    Message,
+    Netlink,
+    attribute,
+    attribute_u32,
+    attributes,
+)
+from schema.plan import PROTOCOL, Change, Nexthop, Resource, family_of
+from schema.plan.nexthop import Member
+
+RTM_NEWNEXTHOP, RTM_DELNEXTHOP, RTM_GETNEXTHOP = 104, 105, 106
+NHA_ID, NHA_GROUP, NHA_OIF, NHA_GATEWAY = 1, 2, 5, 6
+
+NHMSG = Struct("=BBBBI")
+"""struct nhmsg: family, scope, protocol, reserved, flags."""
+GROUP_ENTRY = Struct("=IBBH")
+"""struct nexthop_grp: id, weight minus one, the high byte of weights beyond 256 (kernel 6.12), reserved."""
+
+
+def encode(nexthop: Nexthop, indices: dict[str, int]) -> bytes:
+    """The body that creates or replaces a nexthop. Raises OSError (ENODEV) where its interface is not there."""
+    parts = attribute_u32(NHA_ID, nexthop.id)
+    if nexthop.group:
+        entries = b"".join(GROUP_ENTRY.pack(m.id, m.weight - 1, 0, 0) for m in nexthop.group)
+        return NHMSG.pack(0, 0, PROTOCOL, 0, 0) + parts + attribute(NHA_GROUP, entries)
+    assert nexthop.dev is not None
+    index = indices.get(nexthop.dev)
+    if index is None:
+        raise OSError(errno.ENODEV, f"no interface {nexthop.dev}")
+    parts += attribute_u32(NHA_OIF, index)
+    family = nexthop.family or (family_of(nexthop.via) if nexthop.via else "inet")
+    if nexthop.via is not None:
+        parts += attribute(NHA_GATEWAY, pack(nexthop.via))
+    return NHMSG.pack(FAMILIES[family], 0, PROTOCOL, 0, 0) + parts
+
+
+def encode_delete(nexthop: Nexthop) -> bytes:
+    return NHMSG.pack(0, 0, 0, 0, 0) + attribute_u32(NHA_ID, nexthop.id)
+
+
+def decode(body: bytes, names: dict[int, str]) -> Observed[Nexthop]:
+    """A nexthop from its RTM_NEWNEXTHOP body. Others' kinds (blackhole, fdb) come with what can be said of them."""
+    family, _, protocol, _, _ = NHMSG.unpack_from(body)
+    found = attributes(body, NHMSG.size)
+    oif, gateway = found.get(NHA_OIF), found.get(NHA_GATEWAY)
+    group = tuple(
+        Member.model_construct(None, id=number, weight=(low | high << 8) + 1)
+        for number, low, high, _ in GROUP_ENTRY.iter_unpack(found.get(NHA_GROUP, b""))
+    )
+    resource = Nexthop.model_construct(
+        None,
+        kind="nexthop",
+        id=U32.unpack(found[NHA_ID])[0],
+        family=None if group else NAMES.get(family),
+        dev=names.get(U32.unpack(oif)[0]) if oif else None,
+        via=unpack(gateway) if gateway else None,
+        group=group,
+    )
+    return Observed(resource, protocol)
+
+
+class NexthopDriver:
+    """Nexthop objects; empty on a kernel without them (before 5.3)."""
+
+    def __init__(self, netlink: Netlink) -> None:
+        self._netlink = netlink
+        self._interfaces = Interfaces(netlink)
+
+    def observe(self) -> list[Observed[Nexthop]]:
+        self._interfaces.refresh()
+        try:
+            bodies = self._netlink.dump(RTM_GETNEXTHOP, NHMSG.pack(0, 0, 0, 0, 0))
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:
+                return []
+            raise
+        return [decode(body, self._interfaces.names) for body in bodies]
+
+    def apply(self, changes: Sequence[Change]) -> list[Failure]:
+        """In the order given, so that members stand before their groups.
+
+        The kernel takes no protocol when it deletes, so what is another's now is looked up and passed over.
+        """
+        there = {o.resource.id: o for o in self.observe()} if any(c.after is None for c in changes) else {}
+        self._interfaces.refresh()
+        messages: list[Message] = []
+        sent: list[Change] = []
+        failures: list[Failure] = []
+        for change in changes:
+            try:
+                if change.after is None:
+                    assert isinstance(change.before, Nexthop)
+                    seen = there.get(change.before.id)
+                    if seen is None or seen.marker != PROTOCOL:
+                        continue
+                messages.append(_message(change, self._interfaces.indices))
+                sent.append(change)
+            except OSError as error:
+                failures.append(failure(change, error))
+        refused, exist = judge(sent, self._netlink.batch(messages))
+        return failures + refused + self._differing(exist)
+
+    def _differing(self, exist: list[Failure]) -> list[Failure]:
+        """Of nexthops that could not be created because one is there, those where that is another one."""
+        if not exist:
+            return []
+        there = {_bare(observed.resource) for observed in self.observe()}
+        return [failed for failed in exist if _bare(failed.change.resource) not in there]
+
+
+def _bare(nexthop: Resource) -> tuple[object, ...]:
+    """A nexthop without what need not be said: the order of its members, the family of its interface."""
+    assert isinstance(nexthop, Nexthop)
+    members = frozenset((m.id, m.weight) for m in nexthop.group)
+    return nexthop.id, nexthop.dev, nexthop.via, members
+
+
+def _message(change: Change, indices: dict[str, int]) -> Message:
+    if change.after is None:
+        assert isinstance(change.before, Nexthop)
+        return RTM_DELNEXTHOP, 0, encode_delete(change.before)
+    assert isinstance(change.after, Nexthop)
+    flags = NLM_F_CREATE | (NLM_F_EXCL if change.before is None else NLM_F_REPLACE)
+    return RTM_NEWNEXTHOP, flags, encode(change.after, indices)

@@ -1,0 +1,191 @@
+"""Routes over rtnetlink (rtnetlink(7), linux/rtnetlink.h), in batches.
+
+The bytes of a route in a dump are the same as long as the route is, so what they stand for is remembered by them.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from functools import lru_cache
+from struct import Struct
+from typing import Any, cast
+
+from reconciler.kinds.base import Failure, Observed
+from reconciler.system.failure import failure, judge
+from reconciler.system.interfaces import Interfaces
+from reconciler.system.ip import pack, pack_prefix, unpack
+from reconciler.system.netlink import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    U16,
+    U32,
+    Message,
+    Netlink,
+    attribute,
+    attribute_u32,
+    each_attribute,
+)
+from schema.plan import PROTOCOL, Change, Route
+
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 4, 5, 6, 7
+RTA_MULTIPATH, RTA_TABLE, RTA_VIA, RTA_NH_ID = 9, 15, 18, 30
+TYPES = {"unicast": 1, "blackhole": 6, "unreachable": 7}
+TYPE_NAMES = {number: name for name, number in TYPES.items()} | {8: "prohibit", 9: "throw", 10: "nat"}
+SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_NOWHERE = 0, 253, 255
+RTM_F_CLONED = 0x200
+LOCAL_TABLE = 255
+AF_INET, AF_INET6 = 2, 10
+
+RTMSG = Struct("=BBBBBBBBI")
+"""struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags."""
+_U32S = Struct("=HHIHHI")
+
+
+@lru_cache(maxsize=1 << 16)
+def _place(dst: str, table: int, metric: int) -> tuple[int, int, bytes]:
+    """Family, prefix length, and the attributes that make up a route's key."""
+    family, address, length = pack_prefix(dst)
+    return family, length, attribute(RTA_DST, address) + _U32S.pack(8, RTA_TABLE, table, 8, RTA_PRIORITY, metric)
+
+
+def encode(route: Route, indices: dict[str, int]) -> bytes:
+    """The body that creates or replaces a route. Raises OSError (ENODEV) where its interface is not there."""
+    family, length, parts = _place(route.dst, route.table, route.metric)
+    scope = SCOPE_UNIVERSE
+    if route.nhid is not None:
+        parts += attribute_u32(RTA_NH_ID, route.nhid)
+    elif route.dev is not None:
+        index = indices.get(route.dev)
+        if index is None:
+            raise OSError(errno.ENODEV, f"no interface {route.dev}")
+        parts += attribute_u32(RTA_OIF, index)
+        if route.via is None and family == AF_INET:
+            scope = SCOPE_LINK
+    if route.via is not None:
+        parts += _gateway(pack(route.via), family)
+    if route.src is not None:
+        parts += attribute(RTA_PREFSRC, pack(route.src))
+    table = route.table if route.table < 256 else 0
+    return RTMSG.pack(family, length, 0, 0, table, PROTOCOL, scope, TYPES[route.type], 0) + parts
+
+
+def _gateway(address: bytes, family: int) -> bytes:
+    """RTA_GATEWAY, or RTA_VIA where an IPv4 route leaves by an IPv6 router."""
+    if (len(address) == 4) == (family == AF_INET):
+        return attribute(RTA_GATEWAY, address)
+    return attribute(RTA_VIA, U16.pack(AF_INET if len(address) == 4 else AF_INET6) + address)
+
+
+def encode_delete(route: Route) -> bytes:
+    """The body that deletes a route of ours by its key. The kernel passes over routes of another protocol."""
+    family, length, parts = _place(route.dst, route.table, route.metric)
+    table = route.table if route.table < 256 else 0
+    return RTMSG.pack(family, length, 0, 0, table, PROTOCOL, SCOPE_NOWHERE, 0, 0) + parts
+
+
+def decode(body: bytes, names: dict[int, str]) -> Observed[Route] | None:
+    """A route from its RTM_NEWROUTE body; None for the kernel's own (local, broadcast, multicast, cached).
+
+    Other owners' routes may be more than a `Route` can say (metric 0, several ways out): they are built without
+    validation, and hold what can be said. Raises KeyError where the interface is not in `names`.
+    """
+    family, length, _, _, table, protocol, _, number, flags = RTMSG.unpack_from(body)
+    kind = TYPE_NAMES.get(number)
+    if kind is None or flags & RTM_F_CLONED or table == LOCAL_TABLE or family not in (AF_INET, AF_INET6):
+        return None
+    dst = "0.0.0.0" if family == AF_INET else "::"
+    metric = 0
+    dev = via = src = nhid = None
+    for attr, payload in each_attribute(body, RTMSG.size):
+        if attr == RTA_DST:
+            dst = unpack(payload)
+        elif attr == RTA_TABLE:
+            table = U32.unpack(payload)[0]
+        elif attr == RTA_PRIORITY:
+            metric = U32.unpack(payload)[0]
+        elif attr == RTA_OIF:
+            dev = names[U32.unpack(payload)[0]]
+        elif attr == RTA_GATEWAY:
+            via = unpack(payload)
+        elif attr == RTA_VIA:
+            via = unpack(payload[2:])
+        elif attr == RTA_PREFSRC:
+            src = unpack(payload)
+        elif attr == RTA_NH_ID:
+            nhid = U32.unpack(payload)[0]
+    if nhid is not None or kind != "unicast":
+        dev = via = None  # the kernel repeats here what the nexthop object says, and lo for IPv6 blackholes
+    route = Route.model_construct(
+        None, kind="route", table=table, dst=f"{dst}/{length}", metric=metric, type=cast(Any, kind),
+        dev=dev, via=via, nhid=nhid, src=src,
+    )  # fmt: skip
+    return Observed(route, protocol)
+
+
+class RouteDriver:
+    """Routes of all tables."""
+
+    def __init__(self, netlink: Netlink) -> None:
+        self._netlink = netlink
+        self._interfaces = Interfaces(netlink)
+        self._known: dict[bytes, Observed[Route] | None] = {}
+
+    def observe(self) -> list[Observed[Route]]:
+        if self._interfaces.refresh():
+            self._known.clear()
+        bodies: list[bytes] = []
+        for family in (AF_INET, AF_INET6):
+            bodies += self._netlink.dump(RTM_GETROUTE, RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
+        known = self._known
+        try:
+            found = [known[body] for body in bodies]
+        except KeyError:
+            found = [self._decode(body) for body in bodies]
+        if len(known) > 2 * len(bodies) + 1024:
+            self._known = {body: known[body] for body in bodies if body in known}
+        return [route for route in found if route is not None]
+
+    def _decode(self, body: bytes) -> Observed[Route] | None:
+        if body in self._known:
+            return self._known[body]
+        try:
+            route = self._known[body] = decode(body, self._interfaces.names)
+        except KeyError:
+            # The interface came or went while we read: what is foreign stays so, and the next look will tell.
+            route = None
+        return route
+
+    def apply(self, changes: Sequence[Change]) -> list[Failure]:
+        """Creates never replace; changes replace what has the same table, prefix and metric, which is ours."""
+        self._interfaces.refresh()
+        indices = self._interfaces.indices
+        messages: list[Message] = []
+        sent: list[Change] = []
+        failures: list[Failure] = []
+        for change in changes:
+            try:
+                messages.append(_message(change, indices))
+                sent.append(change)
+            except OSError as error:
+                failures.append(failure(change, error))
+        refused, exist = judge(sent, self._netlink.batch(messages))
+        return failures + refused + self._differing(exist)
+
+    def _differing(self, exist: list[Failure]) -> list[Failure]:
+        """Of routes that could not be created because one is there, those where that is another one."""
+        if not exist:
+            return []
+        there = {observed.resource for observed in self.observe()}
+        return [failed for failed in exist if failed.change.after not in there]
+
+
+def _message(change: Change, indices: dict[str, int]) -> Message:
+    if change.after is None:
+        assert isinstance(change.before, Route)
+        return RTM_DELROUTE, 0, encode_delete(change.before)
+    assert isinstance(change.after, Route)
+    flags = NLM_F_CREATE | NLM_F_EXCL if change.before is None else NLM_F_CREATE | NLM_F_REPLACE
+    return RTM_NEWROUTE, flags, encode(change.after, indices)

@@ -1,0 +1,81 @@
+"""The first half of a cycle: fetch -> compile_plan. It may take long, and touches nothing of this host's network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reconciler.errors import CycleError, Stalled
+from reconciler.report import Acquired, Candidate
+from reconciler.sources.base import Source
+from reconciler.state import Store
+
+
+class Acquirer:
+    """Gets candidates from a source. May run in another thread than the engine."""
+
+    def __init__(
+        self, *, host: str, store: Store, source: Source, on_stage: Callable[[str], None] = lambda name: None
+    ) -> None:
+        self.host = host
+        self.store = store
+        self.source = source
+        self.on_stage = on_stage
+        self._compiled: Candidate | None = None
+        self._note = ""
+        self._failed: tuple[str, Stalled] | None = None
+
+    def acquire(self) -> Acquired:
+        """Fetch, and compile what is new. Failures are part of the answer."""
+        got = Acquired()
+        try:
+            for stage in (self.fetch, self.compile_plan):
+                self.on_stage(stage.__name__)
+                stage(got)
+        except CycleError as error:
+            if error.condition == "Fetched":
+                got.fetch_error = error
+            else:
+                got.compile_error = error
+        if got.candidate is None:
+            self._compiled = None
+        return got
+
+    def fetch(self, got: Acquired) -> None:
+        got.commit = self.source.fetch()
+
+    def compile_plan(self, got: Acquired) -> None:
+        """Nothing is compiled where the commit is confirmed, was rejected, or already did not compile."""
+        commit = got.commit
+        assert commit is not None
+        if commit == self._confirmed():
+            return
+        got.rejected = self.store.rejected().get(commit)
+        if got.rejected is not None:
+            return
+        if self._failed and self._failed[0] == commit:
+            raise self._failed[1]
+        if self._compiled is None or self._compiled.commit != commit:
+            self._compiled = self._compile(commit)
+        got.candidate, got.note = self._compiled, self._note
+
+    def retry(self) -> None:
+        """Forget what was rejected or did not compile. Raises OSError."""
+        self._failed = None
+        self.store.forget_rejected()
+
+    def _compile(self, commit: str) -> Candidate:
+        try:
+            plan, self._note = self.source.plan(commit)
+            if plan.host != self.host:
+                raise Stalled("Compiled", "WrongHost", f"the plan is for {plan.host}, and this host is {self.host}")
+        except Stalled as error:
+            self._failed = (commit, error)
+            raise
+        return Candidate.of(commit, plan)
+
+    def _confirmed(self) -> str | None:
+        try:
+            known = self.store.confirmed()
+        except Stalled:
+            return None
+        return known.commit if known else None

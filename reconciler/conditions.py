@@ -1,0 +1,118 @@
+"""Conditions: what is true of this host right now, each with a reason, a sentence, and since when.
+
+`conclude` is the one place where the outcome of a cycle becomes conditions. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from reconciler.errors import ConditionType, CycleError
+from reconciler.report import Report
+
+ConditionStatus = Literal["True", "False", "Unknown"]
+TYPES: tuple[ConditionType, ...] = ("Fetched", "Compiled", "Applied", "Confirmed")
+"""In the order of a cycle. `Contested` is there only while something undoes our work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """`since` is in seconds since the epoch: when the status or the reason last changed."""
+
+    type: ConditionType
+    status: ConditionStatus
+    reason: str
+    message: str = ""
+    since: float = 0.0
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Conditions:
+    """The current conditions; a condition that stays as it is keeps its `since`."""
+
+    def __init__(self) -> None:
+        self._current: dict[ConditionType, Condition] = {t: Condition(t, "Unknown", "Starting") for t in TYPES}
+
+    def update(self, new: Iterable[Condition], now: float) -> None:
+        for condition in new:
+            old = self._current.get(condition.type)
+            same = old and old.since and (old.status, old.reason) == (condition.status, condition.reason)
+            since = old.since if old and same else now
+            self._current[condition.type] = Condition(
+                condition.type, condition.status, condition.reason, condition.message, since
+            )
+
+    def drop(self, type_: ConditionType) -> None:
+        self._current.pop(type_, None)
+
+    def all(self) -> list[Condition]:
+        return list(self._current.values())
+
+    def get(self, type_: ConditionType) -> Condition | None:
+        return self._current.get(type_)
+
+
+def conclude(report: Report) -> list[Condition]:
+    """The conditions that one cycle's report changes, in the order of the cycle."""
+    found = [*_acquired(report), _applied(report), _confirmed(report)]
+    return [condition for condition in found if condition is not None]
+
+
+def _acquired(report: Report) -> Iterable[Condition | None]:
+    got = report.acquired
+    if got is None:
+        return
+    if got.fetch_error:
+        yield _false("Fetched", got.fetch_error)
+        return
+    yield Condition("Fetched", "True", "Fetched", f"commit {short(got.commit)}")
+    if got.compile_error:
+        yield _false("Compiled", got.compile_error)
+    elif got.rejected is None:
+        yield Condition("Compiled", "True", "Compiled", got.note)
+
+
+def _applied(report: Report) -> Condition | None:
+    if report.error is not None:
+        return _false("Applied", report.error, rolled_back=report.rolled_back)
+    if report.conflicts:
+        first, rest = report.conflicts[0], len(report.conflicts) - 1
+        more = f" (and {rest} more)" if rest else ""
+        return Condition("Applied", "False", "Conflict", first.text + more)
+    rejected = report.acquired.rejected if report.acquired else None
+    if rejected is not None:
+        message = f"{short(rejected.commit)} was rejected: {rejected.message}; `gitwan agent retry` tries it again"
+        return Condition("Applied", "False", "Rejected", message)
+    if report.nothing_to_do:
+        return None
+    if report.partial:
+        return None  # a repair of some kinds says nothing about the others
+    return Condition("Applied", "True", "Applied", report.summary())
+
+
+def _confirmed(report: Report) -> Condition | None:
+    if report.state_error is not None:
+        return _false("Confirmed", report.state_error)
+    if report.confirmed is None:
+        return Condition("Confirmed", "False", "NothingConfirmed", "no plan was ever confirmed on this host")
+    at = f"commit {short(report.confirmed.commit)}"
+    got = report.acquired
+    newest = got.commit if got else report.newest
+    if newest is not None and newest != report.confirmed.commit:
+        reason = "RolledBack" if report.rolled_back else "OlderCommit"
+        return Condition("Confirmed", "False", reason, f"still at {at}, not at {short(newest)}")
+    return Condition("Confirmed", "True", "Confirmed", at)
+
+
+def _false(type_: ConditionType, error: CycleError, *, rolled_back: bool = False) -> Condition:
+    message = error.message + ("; rolled back" if rolled_back else "")
+    return Condition(type_, "False", error.reason, message)
+
+
+def short(commit: str | None) -> str:
+    """A commit as people write it."""
+    return (commit or "none")[:7]

@@ -1,0 +1,145 @@
+"""The host's own settings, /etc/gitwan/agent.yaml: the only thing about a host that is not in the repository."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+DEFAULT_FILE = Path("/etc/gitwan/agent.yaml")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class ConfigError(Exception):
+    """The file cannot be used; the text says where and why."""
+
+
+def _seconds(value: Any) -> Any:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)", value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("must be a time with its unit, like 30s or 5m")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def _off(value: Any) -> Any:
+    return None if value in ("off", False) else value
+
+
+def _url(value: str) -> str:
+    if "://" in value and not value.startswith(("ssh://", "https://", "http://", "file://")):
+        raise ValueError("must be an ssh, https or file address, or a path")
+    if value.startswith("-") or re.match(r"[A-Za-z0-9]+::", value):
+        raise ValueError("must be an ssh, https or file address, or a path")
+    if re.match(r"https?://[^/]*@", value):
+        raise ValueError("must hold no user or password: name a `token_file`")
+    return value
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceConfig(Model):
+    """Where plans come from: `git` alone is compiled here; `plans` is a folder that CI rendered, with `git` in it."""
+
+    git: Annotated[str, AfterValidator(_url)] | None = None
+    branch: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$")] = "main"
+    path: str = ""
+    plans: str | None = None
+    ssh_key: Path | None = None
+    known_hosts: Path | None = None
+    token_file: Path | None = None
+    timeout: Seconds = 60.0
+
+    @model_validator(mode="after")
+    def _some(self) -> SourceConfig:
+        if self.git is None and self.plans is None:
+            raise ValueError("needs `git: ADDRESS` or `plans: FOLDER`")
+        if self.token_file and not (self.git or "").startswith("https://"):
+            raise ValueError("`token_file` goes with an https address only")
+        return self
+
+
+class PollConfig(Model):
+    """How often to look for a new commit, give or take the jitter."""
+
+    interval: Seconds = 30.0
+    jitter: Seconds = 5.0
+
+
+class AgentConfig(Model):
+    """The file as a whole."""
+
+    host: Annotated[str, Field(min_length=1)]
+    source: SourceConfig
+    poll: PollConfig = PollConfig()
+    full_cycle: Seconds = 300.0
+    """How often everything is compared, whether or not there was an event."""
+    state: Path = Path("/var/lib/gitwan")
+    socket: Path = Path("/run/gitwan/agent.sock")
+    metrics: Annotated[str | None, BeforeValidator(_off)] = "127.0.0.1:9586"
+    keys: Path = Path("/etc/gitwan")
+    wireguard: Literal["auto", "kernel", "userspace"] = "auto"
+
+    @property
+    def metrics_address(self) -> tuple[str, int] | None:
+        if self.metrics is None:
+            return None
+        address, _, port = self.metrics.rpartition(":")
+        return address.strip("[]"), int(port)
+
+    @model_validator(mode="after")
+    def _metrics(self) -> AgentConfig:
+        if self.metrics is not None and not re.fullmatch(r"(\[[0-9a-f:]+\]|[0-9.]+):\d{1,5}", self.metrics):
+            raise ValueError("`metrics` must be ADDRESS:PORT or off")
+        return self
+
+
+def load(path: Path) -> AgentConfig:
+    """The settings in a file. Raises ConfigError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8") from None
+    return parse(text, str(path))
+
+
+def parse(text: str, where: str) -> AgentConfig:
+    """The settings in YAML. Raises ConfigError with every problem, one a line."""
+    from ruamel.yaml import YAML  # noqa: PLC0415 - 20 ms
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError  # noqa: PLC0415
+
+    try:
+        value = YAML(typ="safe").load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
+        raise ConfigError(f"{place}: {error.problem}") from None
+    except (YAMLError, ValueError) as error:
+        raise ConfigError(f"{where}: {str(error).splitlines()[0]}") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where}: must be a mapping that starts with `host:`")
+    try:
+        return AgentConfig.model_validate(value)
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{where}: {_text(one)}" for one in error.errors())) from None
+
+
+def _text(error: Any) -> str:
+    place = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        model: type[BaseModel] = {"source": SourceConfig, "poll": PollConfig}.get(str(error["loc"][0]), AgentConfig)
+        close = difflib.get_close_matches(str(error["loc"][-1]), model.model_fields, 1)
+        return f"unknown key `{place}`" + (f": did you mean `{close[0]}`?" if close else "")
+    if error["type"] == "missing":
+        return f"`{place}` is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"`{place}`: {message}" if place else message

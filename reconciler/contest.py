@@ -1,0 +1,66 @@
+"""Notices when something else keeps undoing our work, and says how long to leave it alone. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from schema.plan import Key
+
+Name = tuple[str, Key]
+"""A resource: its kind and key."""
+
+WINDOW = 60.0
+"""Seconds that a repair is remembered for."""
+LIMIT = 5
+"""More repairs of one resource than this within the window are a contest."""
+LONGEST = 60.0
+"""Seconds between two repairs at the most."""
+
+
+@dataclass(slots=True)
+class _History:
+    repairs: deque[float] = field(default_factory=deque)
+    text: str = ""
+
+
+class Contest:
+    """The repairs of the last minute, by resource. Times in seconds of any one clock."""
+
+    def __init__(self, limit: int = LIMIT, window: float = WINDOW) -> None:
+        self.limit = limit
+        self.window = window
+        self._histories: dict[Name, _History] = {}
+
+    def note(self, repaired: Iterable[tuple[Name, str]], now: float) -> None:
+        """Remember repairs, each with the resource in words."""
+        for name, text in repaired:
+            history = self._histories.setdefault(name, _History())
+            history.text = text
+            history.repairs.append(now)
+        self._forget(now)
+
+    def contested(self, now: float) -> list[tuple[Name, str, int]]:
+        """What is being undone again and again: the resource, in words, and how often in the window."""
+        self._forget(now)
+        return [
+            (name, history.text, len(history.repairs))
+            for name, history in sorted(self._histories.items(), key=lambda item: (item[0][0], item[1].text))
+            if len(history.repairs) > self.limit
+        ]
+
+    def delay(self, now: float) -> dict[str, float]:
+        """Seconds to wait before the next repair, by kind; the pauses double with each one beyond the limit."""
+        waits: dict[str, float] = {}
+        for (kind, _), _, count in self.contested(now):
+            waits[kind] = max(waits.get(kind, 0.0), min(LONGEST / 2, 2.0 ** (count - self.limit - 1)))
+        return waits
+
+    def _forget(self, now: float) -> None:
+        for name in list(self._histories):
+            repairs = self._histories[name].repairs
+            while repairs and repairs[0] <= now - self.window:
+                repairs.popleft()
+            if not repairs:
+                del self._histories[name]

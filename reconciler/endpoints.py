@@ -1,0 +1,64 @@
+"""When to look up a peer's DNS name again, and what to do with the answer. Pure.
+
+A name is resolved when a peer is made. Once its sessions stop, the address behind the name may have moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reconciler.kinds.base import Observed
+from reconciler.kinds.peer import is_fresh, is_name
+from schema.plan import Change, Key, Peer, Resource
+
+PAUSE = 30.0
+"""Seconds between two look-ups for one peer."""
+PATIENCE = 180.0
+"""Seconds that a new peer with an endpoint gets for its first handshake before the name is looked up again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """A name that should be resolved, and the peer that it is for."""
+
+    peer: Peer
+    observed: Peer
+    host: str
+    port: int
+
+
+class Resolver:
+    """Remembers when each peer was first seen and last looked up. Times in seconds of a clock that only goes forward."""
+
+    def __init__(self) -> None:
+        self._due: dict[Key, float] = {}
+
+    def due(self, peers: Mapping[Key, Resource], observed: Iterable[Observed[Any]], now: float) -> list[Lookup]:
+        """The look-ups to make now; they count as made."""
+        lookups: list[Lookup] = []
+        seen: set[Key] = set()
+        for one in observed:
+            key = one.resource.key
+            peer = peers.get(key)
+            if not isinstance(peer, Peer) or peer.endpoint is None or not is_name(peer.endpoint) or is_fresh(one):
+                continue
+            seen.add(key)
+            never = one.session is None or one.session.handshake_age is None
+            first = now + PATIENCE if never and one.resource.endpoint else now
+            if now >= self._due.setdefault(key, first):
+                self._due[key] = now + PAUSE
+                host, _, port = peer.endpoint.rpartition(":")
+                lookups.append(Lookup(peer, one.resource, host, int(port)))
+        for key in self._due.keys() - seen:
+            del self._due[key]
+        return lookups
+
+
+def decide(lookup: Lookup, addresses: Sequence[str]) -> Change | None:
+    """The change that sets the endpoint, None where the answer holds nothing new."""
+    endpoints = [f"[{a}]:{lookup.port}" if ":" in a else f"{a}:{lookup.port}" for a in addresses]
+    if not endpoints or lookup.observed.endpoint in endpoints:
+        return None
+    return Change(lookup.observed, lookup.observed.model_copy(update={"endpoint": endpoints[0]}))

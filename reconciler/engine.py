@@ -1,0 +1,391 @@
+"""One cycle, as a list of stages, and the way back.
+
+    ACQUIRE   fetch -> compile_plan                 (`acquire.py`: slow, and touches nothing of this host's network)
+    CONVERGE  observe -> compare -> write_journal -> execute -> verify -> confirm
+
+Rolling back is no second mechanism: it is CONVERGE towards the last confirmed plan.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from reconciler.diff import NOTHING, ChangeSet, Desired, Kinds, Observation, diff
+from reconciler.errors import CycleError, Stalled, Transient, Waiting
+from reconciler.executor import Drivers, Outcome, execute
+from reconciler.journal import Journal, here
+from reconciler.report import Acquired, Candidate, Mode, Report
+from reconciler.state import Confirmed, Rejected, Store
+from reconciler.verify import companions, dependents, refusals
+from schema.plan import Resource
+
+PASSES = 3
+"""How often to execute what is still missing: a link that is replaced takes its addresses and routes with it."""
+RETRY_DISK = 60.0
+LOST = "lost"
+"""Stands in a journal for a confirmed plan that could not be read."""
+
+
+@dataclass(slots=True)
+class Cycle:
+    """What the stages hand to each other."""
+
+    report: Report
+    target: Desired
+    previous: Desired
+    kinds: frozenset[str]
+    candidate: Candidate | None = None
+    """Set where the plan changes: then there is a journal, and a confirmation."""
+    adopt: bool = False
+    observed: Observation = field(default_factory=dict)
+    changes: ChangeSet = field(default_factory=ChangeSet)
+    outcome: Outcome = field(default_factory=Outcome)
+    journaled: bool = False
+
+
+class Conflicted(Exception):  # noqa: N818 - a state of affairs
+    """The new plan wants what is somebody else's: nothing is changed."""
+
+
+class Engine:
+    """Brings one host to its plan. Not thread-safe."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        drivers: Drivers,
+        kinds: Kinds,
+        clock: Callable[[], float] = time.time,
+        batch: int | None = None,
+        on_stage: Callable[[str], None] = lambda name: None,
+        on_observe: Callable[[frozenset[str]], None] = lambda kinds: None,
+    ) -> None:
+        """`batch` bounds the changes of one driver call; `on_stage` is called before every stage and every driver
+        call, `on_observe` before the kernel is read, with the kinds."""
+        self.store = store
+        self.drivers = drivers
+        self.kinds = kinds
+        self.clock = clock
+        self.batch = batch
+        self.on_stage = on_stage
+        self.on_observe = on_observe
+        self.observed: Observation = {}
+        """What was seen of WireGuard last, for status."""
+        self._overlays: dict[str, tuple[Resource, ...]] = {}
+        self._desired: dict[str, Desired] = {}
+        self._newest: str | None = None
+
+    # Converging
+
+    def restore(self) -> Report:
+        """Bring back the last confirmed plan from disk, undoing what an interrupted change left. No git, no network."""
+        with self._reporting("restore") as report:
+            journal = self.store.journal()
+            report.confirmed = self.store.confirmed()
+            if journal and report.confirmed and journal.to_digest == report.confirmed.digest:
+                journal = None  # it was confirmed; only the journal's end was missed
+                self.store.end()
+            if journal is None and report.confirmed is None:
+                report.nothing_to_do = True
+                return report
+            came_from = journal.from_digest if journal and journal.boot else ""
+            if came_from == LOST:
+                raise Stalled("Confirmed", "StateLost", "a change was interrupted, and what was before is not known")
+            wanted = report.confirmed.digest if report.confirmed else came_from
+            previous = self._stored(wanted)
+            if journal is not None:
+                report.rolled_back = True
+                previous = self._perhaps(journal.to_digest)
+            self._converge(Cycle(report, self._stored(wanted), previous, self.all_kinds))
+            self.store.end()
+            self._desired = {wanted: self._stored(wanted)}
+        return report
+
+    def converge(
+        self, acquired: Acquired | None = None, *, kinds: Iterable[str] | None = None, adopt: bool = False
+    ) -> Report:
+        """Apply what was acquired; where that is nothing new, repair what drifted from the confirmed plan.
+
+        `kinds` limits the look to what an event touched, and to what depends on it. `adopt` takes ownership of what
+        is wanted and somebody else's; it goes only forward, because a way back would delete what was adopted.
+        """
+        candidate = acquired.candidate if acquired else None
+        mode: Mode = "adopt" if adopt else "apply" if candidate else "repair"
+        with self._reporting(mode) as report:
+            report.acquired = acquired
+            if acquired and acquired.commit:
+                self._newest = acquired.commit
+            report.partial = kinds is not None
+            report.newest = self._newest
+            wanted = self.all_kinds if kinds is None else self._widen(kinds)
+            try:
+                report.confirmed = self.store.confirmed()
+            except Stalled as error:
+                report.state_error = error
+                if candidate is None:
+                    return report
+            known = self._known(report)
+            if candidate is not None:
+                self._try(candidate, report, known, wanted, adopt)
+            elif known is not None:
+                self._converge(Cycle(report, known, known, wanted, adopt=adopt))
+                if not report.partial:
+                    self.store.end()
+            else:
+                report.nothing_to_do = True
+        return report
+
+    def preview(self, acquired: Acquired | None = None, *, adopt: bool = False) -> ChangeSet:
+        """What `converge` would do. Raises CycleError where even that is not known."""
+        with quiet_gc():
+            report = Report(confirmed=self.confirmed_or_none())
+            known = self._known(report) or NOTHING
+            candidate = acquired.candidate if acquired else None
+            target = self._index(candidate) if candidate else known
+            cycle = Cycle(report, target, known, self.all_kinds, candidate, adopt)
+            self.observe(cycle)
+            return diff(target, cycle.observed, known, self.kinds, adopt=adopt)
+
+    def removal(self) -> ChangeSet:
+        """What `remove` would do."""
+        return diff(NOTHING, self._look(self.all_kinds), NOTHING, self.kinds)
+
+    def remove(self) -> Report:
+        """Give the host back: all that is ours goes, what was changed is put back, nothing stays confirmed."""
+        with self._reporting("remove") as report:
+            self.store.forget_confirmed()
+            self._overlays.clear()
+            self._desired.clear()
+            self._converge(Cycle(report, NOTHING, NOTHING, self.all_kinds))
+            self.store.end()
+            report.nothing_to_do = True
+        return report
+
+    def _try(
+        self, candidate: Candidate, report: Report, known: Desired | None, kinds: frozenset[str], adopt: bool
+    ) -> None:
+        """Apply a new plan; on a failure go back to the known one and remember the commit as rejected."""
+        cycle = Cycle(report, self._index(candidate), known or NOTHING, kinds, candidate, adopt)
+        try:
+            self._converge(cycle)
+        except Conflicted:
+            # The new plan has to wait for a person; what is confirmed is still looked after.
+            if known is not None:
+                conflicts, foreign = report.conflicts, report.satisfied_foreign
+                self._converge(Cycle(report, known, known, kinds))
+                report.conflicts = conflicts + [c for c in report.conflicts if c not in conflicts]
+                report.satisfied_foreign = foreign
+        except (CycleError, OSError) as error:
+            if not cycle.journaled:
+                raise
+            report.error = _as_cycle_error(error)
+            self._roll_back(cycle, known)
+
+    def _roll_back(self, failed: Cycle, known: Desired | None) -> None:
+        report, candidate = failed.report, failed.candidate
+        assert report.error is not None and candidate is not None
+        if report.state_error is None:
+            try:
+                self._converge(Cycle(report, known or NOTHING, failed.target, self.all_kinds))
+                self.store.end()
+                report.rolled_back = True
+            except (CycleError, OSError) as error:
+                report.error.message += f"; going back failed too: {_as_cycle_error(error).message}"
+        if not isinstance(report.error, Waiting):
+            self._reject(candidate.commit, report.error)
+
+    def _reject(self, commit: str, error: CycleError) -> None:
+        rejected = Rejected(commit, error.reason, error.message, self.clock())
+        try:
+            self.store.reject(rejected)
+        except OSError:
+            pass  # the store remembers it until the agent ends
+
+    def _converge(self, cycle: Cycle) -> None:
+        for stage in (self.observe, self.compare, self.write_journal, self.execute, self.verify, self.confirm):
+            self.on_stage(stage.__name__)
+            stage(cycle)
+
+    # The stages
+
+    def observe(self, cycle: Cycle) -> None:
+        cycle.observed = self._look(cycle.kinds)
+
+    def compare(self, cycle: Cycle) -> None:
+        cycle.changes = diff(cycle.target, cycle.observed, cycle.previous, self.kinds, adopt=cycle.adopt)
+        cycle.observed = {}
+        cycle.report.conflicts = cycle.changes.conflicts
+        cycle.report.satisfied_foreign = cycle.changes.satisfied_foreign
+        if cycle.changes.conflicts and cycle.candidate:
+            raise Conflicted
+
+    def write_journal(self, cycle: Cycle) -> None:
+        """On disk before the first change: the plan, what will be confirmed, and that something is under way."""
+        candidate = cycle.candidate
+        if candidate is None:
+            return
+        old = cycle.report.confirmed
+        before = LOST if cycle.report.state_error else old.digest if old else ""
+        confirmed = Confirmed(candidate.digest, candidate.commit, self.clock())
+        try:
+            self.store.save_plan(candidate.digest, candidate.data)
+            self.store.prepare(confirmed)
+            if cycle.adopt:
+                self.confirm(cycle)
+            elif cycle.changes.changes:
+                boot, netns = here()
+                self.store.begin(Journal(before, candidate.digest, candidate.commit, boot or "unknown", netns))
+                cycle.journaled = True
+        except OSError as error:
+            raise Waiting(
+                "Applied", "StateUnwritable", f"cannot write {self.store.folder}: {error.strerror}", RETRY_DISK
+            ) from error
+
+    def execute(self, cycle: Cycle) -> None:
+        report = cycle.report
+        if cycle.candidate is None and report.mode in ("repair", "restore") and not report.rolled_back:
+            report.repaired += cycle.changes.changes
+        cycle.outcome = self._execute(cycle)
+
+    def verify(self, cycle: Cycle) -> None:
+        """Look again until nothing is missing; what a first pass broke or could not do yet, a later one repairs."""
+        for left in reversed(range(PASSES)):
+            if not cycle.changes.changes:
+                return
+            cycle.report.passes += 1
+            if not cycle.outcome.failures:
+                # Everything was set once; what the kernel moves on its own from here on is no difference.
+                cycle.previous = cycle.target
+            kinds = self._widen({change.resource.kind for change in cycle.changes.changes})
+            rest = diff(cycle.target, self._look(kinds), cycle.previous, self.kinds, adopt=cycle.adopt)
+            if cycle.candidate and rest.conflicts:
+                raise Stalled("Applied", "Conflict", rest.conflicts[0].text)
+            if rest.changes and not left:
+                raise Transient("Applied", *refusals(rest.changes, cycle.outcome.failures))
+            cycle.changes = rest
+            cycle.outcome = self._execute(cycle)
+
+    def confirm(self, cycle: Cycle) -> None:
+        candidate = cycle.candidate
+        if candidate is None:
+            return
+        confirmed = Confirmed(candidate.digest, candidate.commit, self.clock())
+        try:
+            self.store.confirm(confirmed)
+        except OSError as error:
+            raise Waiting("Confirmed", "StateUnwritable", f"cannot confirm: {error.strerror}", RETRY_DISK) from error
+        cycle.report.confirmed = confirmed
+        cycle.report.state_error = None
+        cycle.candidate = None
+        self._desired = {candidate.digest: cycle.target}
+
+    def _execute(self, cycle: Cycle) -> Outcome:
+        changes = cycle.changes.changes
+        outcome = execute(changes, self.drivers, batch=self.batch, between=lambda: self.on_stage("apply"))
+        cycle.report.done.update(outcome.done)
+        return outcome
+
+    # Looking and indexing
+
+    @property
+    def all_kinds(self) -> frozenset[str]:
+        return frozenset(self.drivers)
+
+    def _widen(self, kinds: Iterable[str]) -> frozenset[str]:
+        return companions(dependents(kinds, self.all_kinds)) & self.all_kinds
+
+    def _look(self, kinds: frozenset[str]) -> Observation:
+        self.on_observe(kinds)
+        try:
+            seen = {name: self.drivers[name].observe() for name in self.drivers if name in kinds}
+        except OSError as error:
+            raise Transient("Applied", "ObserveFailed", f"cannot read the kernel's state: {error}") from error
+        if "peer" in seen:
+            self.observed = {name: seen[name] for name in ("peer", "link") if name in seen}
+        return seen
+
+    def look_at_peers(self) -> None:
+        """Refresh what status says about tunnels. Raises Transient."""
+        self._look(frozenset({"peer"}) & self.all_kinds)
+
+    def confirmed_or_none(self) -> Confirmed | None:
+        try:
+            return self.store.confirmed()
+        except Stalled:
+            return None
+
+    def confirmed_resources(self) -> Desired:
+        """The confirmed plan and the overlays, as they should stand in the kernel. Raises Stalled."""
+        return self._known(Report(confirmed=self.store.confirmed())) or NOTHING
+
+    def set_overlay(self, owner: str, resources: Iterable[Resource]) -> None:
+        """Replace the resources that `owner` wants beside the plan's; none withdraws them."""
+        self._overlays[owner] = tuple(resources)
+        self._desired.clear()
+
+    def _known(self, report: Report) -> Desired | None:
+        """The confirmed plan's resources; where they are lost, the report says so."""
+        if report.confirmed is None:
+            return None
+        try:
+            return self._stored(report.confirmed.digest)
+        except Stalled as error:
+            report.state_error = error
+            return None
+
+    def _stored(self, digest: str) -> Desired:
+        if not digest:
+            return Desired.of((), self._overlays)
+        if digest not in self._desired:
+            self._desired[digest] = Desired.of(self.store.load_plan(digest).resources, self._overlays)
+        return self._desired[digest]
+
+    def _perhaps(self, digest: str) -> Desired:
+        try:
+            return self._stored(digest)
+        except Stalled:
+            return NOTHING
+
+    def _index(self, candidate: Candidate) -> Desired:
+        if candidate.digest in self._desired:
+            return self._desired[candidate.digest]
+        return Desired.of(candidate.plan.resources, self._overlays)
+
+    @contextmanager
+    def _reporting(self, mode: Mode) -> Iterator[Report]:
+        """A report that is filled in on every way out."""
+        report = Report(mode)
+        started = time.perf_counter()
+        with quiet_gc():
+            try:
+                yield report
+            except (CycleError, OSError) as error:
+                found = _as_cycle_error(error)
+                if found.condition == "Confirmed" and isinstance(found, Stalled):
+                    report.state_error = found
+                else:
+                    report.error = found
+        report.seconds = time.perf_counter() - started
+
+
+def _as_cycle_error(error: CycleError | OSError) -> CycleError:
+    if isinstance(error, CycleError):
+        return error
+    return Transient("Applied", "SystemError", str(error))
+
+
+@contextmanager
+def quiet_gc() -> Iterator[None]:
+    """No garbage collection while tens of thousands of objects that all stay are made."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()

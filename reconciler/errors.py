@@ -1,0 +1,43 @@
+"""What can stop a cycle. The class says what happens next, the reason names it in a condition.
+
+CycleError
+├── Stalled     nothing will change until the input does: a new commit, another setting, a person
+├── Waiting     try again after a known time
+└── Transient   try again, with growing pauses and jitter
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+ConditionType = Literal["Fetched", "Compiled", "Applied", "Confirmed", "Contested"]
+
+
+class CycleError(Exception):
+    """A failure with the condition that it turns to False, a reason in one CamelCase word, and a sentence."""
+
+    def __init__(self, condition: ConditionType, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.condition: ConditionType = condition
+        self.reason = reason
+        self.message = message
+
+
+class Stalled(CycleError):
+    """Trying the same again cannot help."""
+
+
+class Waiting(CycleError):
+    """Try again after `retry_after` seconds."""
+
+    def __init__(self, condition: ConditionType, reason: str, message: str, retry_after: float) -> None:
+        super().__init__(condition, reason, message)
+        self.retry_after = retry_after
+
+
+class Transient(CycleError):
+    """May pass by itself."""
+
+
+class Busy(Exception):  # noqa: N818 - a state of affairs
+    """Another process works with the same state folder."""

@@ -1,0 +1,124 @@
+"""Walks a change set through the drivers, in an order that never cuts what is still needed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+from reconciler.kinds.base import Driver, Failure
+from schema.plan import Change, Key, Resource
+
+Drivers = Mapping[str, Driver[Any]]
+Batch = tuple[str, list[Change]]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What was carried out, counted by (kind, verb), and what the kernel refused."""
+
+    done: Counter[tuple[str, str]] = field(default_factory=Counter)
+    failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def operations(self) -> int:
+        return self.done.total()
+
+    def add(self, changes: Sequence[Change], failures: Sequence[Failure]) -> None:
+        self.done.update((change.resource.kind, change.verb) for change in changes)
+        for failure in failures:
+            self.done[failure.change.resource.kind, failure.change.verb] -= 1
+        self.failures += failures
+
+
+def execute(
+    changes: Iterable[Change],
+    drivers: Drivers,
+    *,
+    batch: int | None = None,
+    between: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Apply every change, one driver call per kind and direction, or per `batch` changes.
+
+    `between` is called before each driver call. A refused change does not stop the others: the next diff knows what
+    is missing. Raises OSError where a driver does.
+    """
+    outcome = Outcome()
+    for kind, ordered in plan_batches(changes):
+        step = batch or len(ordered)
+        for start in range(0, len(ordered), step):
+            part = ordered[start : start + step]
+            between()
+            outcome.add(part, drivers[kind].apply(part))
+    return outcome
+
+
+def plan_batches(changes: Iterable[Change]) -> list[Batch]:
+    """Creates and changes in ascending rank, then deletes in descending rank: add before delete.
+
+    A delete that frees what a create needs exclusively goes in the create's batch, before it.
+    """
+    up: list[Change] = []
+    down: list[Change] = []
+    for change in changes:
+        (up if change.after is not None else down).append(change)
+    up, down = _free_first(up, down)
+    # Both sorts are stable: within a kind the diff's order stays, which is by key; deletes undo it.
+    up.sort(key=_rank)
+    down.reverse()
+    down.sort(key=_rank, reverse=True)
+    return [*_by_kind(up), *_by_kind(down)]
+
+
+def _rank(change: Change) -> tuple[int, str]:
+    resource = change.resource
+    return (resource.rank, resource.kind)
+
+
+def _by_kind(changes: list[Change]) -> Iterator[Batch]:
+    for kind, group in groupby(changes, key=lambda change: change.resource.kind):
+        yield kind, list(group)
+
+
+def _exclusive(resource: Resource | None) -> tuple[str, Key] | None:
+    if resource is None or type(resource).exclusive is Resource.exclusive:
+        return None
+    key = resource.exclusive
+    return None if key is None else (resource.kind, key)
+
+
+def _free_first(up: list[Change], down: list[Change]) -> tuple[list[Change], list[Change]]:
+    """Move what frees an exclusive key before what takes it; a ring of takers is cut by a delete and a create."""
+    taken = {key for change in up if (key := _exclusive(change.after)) and key != _exclusive(change.before)}
+    if not taken:
+        return up, down
+    early = [change for change in down if _exclusive(change.before) in taken]
+    late = [change for change in down if _exclusive(change.before) not in taken]
+    movers = [change for change in up if _exclusive(change.after)]
+    others = [change for change in up if not _exclusive(change.after)]
+    return [*others, *early, *_chain(movers)], late
+
+
+def _chain(movers: list[Change]) -> list[Change]:
+    """Order changes so that each takes only what is free by then."""
+    held = {key: change for change in movers if (key := _exclusive(change.before))}
+    ordered: list[Change] = []
+    waiting = movers
+    while waiting:
+        blocked: list[Change] = []
+        for change in waiting:
+            holder = held.get(_exclusive(change.after) or ("", ()))
+            if holder is not None and holder is not change:
+                blocked.append(change)
+                continue
+            ordered.append(change)
+            held.pop(_exclusive(change.before) or ("", ()), None)
+        if len(blocked) == len(waiting):
+            first = blocked[0]
+            ordered.append(Change(first.before, None))
+            held.pop(_exclusive(first.before) or ("", ()), None)
+            blocked[0] = Change(None, first.after)
+        waiting = blocked
+    return ordered

@@ -1,0 +1,58 @@
+"""What Prometheus may scrape from this agent, on loopback unless the host says otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from reconciler.conditions import Condition
+from reconciler.report import Report
+
+BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+STATUSES = ("True", "False", "Unknown")
+
+
+class Metrics:
+    """The agent's numbers, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        where = {"registry": self.registry}
+        self.cycles = Counter("gitwan_cycles", "Cycles by result.", ["result"], **where)
+        self.operations = Counter("gitwan_operations", "Changes made to the kernel.", ["kind", "verb"], **where)
+        self.seconds = Histogram("gitwan_cycle_seconds", "How long a cycle took.", buckets=BUCKETS, **where)
+        self.drift = Counter("gitwan_drift_repaired", "Resources put back after drift.", ["kind"], **where)
+        self.condition = Gauge(
+            "gitwan_condition", "1 for the status that a condition has.", ["type", "status"], **where
+        )
+        self.info = Gauge("gitwan_info", "What is confirmed.", ["host", "commit", "digest"], **where)
+        self.age = Gauge("gitwan_peer_handshake_age_seconds", "Since the last handshake.", ["device", "peer"], **where)
+
+    def serve(self, address: str, port: int) -> None:
+        """Answer on an address and port. Raises OSError."""
+        start_http_server(port, address, registry=self.registry)
+
+    def cycle(self, report: Report) -> None:
+        self.cycles.labels(report.result).inc()
+        self.seconds.observe(report.seconds)
+        for (kind, verb), count in report.done.items():
+            if count > 0:
+                self.operations.labels(kind, verb).inc(count)
+        for change in report.repaired:
+            self.drift.labels(change.resource.kind).inc()
+
+    def state(self, host: str, commit: str, digest: str, conditions: Iterable[Condition]) -> None:
+        self.info.clear()
+        self.info.labels(host, commit, digest).set(1)
+        self.condition.clear()
+        for condition in conditions:
+            for status in STATUSES:
+                self.condition.labels(condition.type, status).set(status == condition.status)
+
+    def tunnels(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        self.age.clear()
+        for row in rows:
+            if row["handshake_age"] is not None:
+                self.age.labels(row["device"], row["name"] or row["public_key"]).set(row["handshake_age"])

@@ -1,0 +1,22 @@
+"""What the engine wants of a source of plans."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from schema.plan import HostPlan
+
+
+class Source(Protocol):
+    """Somewhere that plans come from. Errors are `CycleError`s of the conditions Fetched and Compiled."""
+
+    name: str
+    """What people call it, for status."""
+
+    def fetch(self) -> str:
+        """The newest commit, or another stable name of what is there. Raises Transient, Waiting or Stalled."""
+        ...
+
+    def plan(self, commit: str) -> tuple[HostPlan, str]:
+        """This host's plan at a commit that was fetched, and a note for people. Raises Stalled or Transient."""
+        ...

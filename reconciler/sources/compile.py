@@ -1,0 +1,134 @@
+"""Compiles a commit in a child process with limits on time and memory.
+
+What reaches the child: one line of JSON, `{"host": NAME, "files": [[path, size, kind], ...]}`, then the files'
+bytes, one after the other; kind is `file`, `symlink` (its bytes are its target) or `submodule`. What comes back: one
+JSON object, `{"plan": HostPlan or null, "problems": [Problem.json(), ...]}`, and exit code 0.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
+
+from reconciler.errors import Stalled, Transient
+from schema.plan import HostPlan
+
+FileKind = Literal["file", "symlink", "submodule"]
+PASSED_ON = ("PATH", "PYTHONPATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
+"""The environment that the child gets; nothing else, so no token and no key's path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A file of a commit."""
+
+    data: bytes
+    kind: FileKind = "file"
+
+
+Tree = Mapping[str, Blob]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a compilation may take: seconds on the clock and on the processor, bytes of address space."""
+
+    seconds: float = 60.0
+    cpu_seconds: int = 60
+    memory: int = 2 << 30
+
+
+class Answer(BaseModel):
+    """What the child writes."""
+
+    plan: HostPlan | None
+    problems: list[dict[str, Any]] = []
+
+
+def compile_tree(command: Sequence[str], host: str, tree: Tree, limits: Limits = Limits()) -> tuple[HostPlan, str]:  # noqa: B008
+    """One host's plan, and a note on problems that did not prevent it. Raises Stalled or Transient (Compiled)."""
+    output = _run(command, _request(host, tree), limits)
+    try:
+        answer = Answer.model_validate_json(output)
+    except ValidationError as error:
+        raise Stalled("Compiled", "CompilerFailed", f"the compiler's answer is not a plan: {_first(error)}") from None
+    if answer.plan is None:
+        raise Stalled("Compiled", "Problems", summarise(answer.problems) or f"there is no plan for {host}")
+    return answer.plan, summarise(answer.problems)
+
+
+def summarise(problems: Sequence[Mapping[str, Any]]) -> str:
+    """The first problem in one line, errors before warnings, and how many more there are."""
+    if not problems:
+        return ""
+    first = min(problems, key=lambda problem: problem.get("severity") != "error")
+    place = str(first.get("path", ""))
+    if first.get("line"):
+        place += f":{first['line']}:{first.get('column', 0)}"
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"{place}: {first.get('severity', 'error')}[{first.get('code', '?')}]: {first.get('message', '')}{more}"
+
+
+def _request(host: str, tree: Tree) -> bytes:
+    files = sorted(tree.items())
+    header = {"host": host, "files": [[path, len(blob.data), blob.kind] for path, blob in files]}
+    return b"".join([json.dumps(header).encode(), b"\n", *(blob.data for _, blob in files)])
+
+
+def _run(command: Sequence[str], request: bytes, limits: Limits) -> bytes:
+    environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    try:
+        child = subprocess.Popen(
+            list(command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise Transient("Compiled", "CompilerMissing", f"cannot start the compiler: {error}") from error
+    try:
+        # The child reads its input first, so these are in force before it does anything that could need them.
+        resource.prlimit(child.pid, resource.RLIMIT_AS, (limits.memory, limits.memory))
+        resource.prlimit(child.pid, resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds))
+    except (OSError, ValueError):
+        pass  # it ended already; what it said is read below
+    try:
+        output, errors = child.communicate(request, timeout=limits.seconds)
+    except subprocess.TimeoutExpired:
+        raise Stalled("Compiled", "CompilerTimeout", f"compiling took more than {limits.seconds:g} s") from None
+    finally:
+        _end(child)
+    if child.returncode:
+        raise Stalled("Compiled", "CompilerFailed", _last_words(child.returncode, errors))
+    return output
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Make sure that the child and whatever it started are gone."""
+    if child.poll() is None:
+        try:
+            os.killpg(child.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        child.communicate()
+
+
+def _last_words(code: int, errors: bytes) -> str:
+    lines = errors.decode(errors="replace").strip().splitlines()
+    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    return f"the compiler ended with {how}" + (f": {lines[-1][:300]}" if lines else "")
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"

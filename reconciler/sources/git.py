@@ -1,0 +1,203 @@
+"""A bare mirror of one branch. Nothing is ever checked out: the files of a commit are read as blobs."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from reconciler.errors import Stalled, Transient
+from reconciler.sources.compile import Blob, FileKind
+
+if TYPE_CHECKING:
+    import git
+
+MAX_TOTAL = 64 << 20
+"""Bytes of all files that are read from one commit."""
+MAX_FILES = 20_000
+_DAMAGED = ("not a git repository", "corrupt", "bad object", "unable to read", "invalid object", "missing blob")
+_KINDS: dict[str, FileKind] = {"120000": "symlink", "160000": "submodule"}
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """Where to fetch from and with what; the paths are of files on this host. Times in seconds."""
+
+    url: str
+    branch: str = "main"
+    ssh_key: Path | None = None
+    known_hosts: Path | None = None
+    token_file: Path | None = None
+    timeout: float = 60.0
+    connect_timeout: int = 10
+
+
+class Mirror:
+    """The repository `folder`, made when it is first needed, and made anew when it is damaged."""
+
+    def __init__(self, folder: Path, remote: Remote) -> None:
+        self.folder = folder
+        self.remote = remote
+        self.name = PurePosixPath(urlsplit(remote.url).path or remote.url.rpartition(":")[2]).stem
+
+    def fetch(self) -> str:
+        """The branch's newest commit, which is in the mirror then. Raises Transient or Stalled (Fetched)."""
+        environment = self._environment()
+        try:
+            return self._fetch(environment)
+        except Transient as error:
+            if not any(word in error.message for word in _DAMAGED):
+                raise
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return self._fetch(environment)
+
+    def read(self, commit: str, path: str = "") -> dict[str, Blob]:
+        """What the compiler wants of a commit, by path below `path`. Raises Stalled or Transient (Compiled)."""
+        entries = [entry for entry in self._list(commit, path) if is_wanted(entry[0])]
+        if len(entries) > MAX_FILES or sum(size for _, _, _, size in entries) > MAX_TOTAL:
+            raise Stalled("Compiled", "TooLarge", f"{commit[:7]} holds more than {MAX_TOTAL >> 20} MiB of input")
+        contents = self._contents([oid for _, kind, oid, _ in entries if kind != "submodule"])
+        return {name: Blob(contents.get(oid, b""), kind) for name, kind, oid, _ in entries}
+
+    def read_file(self, commit: str, path: str) -> bytes | None:
+        """One file of a commit, None where it is not there. Raises Stalled or Transient (Compiled)."""
+        folder, _, name = path.rpartition("/")
+        try:
+            entries = self._list(commit, folder)
+        except Transient:
+            return None
+        for found, kind, oid, size in entries:
+            if found == name and kind == "file":
+                if size > MAX_TOTAL:
+                    raise Stalled("Compiled", "TooLarge", f"{path} is larger than {MAX_TOTAL >> 20} MiB")
+                return self._contents([oid])[oid]
+        return None
+
+    def _fetch(self, environment: dict[str, str]) -> str:
+        if not (self.folder / "HEAD").exists():
+            self._git(["init", "--quiet", "--bare", str(self.folder)], {}, 30.0)
+        ref = f"refs/gitwan/{self.remote.branch}"
+        options = ["--quiet", "--force", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head"]
+        refspec = f"+refs/heads/{self.remote.branch}:{ref}"
+        self._git(["fetch", *options, "--", self.remote.url, refspec], environment, self.remote.timeout)
+        return self._git(["rev-parse", "--verify", f"{ref}^{{commit}}"], {}, 30.0).decode().strip()
+
+    def _list(self, commit: str, path: str) -> list[tuple[str, FileKind, str, int]]:
+        """Name below `path`, kind, object id and size of every file."""
+        where = path.strip("/")
+        output = self._git(["ls-tree", "-r", "-z", "-l", f"{commit}:{where}"], {}, 30.0, "Compiled")
+        found = []
+        for line in filter(None, output.split(b"\0")):
+            words, _, name = line.partition(b"\t")
+            mode, _, oid, size = words.decode().split()
+            kind = _KINDS.get(mode, "file")
+            found.append((name.decode(errors="replace"), kind, oid, int(size) if size != "-" else 0))
+        return found
+
+    def _contents(self, oids: list[str]) -> dict[str, bytes]:
+        with tempfile.TemporaryFile() as wanted:
+            wanted.write("".join(f"{oid}\n" for oid in oids).encode())
+            wanted.seek(0)
+            output = self._git(["cat-file", "--batch"], {}, 60.0, "Compiled", wanted.fileno())
+        contents: dict[str, bytes] = {}
+        position = 0
+        while position < len(output):
+            end = output.index(b"\n", position)
+            oid, *words = output[position:end].decode().split()
+            if len(words) != 2:
+                raise Transient("Compiled", "MirrorDamaged", f"object {oid} is missing")
+            size = int(words[1])
+            contents[oid] = output[end + 1 : end + 1 + size]
+            position = end + 2 + size
+        return contents
+
+    def _git(
+        self,
+        arguments: list[str],
+        environment: dict[str, str],
+        timeout: float,
+        condition: str = "Fetched",
+        stdin: int | None = None,
+    ) -> bytes:
+        """Run git on the mirror. Its standard output."""
+        command = ["git", f"--git-dir={self.folder}", "-c", "gc.autoDetach=false", "-c", "core.hooksPath=/dev/null"]
+        runner = _library().cmd.Git(str(self.folder.parent))
+        status, output, errors = runner.execute(
+            [*command, *arguments],
+            istream=stdin,  # type: ignore[arg-type]
+            with_extended_output=True,
+            with_exceptions=False,
+            stdout_as_string=False,
+            strip_newline_in_stdout=False,
+            kill_after_timeout=timeout,
+            env={"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": "file:ssh:https:http", **environment},
+        )
+        if status:
+            said = errors if isinstance(errors, str) else bytes(errors).decode(errors="replace")
+            raise _explain("Fetched" if condition == "Fetched" else "Compiled", arguments[0], said, timeout)
+        assert isinstance(output, bytes)
+        return output
+
+    def _environment(self) -> dict[str, str]:
+        """How git authenticates: by environment, so that nothing stands on a command line or in a configuration."""
+        remote = self.remote
+        ssh = ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={remote.connect_timeout}"]
+        if remote.ssh_key:
+            ssh += ["-F", "none", "-i", str(remote.ssh_key), "-o", "IdentitiesOnly=yes"]
+        if remote.known_hosts:
+            ssh += ["-o", f"UserKnownHostsFile={remote.known_hosts}", "-o", "StrictHostKeyChecking=yes"]
+        environment = {"GIT_SSH_COMMAND": shlex.join(ssh), "GIT_ASKPASS": "/bin/false", "SSH_ASKPASS": "/bin/false"}
+        if remote.token_file:
+            environment |= self._token(remote.token_file)
+        return environment
+
+    def _token(self, path: Path) -> dict[str, str]:
+        try:
+            token = path.read_text().strip()
+        except OSError as error:
+            raise Transient("Fetched", "TokenUnreadable", f"cannot read {path}: {error.strerror}") from error
+        parts = urlsplit(self.remote.url)
+        basic = base64.b64encode(f"x-access-token:{token}".encode()).decode()
+        return {
+            "GIT_CONFIG_COUNT": "1",
+            # For this server only: a redirect elsewhere does not carry the token away.
+            "GIT_CONFIG_KEY_0": f"http.{parts.scheme}://{parts.netloc}/.extraHeader",
+            "GIT_CONFIG_VALUE_0": f"Authorization: Basic {basic}",
+        }
+
+
+def is_wanted(path: str) -> bool:
+    """Whether the compiler reads a file: YAML anywhere, the lock, and all of keys/ and secrets/."""
+    first, _, rest = path.partition("/")
+    return path.endswith((".yaml", ".yml")) or path == "fabric.lock" or (bool(rest) and first in ("keys", "secrets"))
+
+
+def _library() -> git:
+    import git  # noqa: PLC0415 - 70 ms and 8 MB that a host with rendered plans never pays
+
+    return git
+
+
+def _explain(condition: str, verb: str, said: str, timeout: float) -> Transient:
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    text = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1] if lines else "no message")
+    reason = "GitFailed"
+    for words, name in (
+        ("process killed because it timed out", "Timeout"),
+        ("couldn't find remote ref", "NoBranch"),
+        ("Permission denied", "AccessDenied"),
+        ("Authentication failed", "AccessDenied"),
+        ("could not read Username", "AccessDenied"),
+        ("Host key verification failed", "HostKeyUnknown"),
+        ("No space left on device", "DiskFull"),
+    ):
+        if words in said:
+            reason = name
+    if reason == "Timeout":
+        text = f"no answer within {timeout:g} s"
+    return Transient("Fetched" if condition == "Fetched" else "Compiled", reason, f"git {verb}: {text[:300]}")

@@ -1,0 +1,59 @@
+"""Plans that CI rendered, in a folder of this host: `<folder>/<host>/plan.json`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from reconciler.errors import Stalled, Transient
+from schema.plan import HostPlan
+
+MAX_PLAN = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder that something else keeps up to date. Its commits are digests of what is in it."""
+
+    folder: Path
+    host: str
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def fetch(self) -> str:
+        return blake2b(self._read(), digest_size=20).hexdigest()
+
+    def plan(self, commit: str) -> tuple[HostPlan, str]:
+        data = self._read()
+        if blake2b(data, digest_size=20).hexdigest() != commit:
+            raise Transient("Compiled", "PlanChanged", f"{self._path} changed while it was read")
+        return parse(data, str(self._path)), ""
+
+    @property
+    def _path(self) -> Path:
+        return self.folder / self.host / "plan.json"
+
+    def _read(self) -> bytes:
+        try:
+            with self._path.open("rb") as file:
+                data = file.read(MAX_PLAN + 1)
+        except OSError as error:
+            raise Transient("Fetched", "PlanUnreadable", f"cannot read {self._path}: {error.strerror}") from error
+        if len(data) > MAX_PLAN:
+            raise Stalled("Fetched", "TooLarge", f"{self._path} is larger than {MAX_PLAN >> 20} MiB")
+        return data
+
+
+def parse(data: bytes, where: str) -> HostPlan:
+    """A plan from JSON. Raises Stalled (Compiled) with the first thing that is wrong."""
+    try:
+        return HostPlan.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise Stalled("Compiled", "PlanInvalid", f"{where}: {place}: {first['msg']}") from None

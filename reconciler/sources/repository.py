@@ -1,0 +1,56 @@
+"""A git repository, compiled here or holding plans that CI rendered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reconciler.errors import Stalled
+from reconciler.sources.compile import Limits, compile_tree
+from reconciler.sources.git import Mirror
+from reconciler.sources.rendered import parse
+from schema.plan import HostPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """Compiles the newest commit for one host with `compile_command`."""
+
+    mirror: Mirror
+    host: str
+    compile_command: Sequence[str]
+    path: str = ""
+    limits: Limits = Limits()
+
+    @property
+    def name(self) -> str:
+        return self.mirror.name
+
+    def fetch(self) -> str:
+        return self.mirror.fetch()
+
+    def plan(self, commit: str) -> tuple[HostPlan, str]:
+        return compile_tree(self.compile_command, self.host, self.mirror.read(commit, self.path), self.limits)
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedRepository:
+    """Takes `<path>/<host>/plan.json` of the newest commit."""
+
+    mirror: Mirror
+    host: str
+    path: str
+
+    @property
+    def name(self) -> str:
+        return self.mirror.name
+
+    def fetch(self) -> str:
+        return self.mirror.fetch()
+
+    def plan(self, commit: str) -> tuple[HostPlan, str]:
+        name = "/".join(part for part in (self.path.strip("/"), self.host, "plan.json") if part)
+        data = self.mirror.read_file(commit, name)
+        if data is None:
+            raise Stalled("Compiled", "NoPlan", f"{name} is not in {commit[:7]}")
+        return parse(data, name), ""

@@ -1,0 +1,152 @@
+"""The agent's status: a JSON object for machines, and a few lines for people. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reconciler.conditions import Condition, short
+from reconciler.diff import Observation
+from reconciler.kinds.base import Observed
+from reconciler.kinds.peer import is_fresh
+from reconciler.report import Report
+from schema.plan import Change, Key, Resource
+
+MARKS = {"True": "✓", "False": "✗", "Unknown": "?"}
+
+
+@dataclass(slots=True)
+class Drift:
+    """What was repaired since the agent started."""
+
+    by_kind: dict[str, int] = field(default_factory=dict)
+    last: str = ""
+    last_time: float = 0.0
+
+    def note(self, repaired: Sequence[Change], now: float) -> None:
+        for change in repaired:
+            kind = change.resource.kind
+            self.by_kind[kind] = self.by_kind.get(kind, 0) + 1
+        if repaired:
+            more = f" (and {len(repaired) - 1} more)" if len(repaired) > 1 else ""
+            first = repaired[0].resource
+            self.last, self.last_time = f"{first.kind} {first.describe()}{more}", now
+
+    def json(self) -> dict[str, Any]:
+        total = sum(self.by_kind.values())
+        return {"repaired": total, "by_kind": dict(self.by_kind), "last": self.last, "last_time": self.last_time}
+
+
+def tunnels(observed: Observation, desired: Mapping[Key, Resource]) -> list[dict[str, Any]]:
+    """One row per peer of the plan: device, name, public key, endpoint, seconds since the handshake, bytes, up."""
+    found: dict[Key, Observed[Any]] = {one.resource.key: one for one in observed.get("peer", ())}
+    rows = []
+    for key, peer in desired.items():
+        one = found.get(key)
+        session = one.session if one else None
+        rows.append(
+            {
+                "device": key[0],
+                "name": getattr(peer, "name", ""),
+                "public_key": key[1],
+                "endpoint": session.endpoint if session else None,
+                "handshake_age": session.handshake_age if session else None,
+                "rx_bytes": session.rx_bytes if session else 0,
+                "tx_bytes": session.tx_bytes if session else 0,
+                "up": one is not None and is_fresh(one),
+            }
+        )
+    return rows
+
+
+def build(
+    *,
+    host: str,
+    source: str,
+    report: Report | None,
+    digest: str,
+    commit: str,
+    conditions: Iterable[Condition],
+    drift: Drift,
+    peers: list[dict[str, Any]],
+    now: float,
+) -> dict[str, Any]:
+    """The whole status, as it goes to status.json and `--json`. Times in seconds since the epoch."""
+    confirmed = report.confirmed if report else None
+    return {
+        "host": host,
+        "source": source,
+        "commit": commit,
+        "digest": digest,
+        "confirmed_time": confirmed.time if confirmed else None,
+        "conditions": [condition.json() for condition in conditions],
+        "cycle": report.json() if report else None,
+        "drift": drift.json(),
+        "tunnels": peers,
+        "time": now,
+    }
+
+
+def ok(status: Mapping[str, Any]) -> bool:
+    return all(c["status"] == "True" for c in status["conditions"] if c["type"] != "Contested")
+
+
+def render(status: Mapping[str, Any], now: float) -> str:
+    """The status in a few lines; nothing in it depends on a terminal."""
+    host = str(status["host"])
+    pad = " " * (len(host) + 3)
+    marks = "  ".join(f"{c['type']} {MARKS[c['status']]}" for c in status["conditions"] if c["type"] != "Contested")
+    when = status["confirmed_time"]
+    at = f"{status['source']}@{short(status['commit'])}  {ago(now - when)}" if when else "nothing confirmed"
+    lines = [f"{host}   {at}   {marks}"]
+    lines += [
+        f"{pad}{c['type']}: {c['reason']}: {c['message']}" for c in status["conditions"] if c["status"] == "False"
+    ] + [f"{pad}Contested: {c['message']}" for c in status["conditions"] if c["type"] == "Contested"]
+    cycle = status["cycle"]
+    if cycle:
+        lines.append(
+            f"{pad}last cycle: {cycle['result']}, {cycle['operations']} operations in {cycle['seconds']:.2f} s"
+        )
+        if cycle["foreign"]:
+            lines.append(f"{pad}satisfied by others: {len(cycle['foreign'])}, first {cycle['foreign'][0]}")
+    lines += [pad + line for line in _tunnel_lines(status["tunnels"])]
+    drift = status["drift"]
+    last = f"; last repaired {ago(now - drift['last_time'])}: {drift['last']}" if drift["repaired"] else ""
+    lines.append(f"{pad}drift: {drift['repaired'] or 'none'}{last}")
+    return "\n".join(lines)
+
+
+def _tunnel_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not rows:
+        return []
+    up = sum(bool(row["up"]) for row in rows)
+    lines = [f"tunnels {up}/{len(rows)}"]
+    for row in rows:
+        age = row["handshake_age"]
+        name = row["name"] or str(row["public_key"])[:8] + "…"
+        heard = "never" if age is None else ago(age)
+        lines.append(
+            f"  {MARKS['True' if row['up'] else 'False']} {row['device']:<15}  {name:<20}  "
+            f"{row['endpoint'] or '-':<28}  handshake {heard}, {size(row['rx_bytes'])} in, {size(row['tx_bytes'])} out"
+        )
+    return lines
+
+
+def ago(seconds: float) -> str:
+    """A span of time in one rounded unit: `3 m ago`."""
+    seconds = max(0.0, seconds)
+    for limit, unit, divisor in ((60, "s", 1), (3600, "m", 60), (172800, "h", 3600)):
+        if seconds < limit:
+            return f"{int(seconds // divisor)} {unit} ago"
+    return f"{int(seconds // 86400)} d ago"
+
+
+def size(count: int) -> str:
+    """Bytes in a readable unit."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"

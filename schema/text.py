@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from ruamel.yaml import YAML
 from ruamel.yaml.cyaml import CParser
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import MappingEndEvent, MappingStartEvent, SequenceEndEvent, SequenceStartEvent
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
+from ruamel.yaml.resolver import VersionedResolver
+from ruamel.yaml.tag import Tag
 
 from schema.problem import Place, Problem
 
@@ -37,8 +41,11 @@ _FIRST = frozenset("~nNtTfF0123456789+-.")
 _NO_TAG = "?"
 
 
-class _Composer(CParser):  # type: ignore[misc]
-    """Composes nodes and leaves the question what a scalar means to us."""
+_SHALLOW = "no document of gitwan needs more than ten levels"
+
+
+class _Untagged:
+    """Leaves the question what a scalar means to us."""
 
     def resolve(self, kind: type, value: object, implicit: object) -> str:
         return _NO_TAG
@@ -48,6 +55,17 @@ class _Composer(CParser):  # type: ignore[misc]
 
     def ascend_resolver(self) -> None:
         pass
+
+
+class _Composer(_Untagged, CParser):  # type: ignore[misc]
+    """libyaml's composer."""
+
+
+class _PlainResolver(_Untagged, VersionedResolver):  # type: ignore[misc]
+    """The same for the composer in Python."""
+
+    def resolve(self, kind: type, value: object, implicit: object) -> Tag:  # type: ignore[override]
+        return Tag(suffix=_NO_TAG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +111,8 @@ def parse(path: str, content: bytes) -> Text | Problem:
         return decoded
     try:
         if _may_be_deep(decoded) and (place := _too_deep(path, decoded)):
-            return Problem("GW004", place, "nested too deeply", "no document of gitwan needs more than ten levels")
-        node = _Composer(decoded).get_single_node()
+            return Problem("GW004", place, "nested too deeply", _SHALLOW)
+        node = _compose(decoded)
         return Text(path, None if node is None else _Builder().build(node), node)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -106,6 +124,8 @@ def parse(path: str, content: bytes) -> Text | Problem:
         return Problem("GW001", place, f"not YAML: {words}", hint)
     except YAMLError as error:
         return Problem("GW001", Place(path), f"not YAML: {_one_line(error)}", "remove what YAML does not allow")
+    except RecursionError:
+        return Problem("GW004", Place(path), "nested too deeply", _SHALLOW)
     except _Finding as found:
         places = tuple((_place(path, n), "the first one") for n in (found.other,) if n is not None)
         return Problem(found.code, _place(path, found.node), found.message, found.hint, places)
@@ -130,6 +150,17 @@ def _decode(path: str, content: bytes) -> str | Problem:
     return text
 
 
+def _compose(text: str) -> Any:
+    """The tree of nodes. libyaml before 0.2.1 refuses `[fd00::/64]` without quotes, which YAML 1.2 allows: what it
+    refuses, the library's own slower composer judges."""
+    try:
+        return _Composer(text).get_single_node()
+    except YAMLError:
+        yaml = YAML(typ="safe", pure=True)
+        yaml.Resolver = _PlainResolver
+        return yaml.compose(text)
+
+
 def _may_be_deep(text: str) -> bool:
     """A level costs a bracket, or a column of its line."""
     return text.count("[") + text.count("{") > MAX_DEPTH or max(map(len, text.split("\n"))) > MAX_DEPTH
@@ -138,14 +169,15 @@ def _may_be_deep(text: str) -> bool:
 def _too_deep(path: str, text: str) -> Place | None:
     """Where the nesting passes MAX_DEPTH. The composer recurses in C and would end the process there."""
     parser, depth = CParser(text), 0
-    while parser.check_event():
-        event = parser.get_event()
-        if isinstance(event, SequenceStartEvent | MappingStartEvent):
-            depth += 1
-            if depth > MAX_DEPTH:
-                return Place(path, event.start_mark.line + 1, event.start_mark.column + 1)
-        elif isinstance(event, SequenceEndEvent | MappingEndEvent):
-            depth -= 1
+    with suppress(YAMLError):
+        while parser.check_event():
+            event = parser.get_event()
+            if isinstance(event, SequenceStartEvent | MappingStartEvent):
+                depth += 1
+                if depth > MAX_DEPTH:
+                    return Place(path, event.start_mark.line + 1, event.start_mark.column + 1)
+            elif isinstance(event, SequenceEndEvent | MappingEndEvent):
+                depth -= 1
     return None
 
 
@@ -166,7 +198,7 @@ class _Builder:
         self.repeated = 0
 
     def build(self, node: Any) -> Any:
-        if node.tag != _NO_TAG:
+        if str(node.tag) != _NO_TAG:
             hint = "write the plain value; text that looks like a number goes into quotes"
             raise _Finding("GW008", node, f"the tag {node.tag} is not known here", hint)
         if type(node) is ScalarNode:

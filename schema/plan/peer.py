@@ -6,7 +6,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
-from schema.plan.base import Disruption, IfName, Key, Prefix, PublicKey, Resource, SecretRef
+from schema.ip import Prefix
+from schema.plan.base import Disruption, IfName, Key, PublicKey, Resource, SecretRef
+from schema.plan.base import Prefix as PrefixText
 
 Endpoint = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-f:]+\]|[A-Za-z0-9.-]+):\d{1,5}$")]
 """`address:port`, `[address]:port`, or a DNS name in place of the address."""
@@ -22,7 +24,7 @@ class Peer(Resource):
     public_key: PublicKey
     preshared_key: SecretRef | None = None
     endpoint: Endpoint | None = None
-    allowed_ips: tuple[Prefix, ...] = ()
+    allowed_ips: tuple[PrefixText, ...] = ()
     """Sorted; no prefix stands at two peers of one device (the kernel would move it silently)."""
     keepalive: int = Field(default=0, ge=0, le=65535)
     """Seconds between two keepalives; 0 for none."""
@@ -49,6 +51,8 @@ class Peer(Resource):
             return Disruption.NONE
         if after is None or before.preshared_key != after.preshared_key:
             return Disruption.RESETS
-        if set(before.allowed_ips) - set(after.allowed_ips):
+        gone = set(before.allowed_ips) - set(after.allowed_ips)
+        kept = [Prefix.parse(text) for text in after.allowed_ips] if gone else []
+        if any(not any(prefix.covers(Prefix.parse(text)) for prefix in kept) for text in gone):
             return Disruption.RESETS
         return Disruption.NONE

@@ -1,0 +1,1 @@
+"""Pure: desired state -> fabric -> a plan for each host. No clock, no random, no environment, no network."""

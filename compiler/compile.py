@@ -1,0 +1,59 @@
+"""Files -> plans: the compiler as one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from compiler.fabric import Fabric
+from compiler.lock import check_lock
+from compiler.plan import plan_host
+from compiler.stages import resolve
+from schema.load import load
+from schema.plan import HostPlan
+from schema.problem import Problem, Problems
+
+
+@dataclass(slots=True)
+class Result:
+    """What came of a repository: a fabric where there is one, and every problem, sorted."""
+
+    fabric: Fabric | None = None
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def failed(self) -> bool:
+        return any(problem.severity == "error" for problem in self.problems)
+
+    @property
+    def hosts(self) -> list[str]:
+        """The hosts that can have a plan, by name."""
+        return sorted(name for name, node in self.fabric.nodes.items() if node.key) if self.fabric else []
+
+    def plan(self, host: str) -> HostPlan:
+        """A host's plan. Raises KeyError for a host that has none."""
+        if self.fabric is None or host not in self.hosts:
+            raise KeyError(host)
+        return plan_host(self.fabric, self.fabric.nodes[host])
+
+    def plans(self) -> dict[str, HostPlan]:
+        """Every host's plan, by host."""
+        assert self.fabric is not None
+        return {host: plan_host(self.fabric, self.fabric.nodes[host]) for host in self.hosts}
+
+
+def compile_files(files: Mapping[str, bytes], special: Mapping[str, str] | None = None, strict: bool = False) -> Result:
+    """Everything from files to fabric. Bad input gives problems, never an exception.
+
+    `special` names paths that are no plain files (`symlink`, `submodule`); `strict` makes an incomplete lock an error.
+    """
+    desired, problems = load(files, special)
+    fabric: Fabric | None = None
+    # An error in one file leaves holes that would only make more errors elsewhere.
+    if not any(problem.severity == "error" for problem in problems):
+        try:
+            fabric = resolve(desired)
+            problems += [*fabric.problems, *check_lock(fabric, strict)]
+        except Problems as found:
+            problems += found.problems
+    return Result(fabric, sorted(problems, key=lambda problem: problem.sort_key))

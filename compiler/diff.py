@@ -1,0 +1,83 @@
+"""Plan x plan: what changes on each host, and what it costs the traffic that is running."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from schema.ip import Prefix
+from schema.plan import Change, Disruption, HostPlan, Resource, Route, diff
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One change with its cost, judged with the rest of the plan in view."""
+
+    change: Change
+    disruption: Disruption
+
+
+@dataclass(frozen=True, slots=True)
+class HostDiff:
+    """What changes on one host; `new` and `gone` say that the whole host comes or goes."""
+
+    host: str
+    steps: Sequence[Step]
+    new: bool = False
+    gone: bool = False
+
+    @property
+    def disruption(self) -> Disruption:
+        return max((step.disruption for step in self.steps), default=Disruption.NONE)
+
+    def count(self, verb: str) -> int:
+        return sum(step.change.verb == verb for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanDiff:
+    """All hosts that change, by name, and how many do not."""
+
+    hosts: Sequence[HostDiff]
+    untouched: int
+
+    @property
+    def disruption(self) -> Disruption:
+        return max((host.disruption for host in self.hosts), default=Disruption.NONE)
+
+
+def diff_plans(before: Mapping[str, HostPlan], after: Mapping[str, HostPlan]) -> PlanDiff:
+    """What a merge would change, host by host."""
+    hosts = []
+    for host in sorted(before.keys() | after.keys()):
+        old, new = before.get(host), after.get(host)
+        if old == new:
+            continue
+        changes = diff(old.resources if old else (), new.resources if new else ())
+        kept = _Kept(new.resources if new else ())
+        steps = tuple(Step(change, kept.judge(change)) for change in changes)
+        hosts.append(HostDiff(host, steps, new=old is None, gone=new is None))
+    return PlanDiff(hosts, len(before.keys() | after.keys()) - len(hosts))
+
+
+class _Kept:
+    """A route that goes costs nothing where another one takes its traffic the same way."""
+
+    def __init__(self, after: Sequence[Resource]) -> None:
+        self.routes = [(Prefix.parse(r.dst), r) for r in after if isinstance(r, Route)]
+
+    def judge(self, change: Change) -> Disruption:
+        gone = change.before
+        if change.after is None and isinstance(gone, Route) and (gone.type != "unicast" or self._covered(gone)):
+            return Disruption.NONE
+        return change.disruption
+
+    def _covered(self, gone: Route) -> bool:
+        prefix, way = Prefix.parse(gone.dst), _way(gone)
+        # The longest prefix that is left decides where the traffic goes.
+        left = [(p.length, -r.metric, r) for p, r in self.routes if r.table == gone.table and p.covers(prefix)]
+        return bool(left) and _way(max(left, key=lambda item: item[:2])[2]) == way
+
+
+def _way(route: Route) -> tuple[object, ...]:
+    return (route.type, route.dev, route.via, route.nhid)

@@ -1,0 +1,157 @@
+"""The resolved network: every name, address, key, port and link decided. Stages fill it in, plans read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from schema.desired import Client, Desired, Host, Located, Site
+from schema.ip import BITS, Prefix, address_text
+from schema.lock import Entry
+from schema.problem import Place, Problem, Problems
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A host with an agent."""
+
+    name: str
+    site: str
+    model: Host
+    doc: Located[Site]
+    label: str
+    """What stands for it in the names of tunnels that lead to it."""
+    key: str | None = None
+    address: dict[int, int] = field(default_factory=dict)
+    """Version -> its own address, the same on all of its tunnels."""
+    networks: list[Prefix] = field(default_factory=list)
+    """What it is the way to: LANs, a VPC."""
+    clients: list[Roamer] = field(default_factory=list)
+    edges: list[Edge] = field(default_factory=list)
+    ports: dict[str, int] = field(default_factory=dict)
+    """Device -> listening port."""
+    shared: tuple[Edge, list[Prefix]] | None = None
+    """For a host with one neighbour: the edge, and all that lies behind it."""
+
+    @property
+    def hosts(self) -> list[Prefix]:
+        """Its own addresses as networks of one."""
+        return [Prefix(version, value, BITS[version]) for version, value in sorted(self.address.items())]
+
+    @property
+    def prefixes(self) -> list[Prefix]:
+        """All that others reach through this host."""
+        return [*self.networks, *self.hosts, *(p for client in self.clients for p in client.prefixes)]
+
+    def place(self, *loc: str | int, key: bool = False) -> Place:
+        return self.doc.place("hosts", self.name, *loc, key=key)
+
+
+@dataclass(slots=True, eq=False)
+class Roamer:
+    """A roaming client with its addresses."""
+
+    name: str
+    model: Client
+    doc: Located[Client]
+    gateway: str
+    address: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def prefixes(self) -> list[Prefix]:
+        return [Prefix(version, value, BITS[version]) for version, value in sorted(self.address.items())]
+
+
+@dataclass(slots=True, eq=False)
+class End:
+    """One end of a tunnel."""
+
+    dev: str
+    port: int
+    endpoint: str | None
+    """Where this end dials the other: address or name and port; None where it waits to be dialled."""
+
+
+@dataclass(slots=True, eq=False)
+class Tunnel:
+    """One WireGuard tunnel of a link, with an end at each host."""
+
+    name: str
+    ends: dict[str, End]
+
+
+@dataclass(slots=True, eq=False)
+class Edge:
+    """A way between two hosts: a link of tunnels, a pair in the backbone, or a LAN that both stand on."""
+
+    kind: Literal["link", "backbone", "lan"]
+    a: Node
+    b: Node
+    tunnels: list[Tunnel] = field(default_factory=list)
+    mtu: int = 1420
+    keepalive: int = 0
+    via: dict[str, dict[int, str]] = field(default_factory=dict)
+    """On a LAN: host -> version -> the other host's address there."""
+    dev: dict[str, str] = field(default_factory=dict)
+    """On a LAN: host -> its interface."""
+
+    @property
+    def name(self) -> str:
+        return "~".join(sorted((self.a.name, self.b.name)))
+
+    def other(self, node: Node) -> Node:
+        return self.b if node is self.a else self.a
+
+
+@dataclass(slots=True)
+class Fabric:
+    """The network, as far as the stages that ran so far have decided it."""
+
+    desired: Desired
+    name: str = ""
+    nodes: dict[str, Node] = field(default_factory=dict)
+    sites: dict[str, list[Node]] = field(default_factory=dict)
+    clients: dict[str, Roamer] = field(default_factory=dict)
+    edges: list[Edge] = field(default_factory=list)
+    backbone: list[Node] = field(default_factory=list)
+    lock: dict[Entry, int] = field(default_factory=dict)
+    """The numbers in use: what the lock should hold."""
+    problems: list[Problem] = field(default_factory=list)
+
+    def problem(
+        self, code: str, place: Place, message: str, hint: str = "", other: tuple[Place, str] | None = None
+    ) -> None:
+        self.problems.append(Problem(code, place, message, hint, (other,) if other else ()))
+
+    def warning(self, code: str, place: Place, message: str, hint: str = "") -> None:
+        self.problems.append(Problem(code, place, message, hint, severity="warning"))
+
+    def barrier(self) -> None:
+        """Raises Problems where a finding so far leaves nothing to go on with."""
+        if any(p.severity == "error" and p.code not in LEAVES_OUT for p in self.problems):
+            raise Problems(self.problems)
+
+    def resolve(self, name: str) -> Node | None:
+        """The host of a name; a site stands for its first host by name."""
+        if name in self.sites:
+            return self.sites[name][0]
+        return self.nodes.get(name)
+
+
+LEAVES_OUT = frozenset({"GW023"})
+"""Errors that leave out one host and its neighbours' entries for it, and do not stop the fabric."""
+
+
+def texts(prefixes: Iterable[Prefix]) -> tuple[str, ...]:
+    """Prefixes as sorted text, the form that peers have in a plan."""
+    return tuple(sorted(map(str, prefixes)))
+
+
+def endpoint_text(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def address_of(version: int, value: int) -> str:
+    """An address with the length that makes it a host."""
+    return f"{address_text(version, value)}/{BITS[version]}"

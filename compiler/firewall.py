@@ -1,0 +1,78 @@
+"""The rules in our own chains: what tunnels may do, and what policy denies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from compiler.fabric import Fabric, Node
+from schema.ip import Prefix
+from schema.plan import Firewall
+from schema.plan.base import Family
+
+FAMILIES: tuple[Family, ...] = ("inet", "inet6")
+_FROM = "-m devgroup --src-group 0x75"
+_TO = "-m devgroup --dst-group 0x75"
+_FORWARD = (f"{_FROM} -j ACCEPT", f"{_TO} -j ACCEPT")
+_MSS = (f"-p tcp {_TO} -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu",)
+_CLAMP = tuple(
+    Firewall(family=family, table="mangle", chain="GITWAN-FORWARD", hook="FORWARD", rules=_MSS) for family in FAMILIES
+)
+_REFUSE = {"inet": "icmp-port-unreachable", "inet6": "icmp6-port-unreachable"}
+
+
+def firewall(fabric: Fabric, node: Node) -> Iterator[Firewall]:
+    """Our chains on a host that has tunnels: accept theirs, clamp TCP's segments to them, refuse what is denied."""
+    if not node.edges and not node.clients:
+        return
+    yield from _CLAMP
+    listening = tuple(_listen(_ports(node)))
+    for family in FAMILIES:
+        denied = tuple(_denied(fabric, node, family))
+        yield Firewall(
+            family=family, table="filter", chain="GITWAN-FORWARD", hook="FORWARD", rules=(*denied, *_FORWARD)
+        )
+        yield Firewall(family=family, table="filter", chain="GITWAN-INPUT", hook="INPUT", rules=listening)
+
+
+def _ports(node: Node) -> list[int]:
+    ends = [tunnel.ends[node.name].port for edge in node.edges for tunnel in edge.tunnels]
+    return sorted({*ends, *(port for port in node.ports.values() if port)})
+
+
+def _listen(ports: Iterable[int]) -> Iterator[str]:
+    """One rule for each run of ports in a row."""
+    runs: list[list[int]] = []
+    for port in ports:
+        if runs and runs[-1][1] == port - 1:
+            runs[-1][1] = port
+        else:
+            runs.append([port, port])
+    for low, high in runs:
+        yield f"-p udp -m udp --dport {low if low == high else f'{low}:{high}'} -j ACCEPT"
+
+
+def _denied(fabric: Fabric, node: Node, family: Family) -> Iterator[str]:
+    doc = fabric.desired.fabric
+    for deny in doc.model.deny if doc else ():
+        sources, targets = _prefixes(fabric, deny.from_), _prefixes(fabric, deny.to)
+        if not (_here(fabric, node, deny.from_) or _here(fabric, node, deny.to)):
+            continue
+        for source in sources:
+            for target in targets:
+                if source.family == target.family == family:
+                    comment = f'-m comment --comment "deny {deny.from_} to {deny.to}"'
+                    action = f"-j REJECT --reject-with {_REFUSE[family]}"
+                    yield f"-s {source} -d {target} -m conntrack --ctstate NEW {comment} {action}"
+
+
+def _prefixes(fabric: Fabric, name: str) -> list[Prefix]:
+    if name in fabric.clients:
+        return fabric.clients[name].prefixes
+    nodes = fabric.sites.get(name) or [fabric.nodes[name]]
+    return sorted(prefix for node in nodes for prefix in node.prefixes)
+
+
+def _here(fabric: Fabric, node: Node, name: str) -> bool:
+    if name in fabric.clients:
+        return fabric.clients[name].gateway == node.name
+    return name in (node.name, node.site)

@@ -1,0 +1,203 @@
+"""Fabric x host -> HostPlan: what the kernel of one host should hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compiler.fabric import Edge, End, Fabric, Node, address_of, texts
+from compiler.firewall import firewall
+from compiler.stages.links import BACKBONE, CLIENTS
+from compiler.stages.routing import pool_prefixes, ways
+from compiler.summary import subtract, summarise
+from schema.desired import Region
+from schema.ip import Prefix
+from schema.plan import (
+    Address,
+    BondOptions,
+    HostPlan,
+    Link,
+    Member,
+    Nexthop,
+    Peer,
+    Resource,
+    Route,
+    SecretRef,
+    Sysctl,
+    Wireguard,
+)
+from schema.plan.base import Family
+
+PRIVATE_KEY = "private-key"
+GROUP = 117
+"""The interface group of all our tunnels; firewall rules name them by it."""
+GUARD_METRIC = 1117
+"""Worse than any route that leads somewhere, so a guard only catches what nothing else takes."""
+NEXTHOP_BASE = 117_000_000
+"""Nexthop numbers are ours by range and stable by port: BASE + 10 x listening port + 0..3."""
+
+
+def plan_host(fabric: Fabric, node: Node) -> HostPlan:
+    """The plan of one host. It must have a key."""
+    found: list[Resource] = []
+    behind = ways(fabric, node)
+    found += _forwarding(node)
+    found += _underlay(node)
+    found += _lans(node)
+    found += _links(node, behind)
+    found += _backbone(node, behind)
+    found += _clients(node)
+    found += _routes(node, behind)
+    found += _guards(fabric, node, behind)
+    found += firewall(fabric, node)
+    return HostPlan.of(node.name, found)
+
+
+_FORWARDING = (
+    Sysctl(name="net/ipv4/ip_forward", value="1"),
+    Sysctl(name="net/ipv6/conf/all/forwarding", value="1"),
+)
+_MULTIPATH = (
+    # Hash ports too: by addresses alone, two hosts that speak to each other would use one tunnel.
+    Sysctl(name="net/ipv4/fib_multipath_hash_policy", value="1"),
+    Sysctl(name="net/ipv6/fib_multipath_hash_policy", value="1"),
+)
+
+
+def _forwarding(node: Node) -> Iterator[Resource]:
+    yield from _FORWARDING
+    if any(len(edge.tunnels) > 1 for edge in node.edges):
+        yield from _MULTIPATH
+    if node.model.underlay.addresses == "dhcp":
+        # A router ignores router advertisements unless told otherwise, and would lose its own IPv6.
+        yield Sysctl(name=f"net/ipv6/conf/{node.model.underlay.dev}/accept_ra", value="2")
+
+
+def _underlay(node: Node) -> Iterator[Resource]:
+    underlay = node.model.underlay
+    if not underlay.managed or underlay.addresses == "dhcp":
+        return
+    if underlay.bond:
+        yield Link(name=underlay.dev, type="bond", mtu=underlay.mtu, members=underlay.bond, bond=BondOptions())
+    for address in underlay.addresses:
+        yield Address(dev=underlay.dev, address=str(address))
+    for gateway in underlay.gateway:
+        dst = "0.0.0.0/0" if gateway.version == 4 else "::/0"
+        yield Route(dst=dst, via=gateway.address, dev=underlay.dev)
+
+
+def _lans(node: Node) -> Iterator[Resource]:
+    for dev, lan in node.model.lans.items():
+        for address in lan.addresses:
+            yield Address(dev=dev, address=str(address))
+
+
+def _device(node: Node, dev: str, port: int, mtu: int) -> Iterator[Resource]:
+    assert node.key is not None
+    yield Link(name=dev, type="wireguard", mtu=mtu, group=GROUP)
+    yield Wireguard(dev=dev, private_key=SecretRef(secret=PRIVATE_KEY, fingerprint=node.key), listen_port=port)
+    # Loose: with one address on every tunnel, the way back may be another tunnel than the way here.
+    yield Sysctl(name=f"net/ipv4/conf/{dev}/rp_filter", value="2")
+    for version, value in node.address.items():
+        yield Address(dev=dev, address=address_of(version, value))
+
+
+def _peer(edge: Edge, node: Node, end: End, behind: list[Prefix]) -> Peer:
+    other = edge.other(node)
+    assert other.key is not None
+    return Peer(
+        dev=end.dev,
+        public_key=other.key,
+        endpoint=end.endpoint,
+        allowed_ips=texts(behind),
+        keepalive=edge.keepalive,
+        name=other.name,
+    )
+
+
+def _links(node: Node, behind: dict[Edge, list[Prefix]]) -> Iterator[Resource]:
+    for edge in node.edges:
+        if edge.kind != "link":
+            continue
+        for tunnel in edge.tunnels:
+            end = tunnel.ends[node.name]
+            yield from _device(node, end.dev, end.port, edge.mtu)
+            yield _peer(edge, node, end, behind.get(edge, []))
+        if len(edge.tunnels) > 1:
+            yield from _nexthops(edge, node)
+
+
+def _nexthops(edge: Edge, node: Node) -> Iterator[Resource]:
+    ends = [tunnel.ends[node.name] for tunnel in edge.tunnels]
+    families: tuple[Family, ...] = ("inet", "inet6")
+    for family in families:
+        for end in ends:
+            yield Nexthop(id=_nexthop_id(end, family), family=family, dev=end.dev)
+        members = tuple(Member(id=_nexthop_id(end, family)) for end in ends)
+        yield Nexthop(id=_group_id(ends[0], family), group=members)
+
+
+def _nexthop_id(end: End, family: str) -> int:
+    return NEXTHOP_BASE + 10 * end.port + (family == "inet6")
+
+
+def _group_id(first: End, family: str) -> int:
+    return _nexthop_id(first, family) + 2
+
+
+def _backbone(node: Node, behind: dict[Edge, list[Prefix]]) -> Iterator[Resource]:
+    edges = [edge for edge in node.edges if edge.kind == "backbone"]
+    if not edges:
+        return
+    yield from _device(node, BACKBONE, node.ports[BACKBONE], min(edge.mtu for edge in edges))
+    for edge in edges:
+        yield _peer(edge, node, edge.tunnels[0].ends[node.name], behind.get(edge, []))
+
+
+def _clients(node: Node) -> Iterator[Resource]:
+    if not node.clients:
+        return
+    yield from _device(node, CLIENTS, node.ports[CLIENTS], node.model.underlay.mtu - 80)
+    for roamer in node.clients:
+        yield Peer(
+            dev=CLIENTS,
+            public_key=roamer.model.public_key,
+            allowed_ips=texts(roamer.prefixes),
+            name=roamer.name,
+        )
+    for prefix in summarise(p for roamer in node.clients for p in roamer.prefixes):
+        yield Route(dst=str(prefix), dev=CLIENTS)
+
+
+def _routes(node: Node, behind: dict[Edge, list[Prefix]]) -> Iterator[Resource]:
+    # A VPC is no connected network: a summary that covers it would draw its traffic into the tunnel.
+    vpc = list(node.doc.model.aws.cidr) if isinstance(node.doc.model, Region) else []
+    for edge, prefixes in behind.items():
+        wanted = subtract(prefixes, vpc) if vpc else prefixes
+        if edge.kind == "lan":
+            dev, vias = edge.dev[node.name], edge.via[node.name]
+            yield from (Route(dst=str(p), dev=dev, via=vias[p.version]) for p in wanted if p.version in vias)
+            continue
+        ends = [tunnel.ends[node.name] for tunnel in edge.tunnels]
+        if len(ends) == 1:
+            dev = ends[0].dev
+            yield from (Route(dst=str(prefix), dev=dev) for prefix in wanted)
+        else:
+            group = {4: _group_id(ends[0], "inet"), 6: _group_id(ends[0], "inet6")}
+            yield from (Route(dst=str(prefix), nhid=group[prefix.version]) for prefix in wanted)
+
+
+def _guards(fabric: Fabric, node: Node, behind: dict[Edge, list[Prefix]]) -> Iterator[Resource]:
+    """What would circle between two hosts until its TTL ends is refused instead (RFC 4632, 5.1).
+
+    A host with one neighbour guards its own networks, should their interface be down; one with several the pools, of
+    which nobody may have the address that is asked for.
+    """
+    if not behind:
+        return
+    if node.shared:
+        guarded = [lan for lan in node.networks if any(prefix.covers(lan) for prefix in behind[node.shared[0]])]
+    else:
+        taken = {prefix for prefixes in behind.values() for prefix in prefixes}
+        guarded = [pool for pool in pool_prefixes(fabric) if pool not in taken]
+    for prefix in guarded:
+        yield Route(dst=str(prefix), type="unreachable", metric=GUARD_METRIC)

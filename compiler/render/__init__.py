@@ -1,0 +1,64 @@
+"""A plan in native files: what `wg setconf`, `iptables-restore`, `ip -batch` and `sysctl -p` take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from schema.plan import Address, Firewall, HostPlan, Link, Nexthop, Peer, Route, Rule, Sysctl, Wireguard
+
+
+@cache
+def environment() -> Environment:
+    """The templates; a value that is missing is an error, never an empty string."""
+    return Environment(
+        loader=PackageLoader("compiler.render"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+
+
+def render(plan: HostPlan) -> dict[str, str]:
+    """File name -> text. Private keys are not in a plan: a placeholder names where each one comes from."""
+    kinds: dict[type, list[Any]] = {}
+    for resource in plan.resources:
+        kinds.setdefault(type(resource), []).append(resource)
+    peers: dict[str, list[Peer]] = {}
+    for peer in kinds.get(Peer, []):
+        peers.setdefault(peer.dev, []).append(peer)
+    files = {
+        f"wireguard/{device.dev}.conf": _template("wireguard.conf", device=device, peers=peers.get(device.dev, []))
+        for device in kinds.get(Wireguard, [])
+    }
+    files["iptables.rules"] = _firewall(plan, kinds.get(Firewall, []), "inet")
+    files["ip6tables.rules"] = _firewall(plan, kinds.get(Firewall, []), "inet6")
+    files["ip.batch"] = _template(
+        "ip.batch",
+        plan=plan,
+        **{kind.__name__.lower(): kinds.get(kind, []) for kind in (Link, Address, Nexthop, Route, Rule)},
+    )
+    files["sysctl.conf"] = _template("sysctl.conf", plan=plan, sysctl=kinds.get(Sysctl, []))
+    return files
+
+
+def client_config(context: Mapping[str, object]) -> str:
+    """A roaming client's configuration for wg-quick; see `compiler/clients.py` for the context."""
+    return _template("client.conf", **context)
+
+
+def _firewall(plan: HostPlan, chains: Iterable[Firewall], family: str) -> str:
+    tables: dict[str, list[Firewall]] = {}
+    for chain in chains:
+        if chain.family == family:
+            tables.setdefault(chain.table, []).append(chain)
+    return _template("iptables.rules", plan=plan, tables=tables)
+
+
+def _template(name: str, **context: object) -> str:
+    return environment().get_template(f"{name}.j2").render(context)

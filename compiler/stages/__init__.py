@@ -1,0 +1,34 @@
+"""Desired state -> fabric, one stage after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from compiler.fabric import Fabric
+from compiler.stages.addresses import allocate_addresses
+from compiler.stages.keys import take_keys
+from compiler.stages.links import build_links, leave_out
+from compiler.stages.names import index_names
+from compiler.stages.networks import check_networks
+from compiler.stages.routing import find_ways
+from schema.desired import Desired
+
+STAGES: tuple[Callable[[Fabric], None], ...] = (
+    index_names,
+    Fabric.barrier,
+    take_keys,
+    check_networks,
+    allocate_addresses,
+    build_links,
+    Fabric.barrier,
+    leave_out,
+    find_ways,
+)
+
+
+def resolve(desired: Desired) -> Fabric:
+    """The network that a repository describes. Raises Problems where it describes none."""
+    fabric = Fabric(desired)
+    for stage in STAGES:
+        stage(fabric)
+    return fabric

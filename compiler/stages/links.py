@@ -1,0 +1,230 @@
+"""Links: which hosts, over which devices, ports and endpoints, with which MTU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from compiler.fabric import Edge, End, Fabric, Node, Tunnel, endpoint_text
+from schema.desired import fabric as desired
+from schema.desired.host import Underlay
+from schema.ip import Interface, is_private
+from schema.problem import Place
+
+OVERHEAD = {4: 60, 6: 80}
+"""Outer IP header, UDP and WireGuard's data message: 20 or 40, 8, and 32 bytes (wireguard.com/protocol)."""
+IFNAMSIZ = 15
+BACKBONE, CLIENTS = "wg-backbone", "wg-clients"
+
+
+def build_links(fabric: Fabric) -> None:
+    """Every edge of the fabric, with the ports and endpoints of each of its tunnels."""
+    doc = fabric.desired.fabric
+    if doc is None:
+        return
+    ports = _Ports(fabric, doc.model.defaults.ports)
+    links = []
+    seen: dict[str, Place] = {}
+    for i, link in enumerate(doc.model.links):
+        place: Callable[..., Place] = _placer(doc.place, i)
+        edge = _link(fabric, link, doc.model.defaults, place)
+        if edge is None:
+            continue
+        if edge.name in seen:
+            hint = "one link can have many `tunnels`: keep one of the two"
+            fabric.problem(
+                "GW047", place(), f"{edge.name} is linked already", hint, (seen[edge.name], "the first link")
+            )
+            continue
+        seen[edge.name] = place()
+        links.append((edge, link, place))
+    ports.take_fixed(links)
+    for fresh in (False, True):
+        for edge, link, _ in links:
+            ports.take(edge, link, fresh)
+    for edge, link, place in links:
+        _tunnels(fabric, edge, link, ports, place)
+    _mesh(fabric, doc.model.defaults)
+    _gateways(fabric)
+
+
+def _placer(place: Callable[..., Place], i: int) -> Callable[..., Place]:
+    return lambda *loc, key=False: place("links", i, *loc, key=key)
+
+
+def _link(fabric: Fabric, link: desired.Link, defaults: desired.Defaults, place: Callable[..., Place]) -> Edge | None:
+    a, b = (fabric.resolve(name) for name in link.between)
+    if a is None or b is None:
+        return None  # said where names are checked
+    if a is b:
+        fabric.problem("GW046", place("between"), f"a link from {a.name} to itself", "name two different hosts")
+        return None
+    keepalive = defaults.keepalive if link.keepalive is None else link.keepalive
+    edge = Edge("link", a, b, keepalive=round(keepalive))
+    edge.mtu = _mtu(fabric, edge, link.mtu or defaults.mtu, place)
+    return edge
+
+
+def _mtu(fabric: Fabric, edge: Edge, wanted: int | None, place: Callable[..., Place]) -> int:
+    underlay = min(edge.a.model.underlay.mtu, edge.b.model.underlay.mtu)
+    version = 6 if 6 in _versions(edge.a.model.underlay) & _versions(edge.b.model.underlay) else 4
+    if wanted is not None and wanted > underlay - OVERHEAD[version]:
+        message = f"an MTU of {wanted} does not fit into {underlay} bytes of underlay"
+        hint = f"WireGuard over IPv{version} takes {OVERHEAD[version]} bytes: at most {underlay - OVERHEAD[version]}"
+        fabric.problem("GW043", place("mtu"), message, hint)
+    return wanted or underlay - OVERHEAD[6]
+
+
+class _Ports:
+    """UDP ports of each host: fixed ones first, then those that the lock names, then the next that are free."""
+
+    def __init__(self, fabric: Fabric, defaults: desired.Ports) -> None:
+        self.fabric, self.defaults = fabric, defaults
+        self.used: dict[str, dict[int, str]] = {name: {} for name in fabric.nodes}
+        self.given: dict[tuple[str, str], int] = {}
+        for node in fabric.nodes.values():
+            for dev, kind, wanted in (
+                (BACKBONE, "backbone", node in fabric.backbone),
+                (CLIENTS, "clients", node.clients),
+            ):
+                if wanted:
+                    port = node.model.ports.get(kind) or getattr(defaults, kind)  # type: ignore[call-overload]
+                    node.ports[dev] = port
+                    self._claim(node, port, dev, node.place("ports"))
+
+    def _claim(self, node: Node, port: int, what: str, place: Place) -> None:
+        other = self.used[node.name].setdefault(port, what)
+        if other != what:
+            hint = "two devices cannot listen on one port: choose another"
+            self.fabric.problem("GW040", place, f"port {port} of {node.name} is taken by {other}", hint)
+
+    def take_fixed(self, links: list[tuple[Edge, desired.Link, Callable[..., Place]]]) -> None:
+        for edge, link, place in links:
+            for name, ports in link.ports.items():
+                node = self.fabric.resolve(name)
+                if node is None:
+                    continue
+                if len(ports) != link.tunnels:
+                    message = f"{len(ports)} ports for {link.tunnels} tunnels"
+                    self.fabric.problem("GW042", place("ports", name), message, "write one port for each tunnel")
+                for n, port in enumerate(ports[: link.tunnels], 1):
+                    self._claim(node, port, f"{edge.name}/{n}", place("ports", name, n - 1))
+                    self.given[node.name, f"{edge.name}/{n}"] = port
+
+    def take(self, edge: Edge, link: desired.Link, fresh: bool) -> None:
+        for node in (edge.a, edge.b):
+            used = self.used[node.name]
+            for n in range(1, link.tunnels + 1):
+                tunnel = f"{edge.name}/{n}"
+                if (node.name, tunnel) in self.given:
+                    continue
+                entry = ("port", node.name, tunnel)
+                port = self._next(used) if fresh else self.fabric.desired.lock.get(entry, 0)
+                if port and port not in used:
+                    used[port] = tunnel
+                    self.given[node.name, tunnel] = self.fabric.lock[entry] = port
+
+    def _next(self, used: dict[int, str]) -> int:
+        return next(port for port in range(self.defaults.links, 65536) if port not in used)
+
+
+def _tunnels(fabric: Fabric, edge: Edge, link: desired.Link, ports: _Ports, place: Callable[..., Place]) -> None:
+    a, b = edge.a, edge.b
+    to_b, to_a = reach(b, a), reach(a, b)
+    if to_a is None and to_b is None:
+        hint = "give one of them a `public:` address or name, of a family that the other has too"
+        fabric.problem("GW044", place("between"), f"neither {a.name} nor {b.name} can be dialled by the other", hint)
+    edge.tunnels = []
+    for n in range(1, link.tunnels + 1):
+        name = f"{edge.name}/{n}"
+        port_a, port_b = ports.given[a.name, name], ports.given[b.name, name]
+        end_a = End(f"wg-{b.label}-{n}", port_a, to_b and endpoint_text(to_b, port_b))
+        end_b = End(f"wg-{a.label}-{n}", port_b, to_a and endpoint_text(to_a, port_a))
+        edge.tunnels.append(Tunnel(name, {a.name: end_a, b.name: end_b}))
+        for node, other, end in ((a, b, end_a), (b, a, end_b)):
+            _check_name(fabric, node, other, end.dev)
+    fabric.edges.append(edge)
+    a.edges.append(edge)
+    b.edges.append(edge)
+
+
+def _check_name(fabric: Fabric, node: Node, other: Node, dev: str) -> None:
+    if len(dev.encode()) > IFNAMSIZ:
+        message = f"the interface {dev!r} on {node.name} would have {len(dev)} bytes, {IFNAMSIZ} fit"
+        hint = f"give {other.name} a shorter name in interfaces: `short: {other.label[:6].strip('-')}`"
+        fabric.problem("GW041", other.place(key=True), message, hint)
+    if dev in (node.model.underlay.dev, *node.model.lans) or dev in node.ports:
+        hint = f"rename the interface, or give {other.name} a `short:` name"
+        fabric.problem("GW045", node.place(key=True), f"{node.name} has two interfaces called {dev}", hint)
+    node.ports[dev] = 0
+
+
+def _mesh(fabric: Fabric, defaults: desired.Defaults) -> None:
+    """A link between every two members of the backbone, all on one device of each."""
+    doc = fabric.desired.fabric
+    assert doc is not None
+    place, members = doc.place, fabric.backbone
+    linked = {edge.name for edge in fabric.edges if edge.kind == "link"}
+    for i, a in enumerate(members):
+        for b in members[i + 1 :]:
+            edge = Edge("backbone", a, b, keepalive=round(defaults.keepalive))
+            if edge.name in linked:
+                continue
+            edge.mtu = _mtu(fabric, edge, defaults.mtu, lambda *loc, **_: place("defaults", *loc))
+            to_b, to_a = reach(b, a), reach(a, b)
+            if to_a is None and to_b is None:
+                hint = "give one of them a `public:` address or name"
+                message = f"neither {a.name} nor {b.name} can be dialled by the other"
+                fabric.problem("GW044", place("backbone"), message, hint)
+            end_a = End(BACKBONE, a.ports[BACKBONE], to_b and endpoint_text(to_b, b.ports[BACKBONE]))
+            end_b = End(BACKBONE, b.ports[BACKBONE], to_a and endpoint_text(to_a, a.ports[BACKBONE]))
+            edge.tunnels = [Tunnel(f"{edge.name}/backbone", {a.name: end_a, b.name: end_b})]
+            fabric.edges.append(edge)
+            a.edges.append(edge)
+            b.edges.append(edge)
+
+
+def _gateways(fabric: Fabric) -> None:
+    for _, roamer in sorted(fabric.clients.items()):
+        node = fabric.nodes[roamer.gateway]
+        if reach(node, None) is None:
+            hint = f"give {node.name}'s underlay a `public:` address or name"
+            message = f"{roamer.name} cannot dial its gateway {node.name}"
+            fabric.problem(
+                "GW053", roamer.doc.place("gateway"), message, hint, (node.place("underlay"), "its underlay")
+            )
+
+
+def leave_out(fabric: Fabric) -> None:
+    """A host without a key has no plan, and its neighbours nothing that leads to it; its numbers stay its own."""
+    missing = {name for name, node in fabric.nodes.items() if node.key is None}
+    if not missing:
+        return
+
+    def whole(edge: Edge) -> bool:
+        return not missing & {edge.a.name, edge.b.name}
+
+    fabric.edges = [edge for edge in fabric.edges if whole(edge)]
+    for node in fabric.nodes.values():
+        node.edges = [edge for edge in node.edges if whole(edge)]
+
+
+def reach(node: Node, by: Node | None) -> str | None:
+    """The address or name at which `by` (None: anybody) dials a host; None where it only dials out."""
+    underlay = node.model.underlay
+    versions = _versions(by.model.underlay) if by else {4, 6}
+    candidates = underlay.public
+    if not candidates and underlay.addresses != "dhcp":
+        candidates = tuple(a for a in underlay.addresses if not is_private(a))
+    for candidate in sorted(candidates, key=lambda c: c.version if isinstance(c, Interface) else 0):
+        if isinstance(candidate, str):
+            return candidate
+        if candidate.version in versions:
+            return candidate.address
+    return None
+
+
+def _versions(underlay: Underlay) -> set[int]:
+    """The families that a host can dial; DHCP is IPv4."""
+    if underlay.addresses == "dhcp":
+        return {4}
+    return {address.version for address in underlay.addresses}

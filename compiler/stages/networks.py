@@ -1,0 +1,136 @@
+"""Networks: who owns which, and that no two overlap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from compiler.fabric import Edge, Fabric, Node
+from schema.desired import Region
+from schema.ip import Interface, Prefix, is_private
+from schema.problem import Place
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    prefix: Prefix
+    site: str
+    what: str
+    place: Place | None
+    node: Node | None
+    loc: tuple[str | int, ...]
+
+    def where(self) -> Place:
+        return self.place or (self.node.place(*self.loc) if self.node else Place(""))
+
+
+def check_networks(fabric: Fabric) -> None:
+    """Gives each node its networks; a network on several hosts of a site belongs to the first of them by name."""
+    claims = [*_pools(fabric)]
+    for site, nodes in sorted(fabric.sites.items()):
+        claims += _site_claims(fabric, site, nodes)
+    claims.sort(key=lambda c: (c.prefix, c.site, c.what))
+    open_claims: list[_Claim] = []
+    for claim in claims:
+        while open_claims and not open_claims[-1].prefix.covers(claim.prefix):
+            open_claims.pop()
+        if open_claims:
+            _clash(fabric, open_claims[-1], claim)
+        open_claims.append(claim)
+    _addresses(fabric)
+
+
+def _pools(fabric: Fabric) -> list[_Claim]:
+    doc = fabric.desired.fabric
+    if doc is None:
+        return []
+    pools = doc.model.pools
+    return [
+        _Claim(prefix, f"pool {name}", f"the pool of {name}", doc.place("pools", name, i), None, ())
+        for name, prefixes in (("links", pools.links), ("backbone", pools.backbone), ("clients", pools.clients))
+        for i, prefix in enumerate(prefixes)
+    ]
+
+
+def _site_claims(fabric: Fabric, site: str, nodes: list[Node]) -> list[_Claim]:
+    claims: list[_Claim] = []
+    on_lan: dict[Prefix, tuple[Node, str, Interface]] = {}
+    doc = nodes[0].doc
+    if isinstance(doc.model, Region):
+        for i, prefix in enumerate(doc.model.aws.cidr):
+            nodes[0].networks.append(prefix)
+            claims.append(_Claim(prefix, site, f"{site}'s VPC", doc.place("aws", "cidr", i), None, ()))
+    for node in nodes:
+        for dev, lan in node.model.lans.items():
+            for i, address in enumerate(lan.addresses):
+                network = address.network
+                if network not in on_lan:
+                    on_lan[network] = (node, dev, address)
+                    node.networks.append(network)
+                    claims.append(_Claim(network, site, f"{site}'s LAN", None, node, ("lans", dev, "addresses", i)))
+                elif on_lan[network][0] is not node:
+                    _join(fabric, on_lan[network], (node, dev, address))
+                else:
+                    hint = "one host has one address in a network"
+                    fabric.problem("GW030", node.place("lans", dev, "addresses", i), f"{network} twice", hint)
+    return claims
+
+
+def _join(fabric: Fabric, first: tuple[Node, str, Interface], second: tuple[Node, str, Interface]) -> None:
+    """Two hosts on one LAN reach each other over it."""
+    a, b = first[0], second[0]
+    edge = next((e for e in a.edges if e.kind == "lan" and e.other(a) is b), None)
+    if edge is None:
+        edge = Edge("lan", a, b, dev={a.name: first[1], b.name: second[1]}, via={a.name: {}, b.name: {}})
+        fabric.edges.append(edge)
+        a.edges.append(edge)
+        b.edges.append(edge)
+    edge.via[a.name][second[2].version] = second[2].address
+    edge.via[b.name][first[2].version] = first[2].address
+
+
+def _clash(fabric: Fabric, outer: _Claim, inner: _Claim) -> None:
+    same_vpc = outer.site == inner.site and "VPC" in outer.what
+    if same_vpc:
+        return  # a gateway's LAN inside its own VPC
+    later, first = (inner, outer) if outer.where() <= inner.where() else (outer, inner)
+    message = f"{later.what} {later.prefix} overlaps {first.what} {first.prefix}"
+    code = "GW032" if "pool" in (outer.site.split()[0], inner.site.split()[0]) else "GW031"
+    hint = "two owners cannot both have an address: shrink or move one of them"
+    fabric.problem(code, later.where(), message, hint, (first.where(), "the other one"))
+
+
+def _addresses(fabric: Fabric) -> None:
+    """No address stands on two hosts."""
+    seen: dict[tuple[int, int], tuple[Node, tuple[str | int, ...]]] = {}
+    for _, node in sorted(fabric.nodes.items()):
+        for loc, address in _written(node):
+            key = (address.version, address.value)
+            if key in seen:
+                other, first = seen[key]
+                hint = "give one of them another address"
+                fabric.problem(
+                    "GW030",
+                    node.place(*loc),
+                    f"{address.address} is {other.name}'s",
+                    hint,
+                    (other.place(*first), "there"),
+                )
+            seen[key] = (node, loc)
+
+
+def _written(node: Node) -> list[tuple[tuple[str | int, ...], Interface]]:
+    underlay = node.model.underlay
+    found: list[tuple[tuple[str | int, ...], Interface]] = [
+        (("lans", dev, "addresses", i), address)
+        for dev, lan in node.model.lans.items()
+        for i, address in enumerate(lan.addresses)
+    ]
+    if underlay.addresses != "dhcp" and (underlay.public or underlay.managed or not _behind_nat(node)):
+        found += [(("underlay", "addresses", i), address) for i, address in enumerate(underlay.addresses)]
+    return found
+
+
+def _behind_nat(node: Node) -> bool:
+    """Underlay addresses that only mean something inside a provider's or a VPC's network may repeat."""
+    addresses = node.model.underlay.addresses
+    return addresses == "dhcp" or all(is_private(address) for address in addresses)

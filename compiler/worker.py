@@ -1,0 +1,47 @@
+"""The compiler in a process of its own, as the agent runs it: `python -m compiler.worker`.
+
+Standard input: a line of JSON `{"host": NAME, "files": [[path, size, kind], …]}`, then the files' bytes one after the
+other (kind `file`; `symlink` and `submodule` have no bytes of interest). Standard output: one JSON object
+`{"plan": … | null, "problems": […]}`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import BinaryIO
+
+from compiler.compile import compile_files
+from schema.load import is_input
+from schema.problem import Place, Problem
+
+
+def run(stdin: BinaryIO, stdout: BinaryIO) -> None:
+    """One compilation. Raises ValueError where the agent did not keep to the form above."""
+    request = json.loads(stdin.readline())
+    files: dict[str, bytes] = {}
+    special: dict[str, str] = {}
+    for path, size, kind in request["files"]:
+        content = stdin.read(size)
+        if len(content) != size:
+            raise ValueError(f"{path}: {len(content)} of {size} bytes")
+        if kind != "file":
+            special[path] = kind
+        elif is_input(path):
+            files[path] = content
+    host = request["host"]
+    result = compile_files(files, special)
+    problems = list(result.problems)
+    plan = b"null"
+    if host in result.hosts:
+        plan = result.plan(host).canonical()
+    elif result.fabric is not None:
+        known = ", ".join(result.hosts[:5]) or "none"
+        problems.append(Problem("GW070", Place(""), f"no plan for the host {host!r}", f"hosts with a plan: {known}"))
+    stdout.write(b'{"plan":' + plan + b',"problems":')
+    stdout.write(json.dumps([problem.json() for problem in problems]).encode() + b"}")
+    stdout.flush()
+
+
+if __name__ == "__main__":
+    run(sys.stdin.buffer, sys.stdout.buffer)

@@ -1,0 +1,58 @@
+"""The only code that touches the kernel: one driver per kind, and the events that say what has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from reconciler.kinds.base import Driver
+from reconciler.system.peer import resolve
+from reconciler.system.sysctl import Inventory
+from schema.plan import SecretRef
+
+__all__ = ["Context", "Inventory", "drivers"]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What drivers need from the host."""
+
+    secret: Callable[[SecretRef], bytes]
+    """A secret at the moment of applying: 32 raw bytes for a key. Raises LookupError, ValueError or OSError, none
+    of them with the secret in it."""
+    inventory: Inventory
+    resolve: Callable[[str], str] = resolve
+    """An address for a DNS name. Raises OSError."""
+
+
+def drivers(context: Context) -> dict[str, Driver[Any]]:
+    """Every kind's driver, for the network namespace of the calling thread. Not for two threads at once.
+
+    Raises OSError where the kernel gives no netlink socket.
+    """
+    from reconciler.system.address import AddressDriver
+    from reconciler.system.firewall import FirewallDriver
+    from reconciler.system.link import LinkDriver
+    from reconciler.system.netlink import Netlink
+    from reconciler.system.nexthop import NexthopDriver
+    from reconciler.system.peer import PeerDriver
+    from reconciler.system.route import RouteDriver
+    from reconciler.system.rule import RuleDriver
+    from reconciler.system.sysctl import SysctlDriver
+    from reconciler.system.wg_devices import Devices
+    from reconciler.system.wireguard import WireguardDriver
+
+    netlink = Netlink()
+    devices = Devices(netlink)
+    return {
+        "firewall": FirewallDriver(),
+        "link": LinkDriver(netlink, devices),
+        "sysctl": SysctlDriver(context.inventory),
+        "wireguard": WireguardDriver(devices, context.secret),
+        "address": AddressDriver(netlink),
+        "peer": PeerDriver(devices, context.secret, context.resolve),
+        "nexthop": NexthopDriver(netlink),
+        "route": RouteDriver(netlink),
+        "rule": RuleDriver(netlink),
+    }

@@ -1,0 +1,92 @@
+"""Kernel parameters: files below /proc/sys, with the values from before us in the inventory."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from reconciler.kinds.base import Failure, Observed
+from reconciler.kinds.sysctl import MARKER
+from reconciler.system.failure import failure
+from schema.plan import Change, Sysctl
+
+ROOT = Path("/proc/sys")
+"""Below net/, the kernel shows the network namespace of whoever opens a file."""
+_PREFIX = "sysctl:"
+
+
+class Inventory(Protocol):
+    """Where the values from before us are kept (reconciler/inventory.py)."""
+
+    def names(self) -> Sequence[str]: ...
+    def get(self, name: str) -> str | None: ...
+    def record(self, name: str, value: str) -> None: ...
+    def forget(self, name: str) -> None: ...
+
+
+class SysctlDriver:
+    """Only what the inventory names is observed: of a thousand parameters a plan names a few, and each has a value
+    before we come, which is no conflict but what we give back."""
+
+    def __init__(self, inventory: Inventory, root: Path = ROOT) -> None:
+        self._inventory = inventory
+        self._root = root
+
+    def observe(self) -> list[Observed[Sysctl]]:
+        found = []
+        for entry in self._inventory.names():
+            if entry.startswith(_PREFIX):
+                name = entry.removeprefix(_PREFIX)
+                resource = Sysctl.model_construct(None, kind="sysctl", name=name, value=self._read(name) or "")
+                found.append(Observed(resource, MARKER))
+        return found
+
+    def apply(self, changes: Sequence[Change]) -> list[Failure]:
+        failures = []
+        for change in changes:
+            resource = change.resource
+            assert isinstance(resource, Sysctl)
+            try:
+                if change.after is None:
+                    self._restore(resource.name)
+                else:
+                    self._set(resource.name, resource.value)
+            except OSError as error:
+                failures.append(failure(change, error))
+        return failures
+
+    def _set(self, name: str, value: str) -> None:
+        before = self._read(name)
+        if before is None:
+            raise OSError(errno.ENOENT, f"no kernel parameter {name}")
+        self._inventory.record(_PREFIX + name, before)
+        if before.split() != value.split():
+            self._write(name, value)
+
+    def _restore(self, name: str) -> None:
+        before = self._inventory.get(_PREFIX + name)
+        if before is None:
+            return
+        now = self._read(name)
+        if now is not None and now != before:
+            self._write(name, before)
+        self._inventory.forget(_PREFIX + name)
+
+    def _read(self, name: str) -> str | None:
+        """The value, several divided by single spaces; None where there is no such parameter (any more)."""
+        try:
+            return " ".join(self._path(name).read_text().split())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def _write(self, name: str, value: str) -> None:
+        # The kernel takes a value in one write; no file is made where there is none.
+        with self._path(name).open("r+") as file:
+            file.write(f"{value}\n")
+
+    def _path(self, name: str) -> Path:
+        if ".." in name.split("/"):
+            raise OSError(errno.EINVAL, f"no kernel parameter {name}")
+        return self._root / name

@@ -1,0 +1,117 @@
+"""WireGuard as both of its interfaces speak of it: what a device holds, and what to set. No effects here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from reconciler.kinds.base import Session
+from reconciler.system.wg_key import NO_KEY
+from schema.plan import Peer, SecretRef
+from schema.plan.fingerprint import preshared_fingerprint
+
+
+@dataclass(slots=True)
+class DeviceState:
+    """A device as read. The private key is turned into its public key before it gets here."""
+
+    name: str
+    public_key: str = ""
+    """Empty where no private key is set."""
+    listen_port: int = 0
+    fwmark: int = 0
+    peers: list[tuple[Peer, Session]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSet:
+    """What to set on a device; None leaves a field as it is."""
+
+    private_key: bytes | None = field(default=None, repr=False)
+    listen_port: int | None = None
+    fwmark: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSet:
+    """What to set on a peer; None leaves a field as it is."""
+
+    public_key: bytes
+    remove: bool = False
+    update_only: bool = False
+    """Do nothing where the peer is gone."""
+    replace_allowed_ips: bool = False
+    """Drop the allowed IPs that it has before adding these."""
+    allowed_ips: Sequence[str] = ()
+    endpoint: tuple[str, int] | None = None
+    """A numeric address and a port."""
+    keepalive: int | None = None
+    preshared_key: bytes | None = field(default=None, repr=False)
+
+
+class Backend(Protocol):
+    """One of WireGuard's two interfaces: the kernel's netlink family, or wireguard-go's socket."""
+
+    def read(self, name: str) -> DeviceState:
+        """Raises OSError, ENODEV where there is no such device."""
+        ...
+
+    def set_device(self, name: str, settings: DeviceSet) -> None:
+        """Raises OSError."""
+        ...
+
+    def set_peers(self, name: str, peers: Sequence[PeerSet]) -> dict[int, OSError]:
+        """In as few messages as possible; the errors by the position of the peer that caused them."""
+        ...
+
+
+PeerKey = tuple[str, str, str | None, str | None, int, tuple[str, ...]]
+
+
+class PeerMemory:
+    """Peers by what they hold, so that an unchanged peer costs a dictionary lookup."""
+
+    def __init__(self) -> None:
+        self._known: dict[PeerKey, Peer] = {}
+        self._seen: dict[PeerKey, Peer] = {}
+
+    def peer(
+        self, dev: str, public: str, preshared: bytes, endpoint: str | None, keepalive: int, allowed: list[str]
+    ) -> Peer:
+        """A peer, built without validation: it comes from the kernel."""
+        secret = preshared_fingerprint(preshared) if preshared and preshared != NO_KEY else None
+        allowed.sort()
+        key: PeerKey = (dev, public, secret, endpoint, keepalive, tuple(allowed))
+        peer = self._known.get(key)
+        if peer is None:
+            reference = SecretRef(secret="preshared-key", fingerprint=secret) if secret else None
+            peer = Peer.model_construct(
+                None, kind="peer", dev=dev, public_key=public, preshared_key=reference, endpoint=endpoint,
+                allowed_ips=key[5], keepalive=keepalive, name="",
+            )  # fmt: skip
+        self._seen[key] = peer
+        return peer
+
+    def turn(self) -> None:
+        """A whole device was read: forget what was not in it."""
+        self._known, self._seen = self._seen, {}
+
+
+def endpoint_text(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def endpoint_parts(endpoint: str) -> tuple[str, int]:
+    """Host and port of `host:port` or `[host]:port`."""
+    host, _, port = endpoint.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def one_by_one(backend: Backend, name: str, peers: Sequence[PeerSet]) -> dict[int, OSError]:
+    """Set peers each in a message of its own, to learn which of a refused group were refused."""
+    errors: dict[int, OSError] = {}
+    for position, peer in enumerate(peers):
+        for error in backend.set_peers(name, [peer]).values():
+            errors[position] = error
+    return errors

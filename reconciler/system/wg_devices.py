@@ -1,0 +1,74 @@
+"""The host's WireGuard devices, whichever backend each has. Shared by the drivers of devices and of peers."""
+
+from __future__ import annotations
+
+import errno
+import time
+from dataclasses import dataclass
+
+from reconciler.system.failure import ABSENT
+from reconciler.system.interfaces import Interface, read_interfaces
+from reconciler.system.netlink import Netlink
+from reconciler.system.wg import Backend, DeviceState
+from reconciler.system.wg_netlink import NetlinkBackend
+from reconciler.system.wg_uapi import UapiBackend
+
+_SHARE_SECONDS = 0.25
+"""For so long may the look at the peers that follows a look at the devices use what that one read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device, its owner's mark and how to speak to it."""
+
+    name: str
+    marker: str | None
+    backend: Backend
+
+
+class Devices:
+    """Every WireGuard device of the network namespace."""
+
+    def __init__(self, netlink: Netlink, uapi: UapiBackend | None = None) -> None:
+        self.uapi = uapi or UapiBackend()
+        self._netlink = netlink
+        self._kernel = NetlinkBackend()
+        self._read: list[tuple[Device, DeviceState]] | None = None
+        self._read_at = 0.0
+
+    def is_device(self, interface: Interface) -> bool:
+        """Whether an interface is a WireGuard device: the kernel's, or a TUN device with wireguard-go behind it."""
+        return interface.kind == "wireguard" or (interface.kind == "tun" and self.uapi.answers(interface.name))
+
+    def named(self) -> dict[str, Device]:
+        """The devices by name. Raises OSError."""
+        found = {}
+        for interface in read_interfaces(self._netlink).values():
+            if self.is_device(interface):
+                backend: Backend = self._kernel if interface.kind == "wireguard" else self.uapi
+                found[interface.name] = Device(interface.name, interface.alias, backend)
+        return found
+
+    def read(self) -> list[tuple[Device, DeviceState]]:
+        """Every device with its state; what vanishes meanwhile is left out. Raises OSError."""
+        found: list[tuple[Device, DeviceState]] = []
+        for device in self.named().values():
+            try:
+                found.append((device, device.backend.read(device.name)))
+            except OSError as error:
+                if error.errno not in ABSENT and error.errno != errno.EPIPE:
+                    raise
+        self._read, self._read_at = found, time.monotonic()
+        return found
+
+    def read_shared(self) -> list[tuple[Device, DeviceState]]:
+        """What `read` found a moment ago, once; else as `read`. A dump of many peers is worth sharing."""
+        found, self._read = self._read, None
+        if found is None or time.monotonic() - self._read_at > _SHARE_SECONDS:
+            found = self.read()
+            self._read = None
+        return found
+
+    def changed(self) -> None:
+        """Forget what was read: something is about to change."""
+        self._read = None

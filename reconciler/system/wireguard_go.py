@@ -1,0 +1,53 @@
+"""Starting and ending wireguard-go, for kernels without WireGuard."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import subprocess
+
+from reconciler.system.wg_uapi import UapiBackend
+
+_SECONDS = 10.0
+
+
+def start(name: str, uapi: UapiBackend) -> None:
+    """Start wireguard-go for a new device, and wait until it answers. Raises OSError.
+
+    It opens the TUN device and its socket before it puts itself into the background, so when the command has ended
+    the socket takes connections, and the first answer says that the process behind it runs.
+    """
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "LOG_LEVEL": "silent"}
+    try:
+        done = subprocess.run(
+            ["wireguard-go", name],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=environment,
+            timeout=_SECONDS,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise OSError(errno.EOPNOTSUPP, "the kernel has no WireGuard, and wireguard-go is not installed") from None
+    except subprocess.TimeoutExpired:
+        raise OSError(errno.ETIMEDOUT, f"wireguard-go for {name} did not start") from None
+    if done.returncode:
+        words = done.stderr.decode(errors="replace").strip().splitlines()
+        raise OSError(errno.EIO, f"wireguard-go for {name}: {words[-1] if words else 'failed'}")
+    uapi.read(name)
+
+
+def await_end(connection: socket.socket) -> None:
+    """Wait until the process on the other side of a connection has ended, which it does when its device is gone.
+
+    It removes its socket file as its last act: a successor that starts before that would lose its own.
+    """
+    connection.settimeout(_SECONDS)
+    with connection:
+        try:
+            while connection.recv(4096):
+                pass
+        except ConnectionError:
+            pass

@@ -114,8 +114,8 @@ def load(path: Path) -> AgentConfig:
 
 def parse(text: str, where: str) -> AgentConfig:
     """The settings in YAML. Raises ConfigError with every problem, one a line."""
-    from ruamel.yaml import YAML  # noqa: PLC0415 - 20 ms
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError  # noqa: PLC0415
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
         value = YAML(typ="safe").load(text)
@@ -136,7 +136,8 @@ def parse(text: str, where: str) -> AgentConfig:
 def _text(error: Any) -> str:
     place = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        model: type[BaseModel] = {"source": SourceConfig, "poll": PollConfig}.get(str(error["loc"][0]), AgentConfig)
+        sections: dict[str, type[BaseModel]] = {"source": SourceConfig, "poll": PollConfig}
+        model = sections.get(str(error["loc"][0]), AgentConfig)
         close = difflib.get_close_matches(str(error["loc"][-1]), model.model_fields, 1)
         return f"unknown key `{place}`" + (f": did you mean `{close[0]}`?" if close else "")
     if error["type"] == "missing":

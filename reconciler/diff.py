@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reconciler.kinds.base import Kind, Observed
-from schema.plan import Change, Key, Link, Peer, Resource
+from schema.plan import Change, Key, Peer, Resource
 
 Kinds = Mapping[str, Kind]
 Observation = Mapping[str, Sequence[Observed[Any]]]
@@ -98,9 +98,9 @@ def diff(desired: Desired, observed: Observation, previous: Desired, kinds: Kind
 
 def foreign_devices(observed: Observation, kinds: Kinds) -> set[str | int]:
     """The names of the links that are not ours."""
-    links: Iterable[Observed[Link]] = observed.get("link", ())
+    links = observed.get("link", ())
     owns = kinds["link"].owns if links else None
-    return {link.resource.name for link in links if owns and not owns(link)}
+    return {link.resource.key[0] for link in links if owns and not owns(link)}
 
 
 class _Part:

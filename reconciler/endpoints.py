@@ -30,7 +30,7 @@ class Lookup:
 
 
 class Resolver:
-    """Remembers when each peer was first seen and last looked up. Times in seconds of a clock that only goes forward."""
+    """Remembers when each peer was first seen and last looked up. Times in seconds of a monotonic clock."""
 
     def __init__(self) -> None:
         self._due: dict[Key, float] = {}

@@ -18,10 +18,11 @@ from reconciler.diff import NOTHING, ChangeSet, Desired, Kinds, Observation, dif
 from reconciler.errors import CycleError, Stalled, Transient, Waiting
 from reconciler.executor import Drivers, Outcome, execute
 from reconciler.journal import Journal, here
+from reconciler.kinds.base import Failure
 from reconciler.report import Acquired, Candidate, Mode, Report
 from reconciler.state import Confirmed, Rejected, Store
 from reconciler.verify import companions, dependents, refusals
-from schema.plan import Resource
+from schema.plan import Change, Resource
 
 PASSES = 3
 """How often to execute what is still missing: a link that is replaced takes its addresses and routes with it."""
@@ -66,7 +67,7 @@ class Engine:
         on_observe: Callable[[frozenset[str]], None] = lambda kinds: None,
     ) -> None:
         """`batch` bounds the changes of one driver call; `on_stage` is called before every stage and every driver
-        call, `on_observe` before the kernel is read, with the kinds."""
+        call, `on_observe` with the kinds that are about to be read and repaired."""
         self.store = store
         self.drivers = drivers
         self.kinds = kinds
@@ -147,9 +148,7 @@ class Engine:
             known = self._known(report) or NOTHING
             candidate = acquired.candidate if acquired else None
             target = self._index(candidate) if candidate else known
-            cycle = Cycle(report, target, known, self.all_kinds, candidate, adopt)
-            self.observe(cycle)
-            return diff(target, cycle.observed, known, self.kinds, adopt=adopt)
+            return diff(target, self._look(self.all_kinds), known, self.kinds, adopt=adopt)
 
     def removal(self) -> ChangeSet:
         """What `remove` would do."""
@@ -214,6 +213,7 @@ class Engine:
     # The stages
 
     def observe(self, cycle: Cycle) -> None:
+        self.on_observe(cycle.kinds)
         cycle.observed = self._look(cycle.kinds)
 
     def compare(self, cycle: Cycle) -> None:
@@ -262,6 +262,7 @@ class Engine:
                 # Everything was set once; what the kernel moves on its own from here on is no difference.
                 cycle.previous = cycle.target
             kinds = self._widen({change.resource.kind for change in cycle.changes.changes})
+            self.on_observe(kinds)
             rest = diff(cycle.target, self._look(kinds), cycle.previous, self.kinds, adopt=cycle.adopt)
             if cycle.candidate and rest.conflicts:
                 raise Stalled("Applied", "Conflict", rest.conflicts[0].text)
@@ -300,7 +301,6 @@ class Engine:
         return companions(dependents(kinds, self.all_kinds)) & self.all_kinds
 
     def _look(self, kinds: frozenset[str]) -> Observation:
-        self.on_observe(kinds)
         try:
             seen = {name: self.drivers[name].observe() for name in self.drivers if name in kinds}
         except OSError as error:
@@ -309,9 +309,9 @@ class Engine:
             self.observed = {name: seen[name] for name in ("peer", "link") if name in seen}
         return seen
 
-    def look_at_peers(self) -> None:
-        """Refresh what status says about tunnels. Raises Transient."""
-        self._look(frozenset({"peer"}) & self.all_kinds)
+    def set_endpoints(self, changes: Iterable[Change]) -> list[Failure]:
+        """Point peers at what their names resolve to now. Raises OSError."""
+        return execute(changes, self.drivers).failures
 
     def confirmed_or_none(self) -> Confirmed | None:
         try:

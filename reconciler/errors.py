@@ -23,11 +23,11 @@ class CycleError(Exception):
         self.message = message
 
 
-class Stalled(CycleError):
+class Stalled(CycleError):  # noqa: N818 - named for what happens next
     """Trying the same again cannot help."""
 
 
-class Waiting(CycleError):
+class Waiting(CycleError):  # noqa: N818
     """Try again after `retry_after` seconds."""
 
     def __init__(self, condition: ConditionType, reason: str, message: str, retry_after: float) -> None:
@@ -35,7 +35,7 @@ class Waiting(CycleError):
         self.retry_after = retry_after
 
 
-class Transient(CycleError):
+class Transient(CycleError):  # noqa: N818
     """May pass by itself."""
 
 

@@ -19,16 +19,16 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        where = {"registry": self.registry}
-        self.cycles = Counter("gitwan_cycles", "Cycles by result.", ["result"], **where)
-        self.operations = Counter("gitwan_operations", "Changes made to the kernel.", ["kind", "verb"], **where)
-        self.seconds = Histogram("gitwan_cycle_seconds", "How long a cycle took.", buckets=BUCKETS, **where)
-        self.drift = Counter("gitwan_drift_repaired", "Resources put back after drift.", ["kind"], **where)
-        self.condition = Gauge(
-            "gitwan_condition", "1 for the status that a condition has.", ["type", "status"], **where
+        to = self.registry
+        self.cycles = Counter("gitwan_cycles", "Cycles by result.", ["result"], registry=to)
+        self.operations = Counter("gitwan_operations", "Changes made to the kernel.", ["kind", "verb"], registry=to)
+        self.seconds = Histogram("gitwan_cycle_seconds", "How long a cycle took.", buckets=BUCKETS, registry=to)
+        self.drift = Counter("gitwan_drift_repaired", "Resources put back after drift.", ["kind"], registry=to)
+        self.condition = Gauge("gitwan_condition", "1 for a condition's status.", ["type", "status"], registry=to)
+        self.info = Gauge("gitwan_info", "What is confirmed.", ["host", "commit", "digest"], registry=to)
+        self.age = Gauge(
+            "gitwan_peer_handshake_age_seconds", "Since the last handshake.", ["device", "peer"], registry=to
         )
-        self.info = Gauge("gitwan_info", "What is confirmed.", ["host", "commit", "digest"], **where)
-        self.age = Gauge("gitwan_peer_handshake_age_seconds", "Since the last handshake.", ["device", "peer"], **where)
 
     def serve(self, address: str, port: int) -> None:
         """Answer on an address and port. Raises OSError."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -141,6 +142,12 @@ class Store:
             remove(self.folder / name)
         for name in ("confirmed.json.corrupt", "confirmed.bak.json.corrupt"):
             (self.folder / name).unlink(missing_ok=True)
+
+    def wipe(self) -> None:
+        """Remove what the agent can do without, when the host has been given back. Best effort."""
+        for folder in ("plans", "repo.git"):
+            shutil.rmtree(self.folder / folder, ignore_errors=True)
+        (self.folder / "status.json").unlink(missing_ok=True)
 
     def _prune(self, keep: set[str]) -> None:
         for path in self.plans.glob("*.json"):

@@ -10,8 +10,10 @@ from schema.plan import HostPlan
 class Source(Protocol):
     """Somewhere that plans come from. Errors are `CycleError`s of the conditions Fetched and Compiled."""
 
-    name: str
-    """What people call it, for status."""
+    @property
+    def name(self) -> str:
+        """What people call it, for status."""
+        ...
 
     def fetch(self) -> str:
         """The newest commit, or another stable name of what is there. Raises Transient, Waiting or Stalled."""

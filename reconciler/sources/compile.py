@@ -46,6 +46,9 @@ class Limits:
     memory: int = 2 << 30
 
 
+LIMITS = Limits()
+
+
 class Answer(BaseModel):
     """What the child writes."""
 
@@ -53,7 +56,7 @@ class Answer(BaseModel):
     problems: list[dict[str, Any]] = []
 
 
-def compile_tree(command: Sequence[str], host: str, tree: Tree, limits: Limits = Limits()) -> tuple[HostPlan, str]:  # noqa: B008
+def compile_tree(command: Sequence[str], host: str, tree: Tree, limits: Limits = LIMITS) -> tuple[HostPlan, str]:
     """One host's plan, and a note on problems that did not prevent it. Raises Stalled or Transient (Compiled)."""
     output = _run(command, _request(host, tree), limits)
     try:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reconciler.errors import Stalled
-from reconciler.sources.compile import Limits, compile_tree
+from reconciler.sources.compile import LIMITS, Limits, compile_tree
 from reconciler.sources.git import Mirror
 from reconciler.sources.rendered import parse
 from schema.plan import HostPlan
@@ -20,7 +20,7 @@ class Repository:
     host: str
     compile_command: Sequence[str]
     path: str = ""
-    limits: Limits = Limits()
+    limits: Limits = LIMITS
 
     @property
     def name(self) -> str:

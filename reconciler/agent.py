@@ -1,0 +1,295 @@
+"""The agent: decides when to do what. One asyncio loop; the kernel is touched in one thread, git waited for in another.
+
+start      restore the last confirmed plan from disk
+poll       fetch every `interval`, give or take, or when told to; converge where the commit is new
+events     rtnetlink says that something moved: compare the kinds touched, at once
+peers      every 2 s, because WireGuard says nothing; names of silent peers are resolved again
+full       compare everything every few minutes, and sooner after a failure
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from reconciler.config import AgentConfig
+from reconciler.diff import ChangeSet
+from reconciler.endpoints import Lookup, Resolver, decide
+from reconciler.errors import CycleError, Waiting
+from reconciler.host import Host
+from reconciler.report import Acquired, Report
+from reconciler.server import Answer, Handler, serve
+from schema.plan import Change
+
+T = TypeVar("T")
+
+DEBOUNCE = 0.06
+"""Seconds to gather events before looking: a link that goes takes dozens of objects with it."""
+PEER_INTERVAL = 2.0
+STATUS_INTERVAL = 10.0
+"""Seconds between two status files when nothing happens: handshakes age."""
+RESOLVE_TIMEOUT = 5.0
+FIRST_RETRY = 2.0
+LONGEST_RETRY = 120.0
+
+
+class Watch(Protocol):
+    """Where the kernel's events come from (`system/events.py`)."""
+
+    def filenos(self) -> Iterable[int]: ...
+
+    def read(self) -> set[str]:
+        """The kinds touched since the last call, without waiting."""
+        ...
+
+
+class Agent:
+    """Runs until it is told to stop. The network stays as it is then."""
+
+    def __init__(self, host: Host, config: AgentConfig, watch: Watch) -> None:
+        self.host = host
+        self.config = config
+        self.watch = watch
+        self.resolver = Resolver()
+        self._touched: set[str] = set()
+        self._touched_lock = threading.Lock()
+        self._kernel = ThreadPoolExecutor(1, "kernel")
+        self._git = ThreadPoolExecutor(1, "source")
+        self._retries = 0
+        host.engine.on_observe = self._observing
+
+    async def run(self) -> None:
+        """Raises OSError where the socket cannot be made."""
+        loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._poll_now = asyncio.Event()
+        self._look_now = asyncio.Event()
+        self._full_at = loop.time() + self.config.full_cycle
+        self._full_changed = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        for descriptor in self.watch.filenos():
+            loop.add_reader(descriptor, self._event)
+        server = await serve(self.config.socket, self._handlers())
+        self._note(await self._in(self._kernel, self.host.restore))
+        tasks = [asyncio.create_task(self._forever(job)) for job in (self._poll, self._events, self._peers, self._full)]
+        await self._stop.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        server.close()
+        self.config.socket.unlink(missing_ok=True)
+        self._kernel.shutdown(wait=True)
+        self._git.shutdown(wait=False, cancel_futures=True)
+        self.host.say("info", "stopped; the network stays as it is")
+
+    async def _forever(self, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Keep one of the jobs going: what it did not foresee is logged, and it starts again."""
+        while True:
+            try:
+                await job()
+            except Exception as error:
+                self.host.say("error", f"{job.__name__.strip('_')}: {type(error).__name__}: {error}")
+                await asyncio.sleep(LONGEST_RETRY / 4)
+
+    async def _in(self, thread: ThreadPoolExecutor, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(thread, function)
+
+    # Polling the source
+
+    async def _poll(self) -> None:
+        while True:
+            self._poll_now.clear()
+            await self._acquire_and_converge(full=False)
+            poll = self.config.poll
+            pause = max(1.0, poll.interval + random.uniform(-poll.jitter, poll.jitter))
+            await _wait(self._poll_now, pause)
+
+    async def _acquire_and_converge(self, *, full: bool) -> Report:
+        acquired: Acquired = await self._in(self._git, self.host.acquire)
+        if acquired.candidate is not None or full:
+            report = await self._in(self._kernel, lambda: self.host.converge(acquired))
+            self._note(report)
+            return report
+        return await self._in(self._kernel, lambda: self.host.noted(acquired))
+
+    # Events
+
+    def _event(self) -> None:
+        with self._touched_lock:
+            self._touched |= self.watch.read()
+        if self._touched:
+            self._look_now.set()
+
+    def _observing(self, kinds: frozenset[str]) -> None:
+        """What happened before a look is covered by that look; most of it is our own doing."""
+        with self._touched_lock:
+            self._touched |= self.watch.read()
+            self._touched -= kinds
+
+    async def _events(self) -> None:
+        while True:
+            await self._look_now.wait()
+            await asyncio.sleep(DEBOUNCE)
+            self._look_now.clear()
+            with self._touched_lock:
+                kinds = set(self._touched)
+            kinds = self._held_back(kinds)
+            if kinds:
+                self._note(await self._in(self._kernel, partial(self.host.converge, kinds=kinds)))
+
+    def _held_back(self, kinds: set[str]) -> set[str]:
+        """The kinds to look at now; one that something else keeps undoing waits, and is looked at later."""
+        waits = {k: s for k, s in self.host.contest.delay(time.time()).items() if k in kinds}
+        if waits:
+            asyncio.get_running_loop().call_later(max(waits.values()), self._look_now.set)
+            if self._cooling(waits):
+                return kinds - waits.keys()
+        return kinds
+
+    def _cooling(self, waits: dict[str, float]) -> bool:
+        """Whether the pause after the last repair of these kinds is still on."""
+        now = time.monotonic()
+        if now < self._cool_until:
+            return True
+        self._cool_until = now + max(waits.values())
+        return False
+
+    _cool_until = 0.0
+
+    # Peers
+
+    async def _peers(self) -> None:
+        written = time.monotonic()
+        while True:
+            await asyncio.sleep(PEER_INTERVAL)
+            kinds = self._held_back({"peer"})
+            if kinds:
+                self._note(await self._in(self._kernel, partial(self.host.converge, kinds=kinds)))
+            await self._resolve()
+            if time.monotonic() - written > STATUS_INTERVAL:
+                written = time.monotonic()
+                await self._in(self._kernel, self.host.write_status)
+
+    async def _resolve(self) -> None:
+        """Look up the names of peers that fell silent, and go where they point now."""
+        try:
+            peers = self.host.engine.confirmed_resources().kind("peer")
+        except (CycleError, OSError):
+            return
+        due = self.resolver.due(peers, self.host.engine.observed.get("peer", ()), time.monotonic())
+        answers = await asyncio.gather(*(_addresses(lookup) for lookup in due))
+        changes = [change for lookup, found in zip(due, answers, strict=True) if (change := decide(lookup, found))]
+        if changes:
+            await self._in(self._kernel, lambda: self._point(changes))
+
+    def _point(self, changes: list[Change]) -> None:
+        for change in changes:
+            self.host.say("info", f"the name of a silent peer moved: {change.resource.describe()}")
+        try:
+            self.host.engine.set_endpoints(changes)
+        except OSError as error:
+            self.host.say("warning", f"cannot set an endpoint: {error}")
+
+    # Everything, now and then
+
+    async def _full(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._full_changed.clear()
+            if await _wait(self._full_changed, self._full_at - loop.time()):
+                continue
+            self._full_at = loop.time() + self.config.full_cycle
+            self._note(await self._in(self._kernel, self.host.converge))
+
+    def _note(self, report: Report) -> None:
+        """After a failure, look at everything again soon; the pauses grow."""
+        error = report.error
+        if error is None or report.rolled_back:
+            if not report.partial:
+                self._retries = 0
+            return
+        pause = min(LONGEST_RETRY, FIRST_RETRY * 2.0**self._retries) * random.uniform(0.8, 1.2)
+        if isinstance(error, Waiting):
+            pause = error.retry_after
+        self._retries += 1
+        loop = asyncio.get_running_loop()
+        if loop.time() + pause < self._full_at:
+            self._full_at = loop.time() + pause
+            self._full_changed.set()
+
+    # The socket
+
+    def _handlers(self) -> dict[str, Handler]:
+        return {
+            "notify": self._on_notify,
+            "status": self._on_status,
+            "cycle": self._on_cycle,
+            "retry": self._on_retry,
+            "adopt": self._on_adopt,
+            "stop": self._on_stop,
+        }
+
+    async def _on_notify(self, request: dict[str, Any]) -> Answer:
+        self._poll_now.set()
+        return {"ok": True}
+
+    async def _on_status(self, request: dict[str, Any]) -> Answer:
+        return {"ok": True, "status": await self._in(self._kernel, self.host.status)}
+
+    async def _on_cycle(self, request: dict[str, Any]) -> Answer:
+        report = await self._acquire_and_converge(full=True)
+        return {"ok": report.ok, "report": report.json(), **await self._on_status(request), "summary": report.summary()}
+
+    async def _on_retry(self, request: dict[str, Any]) -> Answer:
+        await self._in(self._git, self.host.acquirer.retry)
+        return await self._on_cycle(request)
+
+    async def _on_adopt(self, request: dict[str, Any]) -> Answer:
+        acquired = await self._in(self._git, self.host.acquire)
+        try:
+            found = await self._in(self._kernel, lambda: self.host.engine.preview(acquired, adopt=True))
+        except CycleError as error:
+            return {"ok": False, "error": error.message}
+        answer: Answer = {"ok": True, "changes": describe(found)}
+        if request.get("yes"):
+            report = await self._in(self._kernel, lambda: self.host.converge(acquired, adopt=True))
+            answer |= {"ok": report.ok, "summary": report.summary()}
+        return answer
+
+    async def _on_stop(self, request: dict[str, Any]) -> Answer:
+        asyncio.get_running_loop().call_soon(self._stop.set)
+        return {"ok": True}
+
+
+def describe(changes: ChangeSet) -> list[str]:
+    return [change.describe() for change in changes.changes]
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> bool:
+    """Whether the event came within the time."""
+    try:
+        await asyncio.wait_for(event.wait(), max(0.0, seconds))
+    except TimeoutError:
+        return False
+    return True
+
+
+async def _addresses(lookup: Lookup) -> list[str]:
+    """What a name resolves to now, in the resolver's order; nothing where it does not."""
+    loop = asyncio.get_running_loop()
+    try:
+        found = await asyncio.wait_for(
+            loop.getaddrinfo(lookup.host, lookup.port, type=socket.SOCK_DGRAM), RESOLVE_TIMEOUT
+        )
+    except (OSError, TimeoutError):
+        return []
+    return [str(info[4][0]) for info in found]

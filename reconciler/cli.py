@@ -1,0 +1,324 @@
+"""`gitwan agent`: run the agent, and talk to the one that runs.
+
+Exit codes: 0 all is well, 1 any error, 2 where `--dry-run` finds something to change. What is heavy is imported where
+it is used: `notify` has to be quick, and so has `run --once`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from reconciler.control import Unreachable, call
+from reconciler.control import notify as tell
+
+if TYPE_CHECKING:
+    from reconciler.config import AgentConfig
+    from reconciler.diff import ChangeSet
+    from reconciler.host import Host
+
+CHANGES = 2
+"""The exit code of a dry run that found something to do."""
+
+ConfigFile = Annotated[Path, typer.Option("--config", help="This host's settings.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it, rather than show what would be done.")]
+DEFAULT = Path("/etc/gitwan/agent.yaml")
+
+
+def make_app(compile_command: Sequence[str]) -> typer.Typer:
+    """The command group. `compile_command` is the program that compiles a commit (`sources/compile.py`)."""
+    app = typer.Typer(
+        help="Run the agent of this host, and talk to the one that runs.", no_args_is_help=True, rich_markup_mode="rich"
+    )
+    _add_run(app, compile_command)
+    _add_talk(app)
+    _add_ownership(app, compile_command)
+    return app
+
+
+def _add_run(app: typer.Typer, compile_command: Sequence[str]) -> None:
+    @app.command()
+    def run(
+        config: ConfigFile = DEFAULT,
+        once: Annotated[bool, typer.Option("--once", help="One cycle, then end.")] = False,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would change; change nothing.")] = False,
+        as_json: AsJson = False,
+    ) -> None:
+        """Pull, compare and converge, until told to stop.
+
+        gitwan agent run --dry-run      # what would change? exit code 2 if anything
+        gitwan agent run --once         # from cron, or to see that it works
+        """
+        settings = _settings(config)
+        if dry_run:
+            raise typer.Exit(_dry_run(settings, compile_command, as_json))
+        host = _locked_host(settings, compile_command)
+        if once:
+            raise typer.Exit(_once(host, as_json))
+        _forever(host, settings)
+
+
+def _add_talk(app: typer.Typer) -> None:
+    @app.command()
+    def status(config: ConfigFile = DEFAULT, as_json: AsJson = False) -> None:
+        """Show how this host is. Exit code 1 where a condition is not true."""
+        from reconciler import status as statuses
+
+        found = _status(_settings(config))
+        typer.echo(json.dumps(found, indent=1) if as_json else statuses.render(found, time.time()))
+        raise typer.Exit(0 if statuses.ok(found) else 1)
+
+    @app.command()
+    def notify(
+        sockets: Annotated[list[str] | None, typer.Argument(help="Sockets of agents; none: this host's own.")] = None,
+        config: ConfigFile = DEFAULT,
+    ) -> None:
+        """Tell agents that there is a new commit, so that they need not wait for their next poll.
+
+        gitwan agent notify /run/gitwan/agent.sock
+        """
+        failed = tell(sockets or [str(_settings(config).socket)])
+        for text in failed:
+            _error(text)
+        raise typer.Exit(1 if failed else 0)
+
+    @app.command()
+    def cycle(config: ConfigFile = DEFAULT, as_json: AsJson = False) -> None:
+        """Have the agent fetch and compare everything now, and wait for the outcome."""
+        _show_answer(_ask(_settings(config), "cycle"), as_json)
+
+    @app.command()
+    def retry(config: ConfigFile = DEFAULT, as_json: AsJson = False) -> None:
+        """Forget which commits were rejected, and try the newest again."""
+        _show_answer(_ask(_settings(config), "retry"), as_json)
+
+
+def _add_ownership(app: typer.Typer, compile_command: Sequence[str]) -> None:
+    @app.command()
+    def adopt(config: ConfigFile = DEFAULT, yes: Yes = False) -> None:
+        """Take ownership of what this host's plan wants and somebody else made.
+
+        Without --yes it only lists what would be taken over or changed.
+        """
+        settings = _settings(config)
+        try:
+            answer = call(str(settings.socket), "adopt", yes=yes)
+        except Unreachable:
+            answer = _adopt(_locked_host(settings, compile_command), yes)
+        if "error" in answer:
+            _fail(str(answer["error"]))
+        _list("would take over or change", "nothing to adopt", answer["changes"], yes)
+        if yes:
+            typer.echo(answer["summary"])
+        raise typer.Exit(0 if answer["ok"] else 1)
+
+    @app.command()
+    def remove(config: ConfigFile = DEFAULT, yes: Yes = False) -> None:
+        """Give this host back: take away all that gitwan made, and put back what it changed.
+
+        What others made stays. Without --yes it only lists what would go.
+        """
+        settings = _settings(config)
+        if yes:
+            _stop_agent(settings)
+        host = _locked_host(settings, compile_command, wait=10.0) if yes else _host(settings, compile_command)
+        _list("would remove", "nothing of ours is here", [c.describe() for c in host.engine.removal().changes], yes)
+        if yes:
+            report = host.finish(host.engine.remove())
+            typer.echo(report.summary())
+            if report.ok:
+                host.store.wipe()
+            raise typer.Exit(0 if report.ok else 1)
+
+
+# Running
+
+
+def _dry_run(settings: AgentConfig, compile_command: Sequence[str], as_json: bool) -> int:
+    from reconciler.errors import CycleError
+
+    host = _host(settings, compile_command)
+    acquired = host.acquire()
+    if acquired.error:
+        _error(f"{acquired.error.condition}: {acquired.error.message}")
+    try:
+        found = host.engine.preview(acquired)
+    except CycleError as error:
+        _fail(error.message)
+    typer.echo(json.dumps(_as_json(found), indent=1) if as_json else _as_text(found))
+    if acquired.error or found.conflicts:
+        return 1
+    return CHANGES if found.changes else 0
+
+
+def _as_json(found: ChangeSet) -> dict[str, Any]:
+    return {
+        "changes": [
+            {"verb": c.verb, "kind": c.resource.kind, "resource": c.resource.describe(), "cost": c.disruption.text}
+            for c in found.changes
+        ],
+        "conflicts": [conflict.text for conflict in found.conflicts],
+        "foreign": [f"{resource.kind} {resource.describe()}" for resource in found.satisfied_foreign],
+    }
+
+
+def _as_text(found: ChangeSet) -> str:
+    lines = [
+        change.describe() + (f"   [{change.disruption.text}]" if change.disruption else "") for change in found.changes
+    ]
+    lines += [f"! {conflict.text}" for conflict in found.conflicts]
+    lines += [f"= {r.kind:<9}  {r.describe()}   (somebody else's, as wanted)" for r in found.satisfied_foreign]
+    return "\n".join(lines) or "nothing to change"
+
+
+def _once(host: Host, as_json: bool) -> int:
+    import gc
+
+    gc.disable()  # one cycle, and the process ends
+    report = host.once()
+    if as_json:
+        typer.echo(json.dumps({"report": report.json(), "status": host.status()}, indent=1))
+    else:
+        typer.echo(f"{host.name}: {report.summary()} in {report.seconds:.2f} s")
+    return 0 if report.ok else 1
+
+
+def _forever(host: Host, settings: AgentConfig) -> None:
+    import asyncio
+    import gc
+
+    from reconciler.agent import Agent
+    from reconciler.system.events import Watch
+
+    if settings.metrics_address:
+        from reconciler.metrics import Metrics
+
+        host.metrics = Metrics()
+        address, port = settings.metrics_address
+        try:
+            host.metrics.serve(address, port)
+        except OSError as error:
+            _fail(f"cannot listen on {address}:{port} for metrics: {error.strerror}")
+    gc.freeze()
+    try:
+        asyncio.run(Agent(host, settings, Watch()).run())
+    except OSError as error:
+        _fail(str(error))
+
+
+# Parts
+
+
+def _settings(path: Path) -> AgentConfig:
+    from reconciler.config import ConfigError, load
+
+    try:
+        return load(path)
+    except ConfigError as error:
+        _fail(str(error))
+
+
+def _host(settings: AgentConfig, compile_command: Sequence[str]) -> Host:
+    from reconciler.setup import SetupError, host_of, store_of
+
+    try:
+        return host_of(settings, store_of(settings), compile_command)
+    except SetupError as error:
+        _fail(str(error))
+
+
+def _locked_host(settings: AgentConfig, compile_command: Sequence[str], wait: float = 0.0) -> Host:
+    """The host, once no other process works with its state folder."""
+    from reconciler.errors import Busy
+
+    host = _host(settings, compile_command)
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            host.store.lock()
+            return host
+        except Busy as error:
+            if time.monotonic() >= deadline:
+                _fail(f"{error}: `gitwan agent cycle` and `gitwan agent status` talk to it")
+        except OSError as error:
+            _fail(f"cannot lock {settings.state}: {error.strerror}")
+        time.sleep(0.1)
+
+
+def _status(settings: AgentConfig) -> dict[str, Any]:
+    """The running agent's status, or the last one that was written."""
+    from reconciler.state import Store
+
+    try:
+        return dict(call(str(settings.socket), "status", timeout=30.0)["status"])
+    except Unreachable as error:
+        found = Store(settings.state).status()
+        if found is None:
+            _fail(f"{error}, and it left no status in {settings.state}")
+        _error(f"{error}; this is what it wrote last")
+        return found
+
+
+def _ask(settings: AgentConfig, command: str) -> dict[str, Any]:
+    try:
+        return call(str(settings.socket), command, timeout=600.0)
+    except Unreachable as error:
+        _fail(str(error))
+
+
+def _show_answer(answer: dict[str, Any], as_json: bool) -> None:
+    from reconciler import status as statuses
+
+    if as_json:
+        typer.echo(json.dumps(answer, indent=1))
+    else:
+        typer.echo(f"{answer['status']['host']}: {answer['summary']}")
+        if not answer["ok"]:
+            typer.echo(statuses.render(answer["status"], time.time()))
+    raise typer.Exit(0 if answer["ok"] else 1)
+
+
+def _adopt(host: Host, yes: bool) -> dict[str, Any]:
+    from reconciler.errors import CycleError
+
+    acquired = host.acquire()
+    try:
+        changes = [change.describe() for change in host.engine.preview(acquired, adopt=True).changes]
+    except CycleError as error:
+        return {"ok": False, "error": error.message}
+    answer: dict[str, Any] = {"ok": True, "changes": changes}
+    if yes:
+        report = host.converge(acquired, adopt=True)
+        answer |= {"ok": report.ok, "summary": report.summary()}
+    return answer
+
+
+def _stop_agent(settings: AgentConfig) -> None:
+    try:
+        call(str(settings.socket), "stop", timeout=10.0)
+    except Unreachable:
+        pass  # none runs
+
+
+def _list(what: str, nothing: str, lines: Sequence[str], yes: bool) -> None:
+    for line in lines:
+        typer.echo(line)
+    if not lines:
+        typer.echo(nothing)
+    elif not yes:
+        typer.echo(f"{what} {len(lines)}: run again with --yes")
+
+
+def _error(text: str) -> None:
+    typer.echo(f"error: {text}", err=True)
+
+
+def _fail(text: str) -> NoReturn:
+    _error(text)
+    raise typer.Exit(1)

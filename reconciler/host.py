@@ -1,0 +1,179 @@
+"""One host in care: runs cycles, and turns each report into conditions, status, log lines and metrics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from reconciler import status as statuses
+from reconciler.acquire import Acquirer
+from reconciler.conditions import Condition, Conditions, conclude, short
+from reconciler.contest import Contest
+from reconciler.engine import Engine
+from reconciler.errors import Stalled
+from reconciler.log import Level, log
+from reconciler.report import Acquired, Report
+from reconciler.state import Store
+from reconciler.status import Drift
+
+if TYPE_CHECKING:
+    from reconciler.metrics import Metrics
+
+
+class Host:
+    """Everything about this host except when to do what, which is the agent's business."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        store: Store,
+        engine: Engine,
+        acquirer: Acquirer,
+        clock: Callable[[], float] = time.time,
+        say: Callable[[Level, str], None] = log,
+    ) -> None:
+        self.name = name
+        self.store = store
+        self.engine = engine
+        self.acquirer = acquirer
+        self.clock = clock
+        self.say = say
+        self.conditions = Conditions()
+        self.drift = Drift()
+        self.contest = Contest()
+        self.metrics: Metrics | None = None
+        self.last: Report | None = None
+        self._said: dict[str, str] = {}
+
+    # Cycles
+
+    def restore(self) -> Report:
+        """Bring back the last confirmed plan, without git or any network."""
+        return self.finish(self.engine.restore())
+
+    def acquire(self) -> Acquired:
+        """Fetch and compile; may run in a thread of its own."""
+        return self.acquirer.acquire()
+
+    def converge(
+        self, acquired: Acquired | None = None, *, kinds: Iterable[str] | None = None, adopt: bool = False
+    ) -> Report:
+        return self.finish(self.engine.converge(acquired, kinds=kinds, adopt=adopt))
+
+    def once(self) -> Report:
+        """Restore, fetch, and apply what is new. Where nothing is new, one look at the kernel serves both."""
+        restored = self.engine.restore()
+        acquired = self.acquire()
+        if acquired.candidate is None and restored.error is None:
+            restored.acquired, restored.newest = acquired, acquired.commit
+            return self.finish(restored)
+        report = self.engine.converge(acquired)
+        report.done.update(restored.done)
+        return self.finish(report)
+
+    def noted(self, acquired: Acquired) -> Report:
+        """Record a look at the source that brought nothing to apply."""
+        report = Report(acquired=acquired, newest=acquired.commit, partial=True, nothing_to_do=True)
+        if self.last is not None:
+            report.confirmed, report.state_error = self.last.confirmed, self.last.state_error
+            report.conflicts = self.last.conflicts
+            report.error, report.rolled_back = self.last.error, self.last.rolled_back
+        self._conclude(report)
+        self.write_status()
+        return report
+
+    # What comes of a cycle
+
+    def finish(self, report: Report) -> Report:
+        """Everything that has to happen at the end of a cycle, whichever way it ended."""
+        now = self.clock()
+        if self.last is None or not report.partial or report.operations or report.error:
+            self.last = report
+        else:
+            self.last.confirmed = report.confirmed
+        self.drift.note(report.repaired, now)
+        self.contest.note((((c.resource.kind, c.resource.key), c.resource.describe()) for c in report.repaired), now)
+        self._conclude(report)
+        self._log(report)
+        if self.metrics is not None:
+            self.metrics.cycle(report)
+        if not report.partial or report.operations or report.error:
+            self.write_status()
+        if report.acquired is not None:
+            report.acquired.candidate = None  # its plan is a few megabytes, and reports are kept
+        return report
+
+    def _conclude(self, report: Report) -> None:
+        now = self.clock()
+        self.conditions.update(conclude(report), now)
+        contested = self.contest.contested(now)
+        if not contested:
+            self.conditions.drop("Contested")
+            return
+        (kind, _), text, count = contested[0]
+        more = f" (and {len(contested) - 1} more)" if len(contested) > 1 else ""
+        message = (
+            f"something keeps undoing {kind} {text}{more}: put back {count} times in a minute, now more slowly. "
+            "Under systemd-networkd install deploy/networkd/10-gitwan.conf"
+        )
+        self.conditions.update([Condition("Contested", "True", "Undone", message)], now)
+
+    def _log(self, report: Report) -> None:
+        commit = short(report.confirmed.commit if report.confirmed else None)
+        if report.operations:
+            seconds = f"in {report.seconds:.2f} s"
+            if report.repaired:
+                self.say("warning", f"repaired {self.drift.last} ({report.summary()} {seconds})")
+            else:
+                self.say("info", f"{report.mode} {commit}: {report.summary()} {seconds}")
+        for condition in self.conditions.all():
+            text = f"{condition.type}={condition.status} {condition.reason}: {condition.message}"
+            bad = condition.status == "False" or condition.type == "Contested"
+            before = self._said.get(condition.type, "")
+            if bad and before != text:
+                self.say("error", text)
+            elif not bad and before and condition.status == "True":
+                self.say("info", text)
+            self._said[condition.type] = text if bad else ""
+
+    # Status
+
+    def status(self) -> dict[str, Any]:
+        """The status of now, as in status.json."""
+        confirmed = self.last.confirmed if self.last else None
+        return statuses.build(
+            host=self.name,
+            source=self.acquirer.source.name,
+            report=self.last,
+            digest=confirmed.digest if confirmed else "",
+            commit=confirmed.commit if confirmed else "",
+            conditions=self.conditions.all(),
+            drift=self.drift,
+            peers=self.tunnels(),
+            now=self.clock(),
+        )
+
+    def tunnels(self) -> list[dict[str, Any]]:
+        try:
+            desired = self.engine.confirmed_resources().kind("peer")
+        except (Stalled, OSError):
+            desired = {}
+        return statuses.tunnels(self.engine.observed, desired)
+
+    def write_status(self) -> None:
+        """Write status.json and the metrics that show a state. A full disk is no reason to stop."""
+        status = self.status()
+        if self.metrics is not None:
+            self.metrics.state(self.name, status["commit"], status["digest"], self.conditions.all())
+            self.metrics.tunnels(status["tunnels"])
+        try:
+            self.store.write_status(status)
+        except OSError as error:
+            self._complain(f"cannot write the status: {error.strerror}")
+
+    def _complain(self, text: str) -> None:
+        if self._said.get("status") != text:
+            self.say("warning", text)
+        self._said["status"] = text

@@ -1,0 +1,105 @@
+"""Puts an agent together from a host's settings: the only place that knows every part of it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from reconciler.acquire import Acquirer
+from reconciler.config import AgentConfig
+from reconciler.engine import Engine
+from reconciler.host import Host
+from reconciler.inventory import Inventory, InventoryError
+from reconciler.keys import secret_reader
+from reconciler.kinds import KINDS
+from reconciler.sources.base import Source
+from reconciler.state import Store
+
+RESOLVE_SECONDS = 2.0
+"""How long applying may wait for a DNS name; a peer is made without an endpoint then, and pointed later."""
+RESOLVE_AGAIN = 30.0
+
+
+class SetupError(Exception):
+    """The agent cannot start on this host; the text says why."""
+
+
+def store_of(config: AgentConfig) -> Store:
+    """The state folder, made where it is missing. Raises SetupError."""
+    store = Store(config.state)
+    try:
+        store.open()
+    except OSError as error:
+        raise SetupError(f"cannot use the state folder {config.state}: {error.strerror}") from None
+    return store
+
+
+def host_of(config: AgentConfig, store: Store, compile_command: Sequence[str]) -> Host:
+    """The host that the settings describe, on this machine's kernel. Raises SetupError."""
+    from reconciler.system import Context, drivers
+
+    try:
+        inventory = Inventory(config.state / "inventory.json")
+        found = drivers(Context(secret_reader(config.keys), inventory, Resolve()))
+    except (InventoryError, OSError) as error:
+        raise SetupError(str(error)) from None
+    engine = Engine(store=store, drivers=found, kinds=KINDS)
+    source = source_of(config, compile_command)
+    acquirer = Acquirer(host=config.host, store=store, source=source)
+    return Host(name=config.host, store=store, engine=engine, acquirer=acquirer)
+
+
+def source_of(config: AgentConfig, compile_command: Sequence[str]) -> Source:
+    """Where this host's plans come from."""
+    from pathlib import Path
+
+    from reconciler.sources.git import Mirror, Remote
+    from reconciler.sources.rendered import Folder
+    from reconciler.sources.repository import RenderedRepository, Repository
+
+    wanted = config.source
+    if wanted.git is None:
+        assert wanted.plans is not None
+        return Folder(Path(wanted.plans), config.host)
+    remote = Remote(
+        wanted.git, wanted.branch, wanted.ssh_key, wanted.known_hosts, wanted.token_file, timeout=wanted.timeout
+    )
+    mirror = Mirror(config.state / "repo.git", remote)
+    if wanted.plans is not None:
+        return RenderedRepository(mirror, config.host, f"{wanted.path}/{wanted.plans}")
+    return Repository(mirror, config.host, compile_command, wanted.path)
+
+
+class Resolve:
+    """Resolves names within a bounded time, and does not ask again at once for one that failed."""
+
+    def __init__(self, lookup: Callable[[str], str] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._lookup = lookup or _first_address
+        self._clock = clock
+        self._failed: dict[str, float] = {}
+
+    def __call__(self, name: str) -> str:
+        """An address. Raises OSError."""
+        if self._clock() < self._failed.get(name, 0.0):
+            raise OSError(f"{name} did not resolve a moment ago")
+        answer: list[str] = []
+        asking = threading.Thread(target=self._ask, args=(name, answer), daemon=True)
+        asking.start()
+        asking.join(RESOLVE_SECONDS)
+        if not answer:
+            self._failed[name] = self._clock() + RESOLVE_AGAIN
+            raise OSError(f"{name} does not resolve")
+        self._failed.pop(name, None)
+        return answer[0]
+
+    def _ask(self, name: str, answer: list[str]) -> None:
+        try:
+            answer.append(self._lookup(name))
+        except OSError:
+            pass  # no answer says it all
+
+
+def _first_address(name: str) -> str:
+    return str(socket.getaddrinfo(name, None, type=socket.SOCK_DGRAM)[0][4][0])

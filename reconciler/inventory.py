@@ -1,13 +1,11 @@
-"""What was there before us, for resources that the kernel has no room to mark: a JSON file on disk.
-
-A change writes the whole file beside the old one, brings it to the disk, and renames it into place.
-"""
+"""What was there before us, for resources that the kernel has no room to mark: a JSON file on disk."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
+
+from reconciler.files import dump_json, write_atomic
 
 VERSION = 1
 
@@ -55,16 +53,5 @@ class Inventory:
 
     def _store(self, values: dict[str, str]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self._path.with_name(f".{self._path.name}.new")
-        with beside.open("w") as file:
-            json.dump({"version": VERSION, "values": dict(sorted(values.items()))}, file, indent=1)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(self._path)
-        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        write_atomic(self._path, dump_json({"version": VERSION, "values": values}))
         self._values = values

@@ -137,6 +137,11 @@ class Netlink:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        # Several drivers share a socket and none of them owns it: it goes with the last.
+        if hasattr(self, "_socket"):
+            self._socket.close()
+
     def close(self) -> None:
         self._socket.close()
 

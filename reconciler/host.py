@@ -93,8 +93,10 @@ class Host:
             self.last = report
         else:
             self.last.confirmed = report.confirmed
-        self.drift.note(report.repaired, now)
-        self.contest.note((((c.resource.kind, c.resource.key), c.resource.describe()) for c in report.repaired), now)
+        if report.error is None:
+            self.drift.note(report.repaired, now)
+            repaired = (((c.resource.kind, c.resource.key), c.resource.describe()) for c in report.repaired)
+            self.contest.note(repaired, now)
         self._conclude(report)
         self._log(report)
         if self.metrics is not None:
@@ -111,6 +113,7 @@ class Host:
         contested = self.contest.contested(now)
         if not contested:
             self.conditions.drop("Contested")
+            self._said.pop("Contested", None)
             return
         (kind, _), text, count = contested[0]
         more = f" (and {len(contested) - 1} more)" if len(contested) > 1 else ""
@@ -124,19 +127,24 @@ class Host:
         commit = short(report.confirmed.commit if report.confirmed else None)
         if report.operations:
             seconds = f"in {report.seconds:.2f} s"
-            if report.repaired:
+            if report.repaired and report.error is None:
                 self.say("warning", f"repaired {self.drift.last} ({report.summary()} {seconds})")
             else:
                 self.say("info", f"{report.mode} {commit}: {report.summary()} {seconds}")
         for condition in self.conditions.all():
-            text = f"{condition.type}={condition.status} {condition.reason}: {condition.message}"
-            bad = condition.status == "False" or condition.type == "Contested"
-            before = self._said.get(condition.type, "")
-            if bad and before != text:
-                self.say("error", text)
-            elif not bad and before and condition.status == "True":
-                self.say("info", text)
-            self._said[condition.type] = text if bad else ""
+            self._log_condition(condition)
+
+    def _log_condition(self, condition: Condition) -> None:
+        """Say what turned bad and what turned good again, once each."""
+        text = f"{condition.type}={condition.status} {condition.reason}: {condition.message}"
+        bad = condition.status == "False" or condition.type == "Contested"
+        before = self._said.get(condition.type, "")
+        mark = (condition.reason if condition.type == "Contested" else text) if bad else ""
+        if bad and before != mark and condition.reason != "NothingConfirmed":
+            self.say("error", text)
+        elif not bad and before and condition.status == "True":
+            self.say("info", text)
+        self._said[condition.type] = mark
 
     # Status
 

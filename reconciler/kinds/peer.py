@@ -33,7 +33,8 @@ def endpoint_settled(observed: Observed[Resource], desired: Peer, previous: Reso
     """Whether the observed endpoint may stay.
 
     One that the plan has just changed must be set. Otherwise a session that is up may have roamed, and what a name
-    stands for is not known here: an endpoint that is there will do, and `endpoint_stale` says when to resolve anew.
+    stands for is not known here, nor whether it can be resolved now: that is never drift, and `endpoints.py` says
+    when to resolve anew.
     """
     found = observed.resource
     assert isinstance(found, Peer)
@@ -42,7 +43,7 @@ def endpoint_settled(observed: Observed[Resource], desired: Peer, previous: Reso
     if isinstance(previous, Peer) and previous.endpoint != desired.endpoint:
         return False
     if is_name(desired.endpoint):
-        return found.endpoint is not None
+        return True
     return is_fresh(observed)
 
 

@@ -9,7 +9,7 @@ from compiler.fabric import Fabric
 from compiler.lock import check_lock
 from compiler.plan import plan_host
 from compiler.stages import resolve
-from schema.load import load
+from schema.load import load, quiet_gc
 from schema.plan import HostPlan
 from schema.problem import Problem, Problems
 
@@ -39,7 +39,8 @@ class Result:
     def plans(self) -> dict[str, HostPlan]:
         """Every host's plan, by host."""
         assert self.fabric is not None
-        return {host: plan_host(self.fabric, self.fabric.nodes[host]) for host in self.hosts}
+        with quiet_gc():
+            return {host: plan_host(self.fabric, self.fabric.nodes[host]) for host in self.hosts}
 
 
 def compile_files(files: Mapping[str, bytes], special: Mapping[str, str] | None = None, strict: bool = False) -> Result:
@@ -47,13 +48,14 @@ def compile_files(files: Mapping[str, bytes], special: Mapping[str, str] | None 
 
     `special` names paths that are no plain files (`symlink`, `submodule`); `strict` makes an incomplete lock an error.
     """
-    desired, problems = load(files, special)
     fabric: Fabric | None = None
-    # An error in one file leaves holes that would only make more errors elsewhere.
-    if not any(problem.severity == "error" for problem in problems):
-        try:
-            fabric = resolve(desired)
-            problems += [*fabric.problems, *check_lock(fabric, strict)]
-        except Problems as found:
-            problems += found.problems
+    with quiet_gc():
+        desired, problems = load(files, special)
+        # An error in one file leaves holes that would only make more errors elsewhere.
+        if not any(problem.severity == "error" for problem in problems):
+            try:
+                fabric = resolve(desired)
+                problems += [*fabric.problems, *check_lock(fabric, strict)]
+            except Problems as found:
+                problems += found.problems
     return Result(fabric, sorted(problems, key=lambda problem: problem.sort_key))

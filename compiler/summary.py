@@ -52,3 +52,40 @@ def subtract(prefixes: Iterable[Prefix], holes: Iterable[Prefix]) -> list[Prefix
             kept += without(prefix, hole) if prefix.covers(hole) else [prefix]
         left = kept
     return left
+
+
+LIMIT = 64
+"""Routes of one family on one host to one neighbour, above which a summary may cover more than it must."""
+_SPACES = tuple(map(Prefix.parse, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8")))
+
+
+def condense(prefixes: list[Prefix], limit: int = LIMIT) -> list[Prefix]:
+    """At most about `limit` prefixes of each family that cover these, and, where there were more, some space between.
+
+    Only private space (RFC 1918, RFC 4193) is widened, never past its own block: what nobody in the fabric owns there
+    would go to the neighbour, which refuses it. Public prefixes stay as they are.
+    """
+    result: list[Prefix] = []
+    for version, bits in BITS.items():
+        family = [prefix for prefix in prefixes if prefix.version == version]
+        private = [p for p in family if any(space.covers(p) for space in _SPACES)] if len(family) > limit else []
+        if private:
+            # The count falls with the length, so the longest that fits can be bisected.
+            low, high = 0, bits
+            while low < high:
+                middle = (low + high + 1) // 2
+                if len({p.value >> bits - min(p.length, middle) for p in private}) <= limit:
+                    low = middle
+                else:
+                    high = middle - 1
+            wide = set(private)
+            family = [p for p in family if p not in wide] + [_widened(p, low) for p in private]
+        result += summarise(family)
+    return result
+
+
+def _widened(prefix: Prefix, length: int) -> Prefix:
+    floor = next(space.length for space in _SPACES if space.covers(prefix))
+    length = min(prefix.length, max(length, floor))
+    shift = BITS[prefix.version] - length
+    return Prefix(prefix.version, prefix.value >> shift << shift, length)

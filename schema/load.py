@@ -34,7 +34,7 @@ def load(files: Mapping[str, bytes], special: Mapping[str, str] | None = None) -
     Never raises for bad input; what could not be read is missing from the result and named by a problem.
     """
     desired, problems = Desired(paths=sorted(files)), _special(special or {})
-    with _quiet_gc():
+    with quiet_gc():
         for path in sorted(files):
             if path == LOCK:
                 desired.lock, found = parse_lock(path, files[path])
@@ -52,8 +52,8 @@ def load(files: Mapping[str, bytes], special: Mapping[str, str] | None = None) -
 
 
 @contextmanager
-def _quiet_gc() -> Iterator[None]:
-    """Loading makes many objects and no garbage cycles; the collector would walk them again and again."""
+def quiet_gc() -> Iterator[None]:
+    """For work that makes many objects and no garbage: the collector would walk them again and again."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -64,7 +64,7 @@ class _Composer(_Untagged, CParser):  # type: ignore[misc]
 class _PlainResolver(_Untagged, VersionedResolver):  # type: ignore[misc]
     """The same for the composer in Python."""
 
-    def resolve(self, kind: type, value: object, implicit: object) -> Tag:  # type: ignore[override]
+    def resolve(self, kind: type, value: object, implicit: object) -> Tag:
         return Tag(suffix=_NO_TAG)
 
 
@@ -198,7 +198,7 @@ class _Builder:
         self.repeated = 0
 
     def build(self, node: Any) -> Any:
-        if str(node.tag) != _NO_TAG:
+        if node.ctag.suffix != _NO_TAG:  # `node.tag` would build the tag's text anew for each node
             hint = "write the plain value; text that looks like a number goes into quotes"
             raise _Finding("GW008", node, f"the tag {node.tag} is not known here", hint)
         if type(node) is ScalarNode:

@@ -60,5 +60,5 @@ def _firewall(plan: HostPlan, chains: Iterable[Firewall], family: str) -> str:
     return _template("iptables.rules", plan=plan, tables=tables)
 
 
-def _template(name: str, **context: object) -> str:
-    return environment().get_template(f"{name}.j2").render(context)
+def _template(file: str, /, **context: object) -> str:
+    return environment().get_template(f"{file}.j2").render(context)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from heapq import heappop, heappush
 
 from compiler.fabric import Edge, Fabric, Node
-from compiler.summary import summarise
+from compiler.summary import condense, summarise
 from schema.ip import Prefix
 
 Ways = dict[Edge, list[Prefix]]
@@ -24,7 +24,7 @@ def find_ways(fabric: Fabric) -> None:
     """Warns of networks without a way between them; gives hosts with one neighbour their summary."""
     components = _components(fabric)
     for nodes in components:
-        everything = summarise([*_pools(fabric), *(p for node in nodes for p in node.networks)])
+        everything = condense(summarise([*_pools(fabric), *(p for node in nodes for p in node.networks)]))
         for node in nodes:
             if len(node.edges) == 1:
                 node.shared = (node.edges[0], everything)

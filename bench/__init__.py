@@ -1,0 +1,1 @@
+"""What README's numbers come from: ratios against a named peer or the bare floor, in one run."""

@@ -1,0 +1,55 @@
+"""A generator of big repositories: hub and spoke, as large as wanted, the same for the same size."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+
+def key(name: str) -> str:
+    """A public key that nobody has the private half of."""
+    digest = bytearray(hashlib.blake2b(name.encode(), digest_size=32).digest())
+    return base64.b64encode(bytes(digest)).decode()
+
+
+def hub_and_spoke(spokes: int) -> dict[str, bytes]:
+    """A repository of one data centre and `spokes` home edges that are linked to it, dual stack."""
+    files = {"keys/hub-gw.pub": key("hub-gw").encode()}
+    links = "".join(f"  - between: [hub, s{n:04d}]\n    keepalive: 25s\n" for n in range(spokes))
+    files["fabric.yaml"] = f"fabric: bench\nversion: 1\nlinks:\n{links}".encode()
+    files["hub.yaml"] = b"""\
+site: hub
+kind: datacenter
+hosts:
+  hub-gw:
+    underlay:
+      interface: eno1
+      addresses: [203.0.113.10/24]
+      gateway: 203.0.113.1
+    lans:
+      eno4: [172.16.0.1/16, "fd00:ffff::1/64"]
+"""
+    for n in range(spokes):
+        name = f"s{n:04d}"
+        files[f"edges/{name}.yaml"] = f"""\
+# A branch office: a router behind its provider's NAT, an office network and one for guests.
+site: {name}
+kind: edge
+hosts:
+  {name}-gw:
+    underlay:
+      interface: eth0
+      addresses: dhcp
+      mtu: 1500
+    lans:
+      lan0:
+        addresses:
+          - 10.{n >> 7}.{(n & 127) << 1}.1/24
+          - "fd00:0:{n:x}:1::1/64"
+      lan1:
+        addresses:
+          - 10.{n >> 7}.{((n & 127) << 1) + 1}.1/24
+          - "fd00:0:{n:x}:2::1/64"
+""".encode()
+        files[f"keys/{name}-gw.pub"] = key(f"{name}-gw").encode()
+    return files

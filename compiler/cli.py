@@ -1,0 +1,262 @@
+"""The compiler's commands: init, validate, compile, lock, diff, schema, client."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compiler.compile import Result, compile_files
+from compiler.inputs import Input, read_folder, read_revision
+from schema.problem import Place, Problem, Problems
+
+Folder = Annotated[Path, typer.Argument(help="The folder of fabric.yaml.", show_default="here")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+HERE = Path()
+
+
+class Format(StrEnum):
+    """How a diff is printed."""
+
+    TEXT = "text"
+    MARKDOWN = "markdown"
+    JSON = "json"
+
+
+def mount(app: typer.Typer) -> None:
+    """Adds the compiler's commands to the front door."""
+    for command in (init, validate, compile_, lock, diff, client, schema):
+        app.command(command.__name__.rstrip("_"))(command)
+
+
+def _compiled(found: Input, strict: bool = False) -> Result:
+    return compile_files(found.files, found.special, strict)
+
+
+def _show(problems: list[Problem], as_json: bool = False) -> None:
+    if as_json:
+        typer.echo(json.dumps({"problems": [problem.json() for problem in problems]}, indent=2))
+        return
+    for problem in problems:
+        colour = typer.colors.RED if problem.severity == "error" else typer.colors.YELLOW
+        first, *rest = problem.text().split("\n")
+        place, _, message = first.partition(f": {problem.severity}")
+        typer.echo(f"{place}: " + typer.style(f"{problem.severity}{message}", fg=colour), err=True)
+        for line in rest:
+            typer.echo(line, err=True)
+
+
+def _stop(problems: list[Problem], as_json: bool = False) -> typer.Exit:
+    _show(problems, as_json)
+    return typer.Exit(1)
+
+
+def init(folder: Annotated[Path, typer.Argument(help="A new or empty folder.")]) -> None:
+    """Write a small working repository: two sites and a link, ready to edit.
+
+    Example: gitwan init my-wan
+    """
+    from compiler.starter import STARTER
+
+    if folder.exists() and (not folder.is_dir() or any(p.name != ".git" for p in folder.iterdir())):
+        raise _stop([Problem("GW073", Place(str(folder)), "not empty", "`gitwan init` writes into a new folder")])
+    for name, text in STARTER.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        typer.echo(f"wrote {path}")
+    typer.echo(f"next: edit these files, then `gitwan validate {folder}`; README.md in it says how to go on")
+
+
+def validate(
+    folder: Folder = HERE,
+    as_json: Json = False,
+    strict: Annotated[bool, typer.Option("--strict", help="A lock that lacks a number is an error.")] = False,
+) -> None:
+    """Check a repository; every problem in one run, each with its place and what to do.
+
+    Example: gitwan validate sites
+    """
+    result = _compiled(read_folder(folder), strict)
+    if result.failed:
+        raise _stop(result.problems, as_json)
+    _show(result.problems, as_json)
+    if not as_json and result.fabric:
+        fabric = result.fabric
+        counts = f"{len(fabric.sites)} sites, {len(fabric.nodes)} hosts, {len(fabric.clients)} clients"
+        typer.echo(f"{fabric.name}: {counts}, no errors")
+
+
+def compile_(
+    folder: Folder = HERE,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write; gitwan owns this folder.")] = Path("out"),
+    host: Annotated[list[str] | None, typer.Option("--host", help="Only these hosts.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write each host's plan.json, and the same plan in native files.
+
+    Example: gitwan compile sites --out out --host nas
+    """
+    from compiler.clients import client_file
+    from compiler.render import render
+
+    result = _compiled(read_folder(folder))
+    if result.failed and not result.hosts:
+        raise _stop(result.problems, as_json)
+    unknown = sorted(set(host or ()) - set(result.hosts))
+    if unknown:
+        hint = f"hosts with a plan: {', '.join(result.hosts)}"
+        raise _stop([*result.problems, Problem("GW070", Place(str(folder)), f"no plan for {unknown[0]!r}", hint)])
+    hosts = host or result.hosts
+    written = {}
+    with typer.progressbar(hosts, label="compiling", file=sys.stderr, hidden=len(hosts) < 50) as bar:
+        for name in bar:
+            plan = result.plan(name)
+            written[name] = plan.digest
+            files = {"plan.json": plan.canonical().decode(), **render(plan)}
+            _replace(out / name, files)
+    fabric = result.fabric
+    assert fabric is not None
+    if not host:
+        configs = {f"{name}.conf": client_file(fabric, roamer) for name, roamer in sorted(fabric.clients.items())}
+        _replace(out / "clients", {name: text for name, text in configs.items() if text})
+    if as_json:
+        found = {"plans": written, "problems": [problem.json() for problem in result.problems]}
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        _show(result.problems)
+        for name, digest in written.items():
+            typer.echo(f"{out / name}/plan.json  {digest}")
+    if result.failed:
+        raise typer.Exit(1)
+
+
+def _replace(folder: Path, files: dict[str, str]) -> None:
+    """Puts exactly these files into a folder that is ours; one that holds anything else is left alone."""
+    ours = (".conf", ".rules", "plan.json", "ip.batch")
+    strangers = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(ours)]
+    if strangers:
+        hint = "`--out` is for a folder of its own: what stood in it is replaced"
+        raise Problems([Problem("GW073", Place(str(strangers[0])), "not written by `gitwan compile`", hint)])
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def lock(
+    folder: Folder = HERE,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if the file would change.")] = False,
+) -> None:
+    """Keep fabric.lock: the numbers that nobody wrote. What it names stays; what is gone is dropped.
+
+    Example: gitwan lock sites && git add sites/fabric.lock
+    """
+    from schema.load import LOCK
+    from schema.lock import lock_text
+
+    result = _compiled(read_folder(folder), strict=check)
+    if result.fabric is None or (check and result.failed):
+        raise _stop(result.problems)
+    text = lock_text(result.fabric.lock)
+    path = folder / LOCK
+    if check:
+        typer.echo(f"{path}: names every number")
+        return
+    before = path.read_text() if path.exists() else ""
+    if text != before:
+        path.write_text(text)
+    changed = len(set(before.splitlines()) ^ set(text.splitlines()))
+    typer.echo(
+        f"{path}: {len(result.fabric.lock)} numbers, {changed} lines changed" if changed else f"{path}: no change"
+    )
+
+
+def diff(
+    base: Annotated[str, typer.Argument(help="A commit, branch or tag.")],
+    head: Annotated[str | None, typer.Argument(help="Another one; by default the files as they are.")] = None,
+    folder: Annotated[Path, typer.Option("--dir", "-C", help="The folder of fabric.yaml.")] = HERE,
+    form: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.TEXT,
+    as_json: Json = False,
+) -> None:
+    """Show what changes on which host between two revisions, and what that costs running traffic.
+
+    Exit 0 for no change, 2 for changes, 1 for any error.
+
+    Example: gitwan diff main --dir sites
+    """
+    from compiler.diff import diff_plans
+    from compiler.report import json_report, markdown_report, text_report
+
+    form = Format.JSON if as_json else form
+    old = _compiled(read_revision(folder, base))
+    new = _compiled(read_revision(folder, head) if head else read_folder(folder))
+    if new.fabric is None:
+        if form is Format.MARKDOWN:
+            empty = diff_plans({}, {})
+            typer.echo(markdown_report(empty, [p.text() for p in new.problems]), nl=False)
+        raise _stop(new.problems, form is Format.JSON)
+    # A base that does not compile has no plans: everything is new.
+    found = diff_plans(old.plans() if old.fabric else {}, new.plans())
+    if form is Format.JSON:
+        typer.echo(json.dumps(json_report(found), indent=2))
+    elif form is Format.MARKDOWN:
+        typer.echo(markdown_report(found), nl=False)
+    else:
+        typer.echo(text_report(found), nl=False)
+    _show([problem for problem in new.problems if problem.severity == "error"])
+    if new.failed:
+        raise typer.Exit(1)
+    raise typer.Exit(2 if found.hosts else 0)
+
+
+def client(
+    name: Annotated[str, typer.Argument(help="A client of clients/*.yaml.")],
+    folder: Annotated[Path, typer.Option("--dir", "-C", help="The folder of fabric.yaml.")] = HERE,
+) -> None:
+    """Print a roaming client's configuration for wg-quick.
+
+    Example: gitwan client laptop --dir sites
+    """
+    from compiler.clients import client_file
+
+    result = _compiled(read_folder(folder))
+    if result.fabric is None:
+        raise _stop(result.problems)
+    roamer = result.fabric.clients.get(name)
+    if roamer is None:
+        hint = f"clients: {', '.join(sorted(result.fabric.clients)) or 'none'}"
+        raise _stop([Problem("GW070", Place(str(folder)), f"no client {name!r}", hint)])
+    text = client_file(result.fabric, roamer)
+    if text is None:
+        raise _stop(result.problems)
+    typer.echo(text, nl=False)
+
+
+def schema(
+    out: Annotated[Path | None, typer.Option("--out", help="A folder to write into; by default print them.")] = None,
+) -> None:
+    """Write the JSON Schema of every document, for editors.
+
+    Example: gitwan schema --out schema/json
+    """
+    from schema.json_schema import schemas
+
+    for name, text in schemas().items():
+        if out is None:
+            typer.echo(text, nl=False)
+        else:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / name).write_text(text)
+
+
+def report(error: Problems) -> int:
+    """Problems that reached the front door, as every command shows them; the exit code."""
+    _show(list(error.problems))
+    return 1

@@ -1,0 +1,85 @@
+"""Where the compiler's files come from: a folder, or a revision of the git repository around it.
+
+With `cli.py` the only file of this room that touches the disk.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from schema.load import is_input
+from schema.problem import Place, Problem, Problems
+
+MODES = {0o120000: "symlink", 0o160000: "submodule"}
+
+
+@dataclass(slots=True)
+class Input:
+    """Files by their path below the folder, and what there is no plain file."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    special: dict[str, str] = field(default_factory=dict)
+
+
+def read_folder(folder: Path) -> Input:
+    """The files of a folder as they are now. Raises Problems where it cannot be read."""
+    found = Input()
+    try:
+        for root, folders, names in os.walk(folder, onerror=_refuse):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(names):
+                path = Path(root, name)
+                relative = path.relative_to(folder).as_posix()
+                if not is_input(relative):
+                    continue
+                if path.is_symlink():
+                    found.special[relative] = "symlink"
+                else:
+                    found.files[relative] = path.read_bytes()
+    except OSError as error:
+        raise Problems([_unreadable(error, str(folder))]) from None
+    if not folder.is_dir():
+        raise Problems([Problem("GW071", Place(str(folder)), "no such folder", "give the folder of fabric.yaml")])
+    return found
+
+
+def _refuse(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _unreadable(error: OSError, name: str) -> Problem:
+    return Problem("GW071", Place(str(error.filename or name)), f"cannot be read: {error.strerror}", "")
+
+
+def read_revision(folder: Path, revision: str) -> Input:
+    """The same files as they are in a commit. Raises Problems where there is no such commit."""
+    # Imported late: only `gitwan diff` needs it, and it costs every command a tenth of a second.
+    from git import Blob, GitCommandError, InvalidGitRepositoryError, NoSuchPathError, Repo
+    from git.exc import BadName
+
+    try:
+        repo = Repo(folder, search_parent_directories=True)
+        below = folder.resolve().relative_to(Path(repo.working_dir or "/").resolve())
+        tree = repo.commit(revision).tree
+        for part in below.parts:
+            tree = tree / part
+    except (InvalidGitRepositoryError, NoSuchPathError):
+        hint = "`gitwan diff` compares revisions: it needs the folder to be in a git repository"
+        raise Problems([Problem("GW072", Place(str(folder)), "not in a git repository", hint)]) from None
+    except (BadName, ValueError, IndexError, GitCommandError):
+        hint = "name a commit, a branch or a tag that is here; a shallow clone may lack it"
+        raise Problems([Problem("GW072", Place(str(folder)), f"no revision {revision!r}", hint)]) from None
+    except KeyError:
+        return Input()  # the folder did not exist then
+    found = Input()
+    for item in tree.traverse():
+        path = Path(str(item.path)).relative_to(below).as_posix()  # type: ignore[union-attr]
+        mode = MODES.get(item.mode)  # type: ignore[union-attr]
+        if mode:
+            found.special[path] = mode
+        elif isinstance(item, Blob) and is_input(path):
+            found.files[path] = item.data_stream.read()
+    return found

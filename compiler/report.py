@@ -1,0 +1,80 @@
+"""A plan diff for people: text for a terminal, Markdown for a pull request, JSON for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from compiler.diff import HostDiff, PlanDiff
+from compiler.render import environment
+
+COMMENT_LIMIT = 60_000
+"""Characters; GitHub refuses a comment of more than 65,536."""
+MARKER = "<!-- gitwan plan -->"
+"""By which the pull request's comment is found again."""
+
+
+def text_report(diff: PlanDiff) -> str:
+    """One block per host, then how many hosts are not touched."""
+    lines: list[str] = []
+    for host in diff.hosts:
+        lines += [f"{host.host:<12} {_summary(host):<44} disruption: {host.disruption.text}".rstrip()]
+        for step in host.steps:
+            cost = f"   ({step.disruption.text})" if step.disruption else ""
+            lines.append(f"  {step.change.describe()}{cost}")
+    count = f"{diff.untouched} host{'' if diff.untouched == 1 else 's'} not touched"
+    return "\n".join([*lines, count if diff.hosts else f"no change: {count}"]) + "\n"
+
+
+def markdown_report(diff: PlanDiff, problems: Sequence[str] = ()) -> str:
+    """A comment for a pull request, cut host by host where it would be too long."""
+    template = environment().get_template("comment.md.j2")
+    shown = list(diff.hosts)
+    while True:
+        text = template.render(
+            marker=MARKER,
+            diff=diff,
+            shown=shown,
+            left=len(diff.hosts) - len(shown),
+            summary=_summary,
+            problems=problems,
+        )
+        if len(text) <= COMMENT_LIMIT or not shown:
+            return text[:COMMENT_LIMIT]
+        shown = shown[: len(shown) // 2]
+
+
+def json_report(diff: PlanDiff) -> dict[str, object]:
+    """The diff as plain data."""
+    return {
+        "disruption": diff.disruption.name.lower(),
+        "untouched": diff.untouched,
+        "hosts": [
+            {
+                "host": host.host,
+                "state": "new" if host.new else "gone" if host.gone else "changed",
+                "disruption": host.disruption.name.lower(),
+                "changes": [
+                    {
+                        "verb": step.change.verb,
+                        "kind": step.change.resource.kind,
+                        "key": list(step.change.resource.key),
+                        "before": step.change.before and step.change.before.model_dump(exclude_none=True),
+                        "after": step.change.after and step.change.after.model_dump(exclude_none=True),
+                        "disruption": step.disruption.name.lower(),
+                    }
+                    for step in host.steps
+                ],
+            }
+            for host in diff.hosts
+        ],
+    }
+
+
+def _summary(host: HostDiff) -> str:
+    words = [
+        f"{count} {name}"
+        for verb, name in (("create", "added"), ("change", "changed"), ("delete", "removed"))
+        if (count := host.count(verb))
+    ]
+    prefix = "new host: " if host.new else "host goes: " if host.gone else ""
+    return prefix + ", ".join(words)

@@ -1,0 +1,76 @@
+"""The command line's front door: mounts the command groups. The only file that sees every room."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+COMPILE = (sys.executable, "-m", "compiler.worker")
+"""What the agent runs to have a commit compiled; it knows no more of the compiler."""
+
+
+def build(only: str = "") -> typer.Typer:
+    """The whole command line, or one group of it: an agent shall not wait for the compiler's imports."""
+    app = typer.Typer(
+        name="gitwan",
+        help="A wide-area network from one git repository.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_nothing)
+    if only in ("", "agent", "keys"):
+        from reconciler.cli import make_app
+        from reconciler.keys_cli import keys
+
+        app.add_typer(make_app(COMPILE), name="agent")
+        app.command("keys")(keys)
+    if not only:
+        from compiler.cli import mount
+        from lab.cli import app as lab
+
+        mount(app)
+        app.add_typer(lab, name="lab")
+    return app
+
+
+def _nothing() -> None:
+    """A wide-area network from one git repository: `gitwan validate`, `diff`, `lab up`, `agent run`."""
+
+
+def main() -> None:
+    """Run a command. Exit 0: done; 2: a diff found changes; 1: any error, wrong usage included."""
+    first = sys.argv[1] if len(sys.argv) > 1 else ""
+    command = typer.main.get_command(build(first if first in ("agent", "keys") else ""))
+    try:
+        code = command.main(standalone_mode=False, prog_name="gitwan")
+    except typer.TyperException as error:
+        # A wrong command line; the library's own exit code for it, 2, means "changes found" here.
+        show = getattr(error, "show", None)
+        show() if show else typer.echo(f"Error: {error.format_message()}", err=True)
+        code = 1
+    except (typer.Abort, KeyboardInterrupt):
+        code = 130
+    except BrokenPipeError:
+        # The reader went away (`| head`); Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        code = _problems(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _problems(error: Exception) -> int:
+    from schema.problem import Problems
+
+    if not isinstance(error, Problems):
+        raise error
+    from compiler.cli import report
+
+    return report(error)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""JSON Schema of the documents that people write, for editors; checked in under `schema/json/`."""
+
+from __future__ import annotations
+
+import json
+from functools import reduce
+from operator import or_
+
+from pydantic import TypeAdapter
+
+from schema.desired import DOCUMENTS
+
+
+def schemas() -> dict[str, str]:
+    """File name -> JSON Schema (draft 2020-12), one for each kind of document."""
+    found = {}
+    for name, (_, models) in DOCUMENTS.items():
+        schema = TypeAdapter(reduce(or_, models.values())).json_schema(by_alias=True)
+        schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"gitwan {name}", **schema}
+        found[f"{name}.json"] = json.dumps(schema, indent=2) + "\n"
+    return found

@@ -1,0 +1,59 @@
+"""What the kernel announces."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Iterator
+
+import pytest
+
+from reconciler.system.events import Watch
+from schema.plan import RESOURCES, Address, Firewall, Link, Nexthop, Resource, Route, Rule
+from tests.contract.conftest import World
+from tests.namespaces import ip, run
+
+pytestmark = pytest.mark.parametrize("world", [pytest.param("real", marks=pytest.mark.root)], indirect=True)
+
+
+@pytest.fixture
+def watch(world: World) -> Iterator[Watch]:
+    watch = Watch()
+    yield watch
+    watch.close()
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        Address(dev="eth0", address="10.3.0.1/24"),
+        Address(dev="eth0", address="fd03::1/64"),
+        Link(name="br0", type="bridge"),
+        Nexthop(id=1, family="inet", dev="eth0"),
+        Route(dst="10.5.0.0/16", dev="eth0"),
+        Route(dst="fd05::/32", dev="eth0"),
+        Rule(family="inet", priority=9, table=9),
+        Rule(family="inet6", priority=9, table=9),
+        Firewall(family="inet", table="filter", chain="GITWAN-INPUT", hook="INPUT"),
+    ],
+)
+def test_each_kind_is_announced(world: World, watch: Watch, made: Resource) -> None:
+    watch.read()
+    world.made(made)
+    assert select.select(watch.filenos(), [], [], 5)[0]
+    assert made.kind in watch.read()
+    assert watch.read() == set()
+
+
+def test_a_link_that_goes_down_or_away_touches_what_lies_on_it(world: World, watch: Watch) -> None:
+    for words in ("link set eth0 down", "link del eth0"):
+        watch.read()
+        ip(words)
+        assert {"link", "address", "route", "nexthop", "peer"} <= watch.read()
+
+
+def test_lost_events_touch_every_kind(world: World, watch: Watch) -> None:
+    watch.read()
+    for _ in range(12):
+        world.create(*(Route(dst=f"10.{i >> 8}.{i & 255}.0/24", dev="eth0") for i in range(5000)))
+        run("ip route flush proto 117")
+    assert watch.read() == set(RESOURCES)

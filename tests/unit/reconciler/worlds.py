@@ -1,0 +1,61 @@
+"""Small worlds for tests: an engine on a fake host, and the resources of a plausible plan."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from reconciler.engine import Engine
+from reconciler.kinds import KINDS
+from reconciler.report import Acquired, Candidate, Report
+from reconciler.state import Store
+from schema.plan import Address, HostPlan, Link, Peer, Resource, Route, SecretRef, Wireguard
+from tests.fakes import FakeHost
+
+NOW = 1_800_000_000.0
+
+
+def key(number: int) -> str:
+    """A public key, one per number."""
+    return f"{number:A>42}A="
+
+
+def ticking(start: float = NOW) -> Callable[[], float]:
+    """A clock that goes on by a second at each look."""
+    return lambda ticks=itertools.count(): start + next(ticks)  # type: ignore[misc]
+
+
+def wg(name: str = "wg0", port: int = 5000, mtu: int | None = 1420, number: int = 1) -> list[Resource]:
+    """A WireGuard device: link and settings."""
+    private = SecretRef(secret="private-key", fingerprint=key(number))
+    return [Link(name=name, type="wireguard", mtu=mtu), Wireguard(dev=name, private_key=private, listen_port=port)]
+
+
+def peer(name: str = "wg0", number: int = 9, *ips: str, endpoint: str | None = "198.51.100.1:5000") -> Peer:
+    return Peer(dev=name, public_key=key(number), endpoint=endpoint, allowed_ips=tuple(sorted(ips)), name=f"p{number}")
+
+
+def site() -> list[Resource]:
+    """A tunnel with a peer, an address and a route."""
+    return [
+        *wg(),
+        Address(dev="wg0", address="10.255.0.1/31"),
+        peer("wg0", 9, "10.20.0.0/16"),
+        Route(dst="10.20.0.0/16", dev="wg0"),
+    ]
+
+
+def candidate(commit: str, resources: Iterable[Resource], host: str = "h1") -> Candidate:
+    return Candidate.of(commit, HostPlan.of(host, resources))
+
+
+def engine_on(host: FakeHost, folder: Path, **options: object) -> Engine:
+    store = Store(folder)
+    store.open()
+    return Engine(store=store, drivers=host.drivers(), kinds=KINDS, clock=lambda: NOW, **options)  # type: ignore[arg-type]
+
+
+def apply(engine: Engine, commit: str, resources: Iterable[Resource]) -> Report:
+    """One cycle with a new commit."""
+    return engine.converge(Acquired(commit=commit, candidate=candidate(commit, resources)))

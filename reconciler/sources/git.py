@@ -58,7 +58,12 @@ class Mirror:
 
     def read(self, commit: str, path: str = "") -> dict[str, Blob]:
         """What the compiler wants of a commit, by path below `path`. Raises Stalled or Transient (Compiled)."""
-        entries = [entry for entry in self._list(commit, path) if is_wanted(entry[0])]
+        try:
+            entries = [entry for entry in self._list(commit, path) if is_wanted(entry[0])]
+        except Transient as error:
+            if path and "Not a valid object name" in error.message:
+                raise Stalled("Compiled", "NoFolder", f"there is no folder {path} in {commit[:7]}") from None
+            raise
         if len(entries) > MAX_FILES or sum(size for _, _, _, size in entries) > MAX_TOTAL:
             raise Stalled("Compiled", "TooLarge", f"{commit[:7]} holds more than {MAX_TOTAL >> 20} MiB of input")
         contents = self._contents([oid for _, kind, oid, _ in entries if kind != "submodule"])

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from reconciler.errors import Stalled
+from reconciler.sources.git import Mirror, Remote
+from reconciler.sources.repository import RenderedRepository, Repository
+from schema.plan import HostPlan
+from tests.unit.reconciler.sources.test_git import Origin
+from tests.unit.reconciler.worlds import site
+
+PLAN = HostPlan.of("h1", site())
+COMPILER = [sys.executable, "-I", "-c", "import json; print(json.dumps({'plan': {'host': 'h1'}, 'problems': []}))"]
+
+
+@pytest.fixture
+def origin(tmp_path: Path) -> Origin:
+    return Origin(tmp_path / "wan")
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, origin: Origin) -> Mirror:
+    return Mirror(tmp_path / "repo.git", Remote(str(origin.folder)))
+
+
+def test_a_commit_is_compiled(origin: Origin, mirror: Mirror) -> None:
+    origin.commit(fabric_dot_yaml="x")
+    source = Repository(mirror, "h1", COMPILER)
+    assert source.plan(source.fetch()) == (HostPlan(host="h1"), "")
+    assert source.name == "wan"
+
+
+def test_a_rendered_plan_is_taken(origin: Origin, mirror: Mirror) -> None:
+    origin.commit(plans__h1__plan_dot_json=PLAN.canonical().decode())
+    source = RenderedRepository(mirror, "h1", "/plans")
+    assert source.plan(source.fetch()) == (PLAN, "")
+
+
+def test_a_plan_that_was_not_rendered_is_stalled(origin: Origin, mirror: Mirror) -> None:
+    source = RenderedRepository(mirror, "h2", "plans")
+    origin.commit(a_dot_yaml="x")
+    with pytest.raises(Stalled, match="plans/h2/plan.json is not in"):
+        source.plan(source.fetch())

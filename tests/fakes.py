@@ -195,6 +195,7 @@ class FakeHost:
         return (
             found.type == after.type
             and after.mtu in (None, found.mtu)
+            and after.group in (None, found.group)
             and set(found.members) == set(after.members)
             and after.bond in (None, found.bond)
         )

@@ -15,6 +15,7 @@ def satisfies(observed: Observed[Resource], desired: Resource, previous: Resourc
         observed.up
         and found.type == desired.type
         and desired.mtu in (None, found.mtu)
+        and desired.group in (None, found.group)
         and set(found.members) == set(desired.members)
         and desired.bond in (None, found.bond)
     )

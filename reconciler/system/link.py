@@ -135,7 +135,8 @@ class LinkDriver:
         """A link of another owner has our name: it will do if it is as wanted. Raises OSError (EEXIST)."""
         members = {name for name, one in interfaces.items() if one.master == there.index}
         same_bond = after.bond is None or decode_bond(there.data) == after.bond
-        if after.mtu not in (None, there.mtu) or members != set(after.members) or not same_bond:
+        numbers = after.mtu in (None, there.mtu) and after.group in (None, there.group)
+        if not numbers or members != set(after.members) or not same_bond:
             raise OSError(errno.EEXIST, f"{after.name} exists and is not ours")
 
     def _create(self, link: Link) -> None:

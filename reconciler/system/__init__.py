@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from reconciler.kinds.base import Driver
-from reconciler.system.peer import resolve
 from reconciler.system.sysctl import Inventory
 from schema.plan import SecretRef
 
-__all__ = ["Context", "Inventory", "drivers"]
+__all__ = ["Context", "Inventory", "drivers", "resolve"]
+
+
+def resolve(host: str) -> str:
+    """The first address of a DNS name, as the system resolves it. Raises OSError."""
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
+    return str(found[0][4][0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import socket
 from collections.abc import Callable, Sequence
 
 from reconciler.kinds.base import ALIAS, Failure, Observed
@@ -19,12 +18,6 @@ NameEndpoint = tuple[str, str]
 """An endpoint as the plan names it, and as it was resolved and set."""
 
 
-def resolve(host: str) -> str:
-    """The first address of a DNS name, as the system resolves it. Raises OSError."""
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
-    return str(found[0][4][0])
-
-
 class PeerDriver:
     """Peers of every WireGuard device.
 
@@ -32,12 +25,10 @@ class PeerDriver:
     that a plan that moves a peer to another name differs from what is observed.
     """
 
-    def __init__(
-        self, devices: Devices, secret: Callable[[SecretRef], bytes], resolver: Callable[[str], str] = resolve
-    ) -> None:
+    def __init__(self, devices: Devices, secret: Callable[[SecretRef], bytes], resolve: Callable[[str], str]) -> None:
         self._devices = devices
         self._secret = secret
-        self._resolve = resolver
+        self._resolve = resolve
         self._names: dict[Key, NameEndpoint] = {}
 
     def observe(self) -> list[Observed[Peer]]:

@@ -2,6 +2,112 @@
 
 from __future__ import annotations
 
-import typer
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
 
-app = typer.Typer(help="The whole network on this machine, in network namespaces.", no_args_is_help=True)
+import typer
+from rich.console import Console
+
+from lab.client import ask, down, up
+from lab.folder import Folder, LabError
+
+Sites = Annotated[Path, typer.Argument(help="The folder of fabric.yaml.", show_default="here")]
+Where = Annotated[Path, typer.Option("--lab", help="The lab's own folder; everything it writes is there.")]
+HERE, LAB = Path(), Path(".lab")
+
+app = typer.Typer(
+    help="The whole network on this machine: namespaces, real agents, real WireGuard, real git.", no_args_is_help=True
+)
+
+
+def _fail(error: LabError) -> typer.Exit:
+    typer.echo(f"error: {error}", err=True)
+    return typer.Exit(1)
+
+
+def _folder(path: Path) -> Folder:
+    return Folder(path.resolve())
+
+
+@app.command("up")
+def up_(sites: Sites = HERE, lab: Where = LAB) -> None:
+    """Start the network of a repository, as it is in the working tree.
+
+    Example: gitwan lab up sites
+    """
+    try:
+        up(sites, _folder(lab), lambda text: typer.echo(f"lab: {text}"))
+    except LabError as error:
+        raise _fail(error) from None
+    typer.echo(f"lab: ready; edit and push in {_folder(lab).work}, look with `gitwan lab status`")
+
+
+@app.command("down")
+def down_(lab: Where = LAB) -> None:
+    """End the lab and remove its folder. Nothing of it is left."""
+    typer.echo("lab: gone" if down(_folder(lab)) else "lab: there was none")
+
+
+@app.command()
+def status(lab: Where = LAB, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show every host of the lab: commit, conditions, tunnels. Exit 1 where one is not well."""
+    from lab.drive import statuses
+    from lab.table import host_table
+    from reconciler.status import ok
+
+    try:
+        found = statuses(_folder(lab))
+    except LabError as error:
+        raise _fail(error) from None
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+    else:
+        Console().print(host_table(found))
+    raise typer.Exit(0 if all(s is not None and ok(s) for s in found.values()) else 1)
+
+
+@app.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def exec_(
+    space: Annotated[str, typer.Argument(help="A host, a machine, a client; `git` or `internet`.")],
+    command: Annotated[list[str], typer.Argument(help="The command and its arguments.")],
+    lab: Where = LAB,
+) -> None:
+    """Run a command inside the lab. Its exit code is this one's.
+
+    Example: gitwan lab exec ams-gw1 wg show
+    """
+    try:
+        found = ask(_folder(lab), "exec", [0, 1, 2], space=space, command=command)
+    except LabError as error:
+        raise _fail(error) from None
+    raise typer.Exit(found["code"])
+
+
+@app.command()
+def test(
+    sites: Sites = HERE,
+    lab: Where = LAB,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the lab running.", envvar="KEEP")] = False,
+) -> None:
+    """Bring the network up, ping every pair of networks, push a change, and end. Exit 0 if every row passed.
+
+    Example: gitwan lab test sites --keep
+    """
+    from lab.drive import demonstrate
+
+    folder = _folder(lab)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    good = False
+    try:
+        up(sites, folder, lambda text: console.print(f"lab: {text}"))
+        good = demonstrate(folder, console)
+    except LabError as error:
+        raise _fail(error) from None
+    finally:
+        if keep and folder.settings.exists():
+            console.print(f"the lab runs on: `gitwan lab status --lab {lab}`; `gitwan lab down --lab {lab}` ends it")
+        else:
+            down(folder)
+    raise typer.Exit(0 if good else 1)

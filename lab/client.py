@@ -1,0 +1,138 @@
+"""Starting, asking and ending a lab from outside its namespaces."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from lab.folder import Folder, LabError
+from reconciler.control import Unreachable, call
+
+NAMESPACES = ("unshare", "-nmp", "--fork", "--kill-child", "--mount-proc")
+START = 120.0
+
+
+def ask(folder: Folder, do: str, files: Sequence[int] = (), **arguments: object) -> dict[str, Any]:
+    """One request to the running lab. Raises LabError where there is none, or where it says so."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(folder.socket))
+            socket.send_fds(connection, [json.dumps({"do": do, **arguments}).encode()], list(files))
+            with connection.makefile("rb") as answers:
+                line = answers.readline()
+    except OSError:
+        raise LabError(f"no lab runs in {folder.root}: `gitwan lab up` starts one") from None
+    answer: dict[str, Any] = json.loads(line) if line else {"error": "the lab ended"}
+    if "error" in answer:
+        raise LabError(answer["error"])
+    return answer
+
+
+def running(folder: Folder) -> bool:
+    try:
+        ask(folder, "describe")
+    except LabError:
+        return False
+    return True
+
+
+def up(sites: Path, folder: Folder, say: Callable[[str], None]) -> None:
+    """Starts a lab for the network in `sites`. Raises LabError, or Problems where the network does not compile."""
+    from lab.repository import make
+
+    _check(folder)
+    down(folder)
+    for place in (folder.root, folder.logs):
+        place.mkdir(parents=True)
+    say("cloning the repository and making keys")
+    _, path = make(sites, folder)
+    folder.settings.write_text(json.dumps({"path": path}))
+    log = folder.log.open("w")
+    command = [*NAMESPACES, sys.executable, "-m", "lab.server", str(folder.root), str(folder.work / path)]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    folder.pid.write_text(str(process.pid))
+    with folder.log.open() as lines:
+        _follow(process, lines, say)
+
+
+def _follow(process: subprocess.Popen[bytes], lines: Any, say: Callable[[str], None]) -> None:
+    """Passes on the lab's own words until it is ready."""
+    end, rest = time.monotonic() + START, ""
+    while time.monotonic() < end:
+        # A file being written has no event to wait for that needs no further library.
+        if not (text := lines.readline()):
+            if process.poll() is not None:
+                raise LabError(f"the lab ended while it started: {rest.strip()[-400:]}")
+            time.sleep(0.05)
+            continue
+        rest += text
+        if text.startswith("lab: ready"):
+            return
+        if text.startswith("lab: error: "):
+            raise LabError(text.removeprefix("lab: error: ").strip())
+        if text.startswith("lab: "):
+            say(text.removeprefix("lab: ").strip())
+    raise LabError(f"the lab was not ready after {START:.0f} s")
+
+
+def _check(folder: Folder) -> None:
+    folder.check()
+    if os.geteuid() != 0:
+        raise LabError("the lab needs root for its namespaces: run it with sudo")
+    missing = [tool for tool in ("unshare", "nsenter", "ip", "git", "wg", "iptables", "ping") if not shutil.which(tool)]
+    if not (Path("/usr/sbin/sshd").exists()):
+        missing.append("sshd")
+    if missing:
+        raise LabError(f"missing programs: {', '.join(missing)}; `make setup` installs them")
+    if folder.root.exists() and not folder.settings.exists() and any(folder.root.iterdir()):
+        raise LabError(f"{folder.root} holds something else: choose another folder with --lab")
+
+
+def down(folder: Folder) -> bool:
+    """Ends a lab and removes its folder; whether there was anything."""
+    if not folder.settings.exists():
+        return False
+    with suppress(OSError, ValueError):
+        pid = int(folder.pid.read_text())
+        # The number may be another's by now: only a process that holds this lab is ended.
+        if str(folder.root) in Path(f"/proc/{pid}/cmdline").read_text():
+            os.kill(pid, signal.SIGKILL)
+            _wait_gone(pid)
+    shutil.rmtree(folder.root)
+    return True
+
+
+def _wait_gone(pid: int) -> None:
+    with suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+        return
+    with suppress(OSError):
+        file = os.pidfd_open(pid)
+        import select
+
+        select.select([file], [], [], 10.0)
+        os.close(file)
+
+
+def path_of(folder: Folder) -> str:
+    """Where the network's files lie in the lab's repository."""
+    found: dict[str, str] = json.loads(folder.settings.read_text())
+    return found["path"]
+
+
+def agent(folder: Folder, host: str, command: str, timeout: float = 60.0) -> dict[str, Any] | None:
+    """What a host's agent answers; None while it does not."""
+    try:
+        return call(str(folder.agent_socket(host)), command, timeout=timeout)
+    except Unreachable:
+        return None

@@ -1,0 +1,220 @@
+"""`make lab`: the network comes up, every pair of networks speaks, and a push changes it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from compiler.compile import Result, compile_files
+from compiler.diff import diff_plans
+from compiler.inputs import read_folder
+from compiler.report import text_report
+from lab.blueprint import SPARE
+from lab.client import agent, ask, path_of
+from lab.folder import Folder, LabError
+from lab.repository import git
+from lab.table import host_table, measure, ping_table
+from reconciler.status import ok as all_true
+from schema.ip import Prefix, address_text
+from schema.load import LOCK
+from schema.lock import lock_text
+
+CONVERGE = 60.0
+PUSH_LIMIT = 5.0
+"""Seconds from a push until every host has converged."""
+
+
+@dataclass(slots=True)
+class Checks:
+    """What was checked, and how it went."""
+
+    console: Console
+    rows: list[tuple[str, bool, str]] = field(default_factory=list)
+
+    def row(self, name: str, ok: bool, figure: str) -> None:
+        self.rows.append((name, ok, figure))
+        self.console.print(f"{'[green]ok  [/]' if ok else '[bold red]FAIL[/]'} {name}: {figure}")
+
+
+def compiled(folder: Folder) -> Result:
+    """The network as it stands in the lab's work tree."""
+    found = read_folder(folder.work / path_of(folder))
+    return compile_files(found.files, found.special)
+
+
+def statuses(folder: Folder) -> dict[str, dict[str, Any] | None]:
+    """Host -> its agent's status."""
+    hosts = ask(folder, "describe")["hosts"]
+    return {host: (agent(folder, host, "status") or {}).get("status") for host in hosts}
+
+
+def wait(folder: Folder, commit: str, seconds: float, show: Callable[[str], None] = lambda text: None) -> float | None:
+    """Waits until every host is at a commit with all conditions true; the seconds that took, None where it did not."""
+    start = time.monotonic()
+    while (passed := time.monotonic() - start) < seconds:
+        found = statuses(folder)
+        done = [host for host, s in found.items() if s and s["commit"] == commit and all_true(s)]
+        show(f"{len(done)} of {len(found)} hosts converged")
+        if len(done) == len(found):
+            return passed
+        # Agents say how they are when asked; a twentieth of a second is what this measures to.
+        time.sleep(0.05)
+    return None
+
+
+def demonstrate(folder: Folder, console: Console) -> bool:
+    """Everything that `make lab` shows, on a lab that is up. Whether each row was right."""
+    checks = Checks(console)
+    for note in ask(folder, "describe")["notes"]:
+        console.print(f"note: {note}")
+    commit = git(folder.work, "rev-parse", "HEAD")
+    with console.status("waiting for the hosts to converge") as status:
+        seconds = wait(folder, commit, CONVERGE, status.update)
+    console.print(host_table(statuses(folder)))
+    checks.row(f"all hosts at {commit[:7]}, all conditions true", seconds is not None, _seconds(seconds))
+    _pings(folder, checks)
+    _second_cycle(folder, checks)
+    _push(folder, checks)
+    failed = [name for name, ok, _ in checks.rows if not ok]
+    console.print(f"\n{len(checks.rows) - len(failed)} of {len(checks.rows)} rows passed")
+    return not failed
+
+
+def _seconds(seconds: float | None) -> str:
+    return "not in time" if seconds is None else f"{seconds:.1f} s"
+
+
+def _denied(result: Result) -> list[tuple[str, str]]:
+    fabric = result.fabric
+    doc = fabric.desired.fabric if fabric else None
+    if fabric is None or doc is None:
+        return []
+
+    def networks(name: str) -> str:
+        return fabric.nodes[name].site if name in fabric.nodes else name
+
+    return [(networks(deny.from_), networks(deny.to)) for deny in doc.model.deny]
+
+
+def _pings(folder: Folder, checks: Checks) -> None:
+    with checks.console.status("pinging every pair of networks"):
+        cells = measure(folder, _denied(compiled(folder)))
+    checks.console.print(ping_table(cells))
+    bad = [f"{a} to {b}" for (a, b), cell in sorted(cells.items()) if not cell.ok]
+    count = sum(len(cell.times) for cell in cells.values())
+    figure = f"{count} pings as policy wants them" if not bad else f"not right: {', '.join(bad[:5])}"
+    checks.row(f"{len(cells)} pairs of networks, IPv4 and IPv6", bool(cells) and not bad, figure)
+
+
+def _second_cycle(folder: Folder, checks: Checks) -> None:
+    answers = {host: agent(folder, host, "cycle") for host in ask(folder, "describe")["hosts"]}
+    counts = {host: (a or {}).get("report", {}).get("operations") for host, a in answers.items()}
+    figure = ", ".join(f"{host} {count}" for host, count in sorted(counts.items()))
+    checks.row("operations of a second cycle", all(count == 0 for count in counts.values()), figure)
+
+
+def _push(folder: Folder, checks: Checks) -> None:
+    """A new subnet and one more tunnel, committed and pushed; then everybody reaches the new subnet."""
+    before = compiled(folder)
+    edit = change(folder, before)
+    checks.console.print(f"\n[bold]edit:[/] {edit.text}")
+    after = compiled(folder)
+    if after.fabric is None or before.fabric is None:
+        raise LabError("the edit does not compile: " + "; ".join(problem.text() for problem in after.problems))
+    (folder.work / path_of(folder) / LOCK).write_text(lock_text(after.fabric.lock))
+    checks.console.print(text_report(diff_plans(before.plans(), after.plans())), highlight=False, markup=False)
+    git(folder.work, "commit", "-q", "-a", "-m", "lab: add a subnet and a tunnel")
+    commit = git(folder.work, "rev-parse", "HEAD")
+    started = time.monotonic()
+    git(folder.work, "push", "-q", "lab", "main")
+    wait(folder, commit, CONVERGE)
+    seconds = time.monotonic() - started
+    name = f"all hosts converged within {PUSH_LIMIT:.0f} s of the push"
+    checks.row(name, seconds <= PUSH_LIMIT, f"{seconds:.1f} s")
+    checks.console.print(host_table(statuses(folder)))
+    if edit.addresses:
+        sources = [e for e in ask(folder, "describe")["endpoints"] if e["addresses"]]
+        pairs = [[e["space"], edit.addresses[v], 4] for e in sources for v in e["addresses"] if v in edit.addresses]
+        denied = {source for source, target in _denied(after) if target == edit.site}
+        wanted = [e["network"] not in denied for e in sources for v in e["addresses"] if v in edit.addresses]
+        results = [time is not None for time in ask(folder, "ping", pairs=pairs)["results"]]
+        checks.row("pings to the new subnet", results == wanted, f"{sum(results)} of {sum(wanted)} came back")
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What the demonstration writes into the YAML."""
+
+    text: str
+    site: str = ""
+    addresses: dict[str, str] = field(default_factory=dict)
+
+
+def change(folder: Folder, result: Result) -> Edit:
+    """Edits the work tree: a subnet on the spare interface, and a tunnel more on the first link with several."""
+    from ruamel.yaml import YAML
+
+    fabric = result.fabric
+    spare = ask(folder, "describe")["spare"]
+    if fabric is None or fabric.desired.fabric is None:
+        raise LabError("the network does not compile")
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 200
+    root = folder.work / path_of(folder)
+    words, site, addresses = [], "", {}
+    if spare:
+        host, space = spare
+        node = fabric.nodes[host]
+        site, networks = node.site, _free_networks(fabric.nodes.values())
+        _rewrite(yaml, root / node.doc.text.path, lambda doc: _lan(doc["hosts"][host], networks))
+        addresses = {str(p.version): address_text(p.version, p.first + 10) for p in networks}
+        for prefix in networks:
+            own = f"{addresses[str(prefix.version)]}/{prefix.length}"
+            gateway = address_text(prefix.version, prefix.first + 1)
+            nodad = ["nodad"] if prefix.version == 6 else []
+            _inside(folder, space, "ip", "address", "add", own, "dev", "eth0", *nodad)
+            _inside(folder, space, "ip", "route", "add", "default", "via", gateway)
+        words.append(f"{', '.join(map(str, networks))} behind {host}")
+    links = fabric.desired.fabric.model.links
+    index = max(range(len(links)), key=lambda i: (links[i].tunnels, -i), default=None)
+    if index is not None:
+        tunnels = links[index].tunnels + 1
+        path = root / fabric.desired.fabric.text.path
+        _rewrite(yaml, path, lambda doc: doc["links"][index].update({"tunnels": tunnels}))
+        words.append(f"tunnel {tunnels} between {' and '.join(links[index].between)}")
+    return Edit("; ".join(words), site, addresses)
+
+
+def _free_networks(nodes: Any) -> list[Prefix]:
+    """A network of each family that nobody has."""
+    taken = [prefix for node in nodes for prefix in node.networks]
+    choices = ([f"10.{n}.0.0/24" for n in range(99, 200)], [f"fd00:{n}::/64" for n in range(99, 200)])
+    found = []
+    for texts in choices:
+        prefixes = map(Prefix.parse, texts)
+        found.append(next(p for p in prefixes if not any(t.covers(p) or p.covers(t) for t in taken)))
+    return found
+
+
+def _lan(host: Any, networks: list[Prefix]) -> None:
+    host.setdefault("lans", {})[SPARE] = [f"{address_text(p.version, p.first + 1)}/{p.length}" for p in networks]
+
+
+def _rewrite(yaml: Any, path: Path, edit: Callable[[Any], None]) -> None:
+    document = yaml.load(path.read_text())
+    edit(document)
+    with path.open("w") as file:
+        yaml.dump(document, file)
+
+
+def _inside(folder: Folder, space: str, *command: str) -> None:
+    with Path("/dev/null").open("r+b") as null:
+        code = ask(folder, "exec", [null.fileno()] * 3, space=space, command=list(command))["code"]
+    if code:
+        raise LabError(f"{' '.join(command)} in {space} ended with {code}")

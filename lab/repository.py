@@ -1,0 +1,156 @@
+"""The repository that the lab's agents pull from: the user's own, with one commit of keys on top."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from compiler.compile import Result, compile_files
+from compiler.inputs import read_folder
+from lab.blueprint import GIT_ADDRESS
+from lab.folder import Folder, LabError
+from reconciler.system.wg_key import generate_private, public_key
+from schema.load import LOCK
+from schema.lock import lock_text
+from schema.problem import Problems
+
+HOOK = """\
+#!/bin/sh
+# Tells every agent of the lab that there is something to pull; what does not answer will poll.
+exec "{python}" -m reconciler.control notify {sockets} 2>/dev/null || true
+"""
+AGENT = """\
+host: {host}
+source:
+  git: ssh://root@{address}{bare}
+  branch: main
+  path: "{path}"
+  ssh_key: {git}/deploy_key
+  known_hosts: {git}/known_hosts
+poll: {{interval: 30s, jitter: 5s}}
+state: {home}/state
+socket: {home}/agent.sock
+keys: {home}/keys
+metrics: 127.0.0.1:9586
+"""
+AUTHOR = {"GIT_AUTHOR_NAME": "lab", "GIT_AUTHOR_EMAIL": "lab@localhost"}
+COMMITTER = {"GIT_COMMITTER_NAME": "lab", "GIT_COMMITTER_EMAIL": "lab@localhost"}
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """A git command in a folder, without the user's settings for hooks and signatures. Raises LabError."""
+    settings = ["-c", "commit.gpgsign=false", "-c", "core.hooksPath=.git/hooks", "-c", "advice.detachedHead=false"]
+    done = subprocess.run(
+        ["git", "-C", str(folder), *settings, *arguments],
+        env={**os.environ, **AUTHOR, **COMMITTER},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise LabError(f"git {arguments[0]}: {done.stderr.strip()[-300:]}")
+    return done.stdout.strip()
+
+
+def make(sites: Path, folder: Folder) -> tuple[Result, str]:
+    """Fills the lab's folder; the compiled network, and the path of its files in the repository.
+
+    Raises Problems where the network does not compile, LabError where git does not do its part.
+    """
+    path = _clone(sites.resolve(), folder)
+    here = folder.work / path
+    # Hosts without a key yet are no error here: the lab makes all keys itself.
+    first = compile_files(*_input(here))
+    if first.fabric is None:
+        raise Problems(first.problems)
+    for host in sorted(first.fabric.nodes):
+        (here / "keys").mkdir(exist_ok=True)
+        (here / "keys" / f"{host}.pub").write_text(_key(folder, host) + "\n")
+    for name, roamer in sorted(first.fabric.clients.items()):
+        _client_key(here / roamer.doc.text.path, name, _key(folder, name))
+    result = compile_files(*_input(here))
+    if result.fabric is None or result.failed:
+        raise Problems(result.problems)
+    (here / LOCK).write_text(lock_text(result.fabric.lock))
+    git(folder.work, "add", "-A", "--", path or ".")
+    git(folder.work, "commit", "-q", "--allow-empty", "-m", "lab: use keys of this lab")
+    _serve(folder, sorted(result.fabric.nodes), path)
+    return result, path
+
+
+def _input(folder: Path) -> tuple[dict[str, bytes], dict[str, str]]:
+    found = read_folder(folder)
+    return found.files, found.special
+
+
+def _clone(sites: Path, folder: Folder) -> str:
+    """The user's repository, and in it the files as they are now, committed or not; the path of the sites in it."""
+    if not sites.is_dir():
+        raise LabError(f"{sites} is no folder: give the one with fabric.yaml")
+    try:
+        root = Path(git(sites, "rev-parse", "--show-toplevel"))
+        git(root, "rev-parse", "HEAD")
+    except LabError:
+        root = None
+    path = "" if root is None else sites.relative_to(root.resolve()).as_posix().removeprefix(".")
+    if root is None:
+        folder.work.mkdir()
+        git(folder.work, "init", "-q", "-b", "main")
+    else:
+        git(folder.root, "clone", "-q", "--no-hardlinks", str(root), str(folder.work))
+        git(folder.work, "checkout", "-q", "-B", "main")
+        shutil.rmtree(folder.work / path, ignore_errors=True) if path else None
+    for name, content in read_folder(sites).files.items():
+        target = folder.work / path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    return path
+
+
+def _key(folder: Folder, name: str) -> str:
+    """Makes a machine's private key in the lab's folder; its public key."""
+    private = generate_private()
+    home = folder.host(name) / "keys"
+    home.mkdir(parents=True)
+    with os.fdopen(os.open(home / "private.key", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(base64.b64encode(private).decode() + "\n")
+    return public_key(private)
+
+
+def _client_key(path: Path, name: str, key: str) -> None:
+    """Puts the lab's key in the place of a client's, and leaves the rest of the file as it is written."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    document = yaml.load(path.read_text())
+    document["clients"][name]["public_key"] = key
+    with path.open("w") as file:
+        yaml.dump(document, file)
+
+
+def _serve(folder: Folder, hosts: list[str], path: str) -> None:
+    """A bare repository with a hook, ssh keys for both sides, and the agents' settings."""
+    git(folder.root, "init", "-q", "--bare", "-b", "main", str(folder.bare))
+    git(folder.work, "remote", "add", "lab", str(folder.bare))
+    hook = folder.bare / "hooks" / "post-receive"
+    sockets = " ".join(f"'{folder.agent_socket(host)}'" for host in hosts)
+    folder.git.mkdir()
+    for name in ("host_key", "deploy_key"):
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(folder.git / name)]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    host_key = (folder.git / "host_key.pub").read_text()
+    (folder.git / "authorized_keys").write_text((folder.git / "deploy_key.pub").read_text())
+    (folder.git / "known_hosts").write_text(f"{GIT_ADDRESS} {host_key}")
+    for host in hosts:
+        home = folder.host(host)
+        settings = AGENT.format(host=host, address=GIT_ADDRESS, bare=folder.bare, path=path, git=folder.git, home=home)
+        (home / "agent.yaml").write_text(settings)
+    git(folder.work, "push", "-q", "-u", "lab", "main")
+    # After the first push: until the agents run there is nobody to tell.
+    hook.write_text(HOOK.format(python=sys.executable, sockets=sockets))
+    hook.chmod(0o755)

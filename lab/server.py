@@ -1,0 +1,205 @@
+"""The process that holds the lab: builds it inside namespaces of its own, and takes requests on a Unix socket.
+
+Started as `unshare -nmp --fork --kill-child --mount-proc python -m lab.server FOLDER`, so it is the first process of a
+PID namespace: when it ends, for whatever reason, the kernel ends all others and drops every namespace and interface.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from compiler.clients import client_file
+from compiler.compile import compile_files
+from compiler.inputs import read_folder
+from lab import world
+from lab.blueprint import Blueprint, draw
+from lab.folder import Folder
+
+PINGS_AT_ONCE = 16
+
+
+class Lab:
+    """The running lab."""
+
+    def __init__(self, folder: Folder, sites: Path) -> None:
+        self.folder = folder
+        found = read_folder(sites)
+        fabric = compile_files(found.files, found.special).fabric
+        if fabric is None:
+            raise RuntimeError(f"{sites} does not compile")
+        self.plan: Blueprint = draw(fabric)
+        self.hosts = sorted(fabric.nodes)
+        for name, roamer in fabric.clients.items():
+            (folder.host(name) / "client.conf").write_text(client_file(fabric, roamer) or "")
+        self.clients = sorted(fabric.clients)
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def build(self) -> None:
+        """Everything up; each step is one line in the log."""
+        steps = (
+            (f"making {len(self.plan.spaces)} namespaces and {len(self.plan.wires)} wires", self._network),
+            ("starting the git server", self._git),
+            (f"starting {len(self._workloads())} machines and {len(self.clients)} clients", self._machines),
+            (f"starting {len(self.hosts)} agents", self._agents),
+        )
+        for text, step in steps:
+            print(f"lab: {text}", flush=True)  # noqa: T201 - this process's log
+            step()
+
+    def _network(self) -> None:
+        world.prepare()
+        world.build(self.plan, self.folder)
+
+    def _git(self) -> None:
+        self.processes["git"] = world.start_git(self.folder)
+
+    def _workloads(self) -> list[str]:
+        return [name for name, space in self.plan.spaces.items() if space.role == "workload"]
+
+    def _machines(self) -> None:
+        for name in self._workloads():
+            self.processes[name] = world.start_workload(self.folder, name)
+        for name in self.clients:
+            world.start_client(self.folder, name)
+
+    def _agents(self) -> None:
+        for host in self.hosts:
+            self.processes[host] = world.start_agent(self.folder, host)
+
+    # Requests
+
+    def answer(self, request: dict[str, Any], files: Sequence[int], connection: socket.socket) -> dict[str, Any]:
+        """What a request brings; errors are answers too."""
+        match request:
+            case {"do": "describe"}:
+                return self._describe()
+            case {"do": "exec", "space": str(space), "command": [*command]} if space in self.plan.spaces:
+                return {"code": _run(world.inside(space, *command), files, connection)}
+            case {"do": "exec", "space": space}:
+                return {"error": f"there is no {space!r}: {', '.join(sorted(self.plan.spaces))}"}
+            case {"do": "ping", "pairs": [*pairs]}:
+                with ThreadPoolExecutor(PINGS_AT_ONCE) as pool:
+                    return {"results": list(pool.map(lambda pair: _ping(*pair), pairs))}
+            case {"do": "restart", "host": str(host), "signal": int(number)} if host in self.hosts:
+                return self._restart(host, number)
+            case {"do": "stop"}:
+                return {"ok": True}
+        return {"error": "unknown request"}
+
+    def _describe(self) -> dict[str, Any]:
+        return {
+            "hosts": self.hosts,
+            "clients": self.clients,
+            "notes": self.plan.notes,
+            "spare": self.plan.spare,
+            "spaces": {name: space.role for name, space in self.plan.spaces.items()},
+            "endpoints": [
+                {"network": e.network, "space": e.space, "addresses": {str(v): a for v, a in e.addresses.items()}}
+                for e in self.plan.endpoints
+            ],
+            "dead": [name for name, process in self.processes.items() if process.poll() is not None],
+        }
+
+    def _restart(self, host: str, number: int) -> dict[str, Any]:
+        process = self.processes[host]
+        process.send_signal(number)
+        code = process.wait()
+        self.processes[host] = world.start_agent(self.folder, host)
+        return {"code": code}
+
+
+def _ping(space: str, address: str, tries: int) -> float | None:
+    """The round trip in ms; None where nothing came back. The first try may wait for a handshake."""
+    for _ in range(tries):
+        command = world.inside(space, "ping", "-n", "-c", "1", "-W", "2", address)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        if done.returncode == 0 and "time=" in done.stdout:
+            return float(done.stdout.split("time=", 1)[1].split()[0])
+    return None
+
+
+def _run(command: Sequence[str], files: Sequence[int], connection: socket.socket) -> int:
+    """A command with the caller's own standard streams; it ends when the caller goes away."""
+    process = subprocess.Popen(command, stdin=files[0], stdout=files[1], stderr=files[2], start_new_session=True)
+
+    def gone() -> None:
+        if not connection.recv(1):
+            try:
+                os.killpg(process.pid, signal.SIGTERM)
+            except ProcessLookupError:
+                pass
+
+    threading.Thread(target=gone, daemon=True).start()
+    return process.wait()
+
+
+def serve(lab: Lab, listener: socket.socket) -> None:
+    """Takes requests until one says stop."""
+    stopped = threading.Event()
+
+    def talk(connection: socket.socket) -> None:
+        with connection:
+            data, files, _, _ = socket.recv_fds(connection, 1 << 20, 3)
+            try:
+                request = json.loads(data)
+                answer = lab.answer(request, files, connection)
+            except (ValueError, OSError, IndexError) as error:
+                request, answer = {}, {"error": str(error)}
+            for file in files:
+                os.close(file)
+            try:
+                connection.sendall(json.dumps(answer).encode() + b"\n")
+            except OSError:
+                pass
+            if request.get("do") == "stop":
+                stopped.set()
+
+    def accept() -> None:
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=talk, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    stopped.wait()
+
+
+def main(root: str, sites: str) -> int:
+    folder = Folder(Path(root))
+    try:
+        lab = Lab(folder, Path(sites))
+        lab.build()
+    except (RuntimeError, OSError) as error:
+        print(f"lab: error: {error}", flush=True)  # noqa: T201 - this process's log
+        return 1
+    folder.socket.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder.socket))
+        listener.listen(64)
+        print("lab: ready", flush=True)  # noqa: T201 - this process's log
+        serve(lab, listener)
+    return 0
+
+
+def first_process(child: int) -> int:
+    """The first process of a PID namespace inherits orphans, such as wireguard-go's, and has to reap them."""
+    while True:
+        pid, status = os.wait()
+        if pid == child:
+            return os.waitstatus_to_exitcode(status)
+
+
+if __name__ == "__main__":
+    if os.getpid() != 1:
+        sys.exit("lab.server runs in a PID namespace of its own: use `gitwan lab up`")
+    worker = os.fork()
+    sys.exit(first_process(worker) if worker else main(sys.argv[1], sys.argv[2]))

@@ -1,0 +1,89 @@
+"""Every pair of networks, pinged both ways in both families, and the table of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+
+from lab.client import ask
+from lab.folder import Folder
+
+
+@dataclass(slots=True)
+class Cell:
+    """What came back from one network to another: milliseconds by family, and what should have."""
+
+    denied: bool
+    times: dict[str, float | None]
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.times) and all((time is None) == self.denied for time in self.times.values())
+
+    @property
+    def text(self) -> str:
+        if self.denied:
+            return "denied" if self.ok else "NOT DENIED"
+        return " / ".join("LOST" if time is None else f"{time:.1f}" for _, time in sorted(self.times.items()))
+
+
+def measure(folder: Folder, denied: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Cell]:
+    """(from, to) -> what came back, for every two endpoints of the running lab."""
+    endpoints = ask(folder, "describe")["endpoints"]
+    refused = set(denied)
+    keys, pairs = [], []
+    for source in endpoints:
+        for target in endpoints:
+            if source is target:
+                continue
+            for version in sorted(source["addresses"].keys() & target["addresses"].keys()):
+                names = (source["network"], target["network"])
+                keys.append((names, version))
+                pairs.append([source["space"], target["addresses"][version], 1 if names in refused else 4])
+    results = ask(folder, "ping", pairs=pairs)["results"]
+    cells: dict[tuple[str, str], Cell] = {}
+    for (names, version), time in zip(keys, results, strict=True):
+        cells.setdefault(names, Cell(names in refused, {})).times[version] = time
+    return cells
+
+
+def ping_table(cells: dict[tuple[str, str], Cell]) -> Table:
+    """Rows ping columns; round trips in ms, IPv4 / IPv6."""
+    names = sorted({name for pair in cells for name in pair})
+    table = Table(title="every pair of networks: round trip in ms, IPv4 / IPv6", title_justify="left")
+    table.add_column("from \\ to")
+    for name in names:
+        table.add_column(name, justify="right")
+    for source in names:
+        row = []
+        for target in names:
+            cell = cells.get((source, target))
+            colour = "" if cell is None else "green" if cell.ok else "bold red"
+            row.append("·" if cell is None else f"[{colour}]{cell.text}[/]")
+        table.add_row(source, *row)
+    return table
+
+
+def host_table(statuses: dict[str, dict[str, Any] | None]) -> Table:
+    """Each host with its commit, its conditions and its tunnels."""
+    table = Table(title="hosts", title_justify="left")
+    for column in ("host", "commit", "conditions", "tunnels", "last cycle", "drift"):
+        table.add_column(column)
+    for host, status in sorted(statuses.items()):
+        if status is None:
+            table.add_row(host, "-", "[bold red]no answer[/]", "-", "-", "-")
+            continue
+        words = []
+        for condition in status["conditions"]:
+            good = condition["status"] == "True"
+            words.append(f"[{'green' if good else 'bold red'}]{condition['type']} {'✓' if good else '✗'}[/]")
+        rows = status["tunnels"]
+        cycle = status["cycle"] or {}
+        last = f"{cycle.get('operations', 0)} operations, {cycle.get('seconds', 0):.2f} s"
+        up = sum(row["up"] for row in rows)
+        repaired = str(status["drift"]["repaired"] or "none")
+        table.add_row(host, (status["commit"] or "-")[:7], " ".join(words), f"{up}/{len(rows)}", last, repaired)
+    return table

@@ -1,0 +1,35 @@
+"""A machine on a network: `python -m lab.workload NAME` answers HTTP on port 80 with its name and who asked."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Server(ThreadingHTTPServer):
+    """Both families on one socket."""
+
+    address_family = socket.AF_INET6
+    daemon_threads = True
+
+
+def handler(name: str) -> type[BaseHTTPRequestHandler]:
+    """A handler that says `NAME saw ADDRESS`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = f"{name} saw {self.client_address[0].removeprefix('::ffff:')}\n".encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            sys.stderr.write(f"{self.client_address[0]} {format % args}\n")
+
+    return Handler
+
+
+if __name__ == "__main__":
+    Server(("::", 80), handler(sys.argv[1])).serve_forever()

@@ -1,0 +1,123 @@
+"""Blueprint -> namespaces, wires and processes. Runs inside the lab's own namespaces, which nothing outlives."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lab.blueprint import GIT_ADDRESS, Blueprint, Space
+from lab.folder import Folder
+
+NETNS, MNTNS = Path("/run/netns"), Path("/run/mntns")
+SSHD = """\
+ListenAddress {address}
+HostKey {key}
+AuthorizedKeysFile {authorized}
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin prohibit-password
+StrictModes no
+UsePAM no
+MaxStartups 100
+PidFile none
+ForceCommand git-shell -c "$SSH_ORIGINAL_COMMAND"
+"""
+
+
+def run(*command: str, stdin: str = "") -> None:
+    """A command that has to succeed. Raises RuntimeError with its last words."""
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()[-300:]}")
+
+
+def prepare() -> None:
+    """An empty /run of the lab's own: `ip netns` and wireguard-go keep their files there."""
+    run("mount", "-t", "tmpfs", "tmpfs", "/run")
+    for folder in ("/run/netns", "/run/mntns", "/run/wireguard", "/run/sshd", "/run/lock"):
+        Path(folder).mkdir(parents=True)
+    run("mount", "--bind", "--make-private", str(MNTNS), str(MNTNS))
+
+
+def inside(space: str, *command: str) -> list[str]:
+    """A command as it is run in a namespace; hosts and clients have a /run/wireguard of their own."""
+    mount = [f"--mount={MNTNS / space}"] if (MNTNS / space).exists() else []
+    return ["nsenter", f"--net={NETNS / space}", *mount, f"--wd={Path.cwd()}", "--", *command]
+
+
+def build(plan: Blueprint, folder: Folder) -> None:
+    """Every namespace, wire, address and translation of the blueprint."""
+    run("ip", "-batch", "-", stdin="".join(f"netns add {name}\n" for name in plan.spaces))
+    wires = [f"link add {w.a[1]} netns {w.a[0]} type veth peer name {w.b[1]} netns {w.b[0]}\n" for w in plan.wires]
+    run("ip", "-batch", "-", stdin="".join(wires))
+    for space in plan.spaces.values():
+        _build(space, folder, plan)
+
+
+def _build(space: Space, folder: Folder, plan: Blueprint) -> None:
+    run("ip", "-n", space.name, "-batch", "-", stdin="".join(f"{line}\n" for line in space.ip))
+    if space.role == "router":
+        settings = ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+        run("ip", "netns", "exec", space.name, "sysctl", "-q", "-w", *settings)
+    if space.nat:
+        rules = "".join(f"{line}\n" for line in ("*nat", *space.nat, "COMMIT"))
+        run("ip", "netns", "exec", space.name, "iptables-restore", stdin=rules)
+    if space.role in ("host", "client"):
+        _own_mounts(space.name, folder, plan)
+
+
+def _own_mounts(name: str, folder: Folder, plan: Blueprint) -> None:
+    """A mount namespace kept by a file: own WireGuard sockets, and names that resolve to the lab's addresses."""
+    (MNTNS / name).touch()
+    mounts = "mount -t tmpfs tmpfs /run/wireguard"
+    if plan.names:
+        hosts = folder.host(name) / "hosts"
+        lines = "".join(f"{address} {dns}\n" for dns, address in sorted(plan.names.items()))
+        hosts.write_text(f"127.0.0.1 localhost\n{lines}")
+        mounts += f" && mount --bind '{hosts}' /etc/hosts"
+    run("unshare", f"--mount={MNTNS / name}", "--propagation", "private", "sh", "-c", mounts)
+
+
+def spawn(space: str, log: Path, command: Sequence[str]) -> subprocess.Popen[bytes]:
+    """A process of the lab in a namespace; what it says goes to its log."""
+    with log.open("ab") as output:
+        return subprocess.Popen(inside(space, *command), stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+
+
+def start_git(folder: Folder) -> subprocess.Popen[bytes]:
+    """A real sshd that serves the repository, and nothing else."""
+    config = folder.git / "sshd_config"
+    config.write_text(
+        SSHD.format(address=GIT_ADDRESS, key=folder.git / "host_key", authorized=folder.git / "authorized_keys")
+    )
+    return spawn("git", folder.git / "sshd.log", ["/usr/sbin/sshd", "-D", "-e", "-f", str(config)])
+
+
+def start_agent(folder: Folder, host: str) -> subprocess.Popen[bytes]:
+    """The real agent, as on a host of its own."""
+    command = [sys.executable, "-m", "gitwan", "agent", "run", "--config", str(folder.host(host) / "agent.yaml")]
+    return spawn(host, folder.host(host) / "agent.log", command)
+
+
+def start_workload(folder: Folder, space: str) -> subprocess.Popen[bytes]:
+    """A machine on a network: it answers HTTP with its name and who asked."""
+    return spawn(space, folder.logs / f"{space}.log", [sys.executable, "-m", "lab.workload", space])
+
+
+def start_client(folder: Folder, name: str) -> None:
+    """A roaming client: wireguard-go (or the kernel's), and the configuration that `gitwan client` prints."""
+
+    text = (folder.host(name) / "client.conf").read_text()
+    fields = dict(line.split(" = ", 1) for line in text.splitlines() if " = " in line)
+    private = (folder.host(name) / "keys" / "private.key").read_text().strip()
+    kept = [line for line in text.splitlines() if not line.startswith(("Address", "MTU", "PrivateKey"))]
+    wg = "\n".join(kept).replace("[Interface]", f"[Interface]\nPrivateKey = {private}", 1)
+    start = "ip link add wg0 type wireguard 2>/dev/null || wireguard-go wg0 2>/dev/null"
+    run(*inside(name, "sh", "-c", start))
+    run(*inside(name, "wg", "setconf", "wg0", "/dev/stdin"), stdin=wg + "\n")
+    lines = [f"address add {address} dev wg0" for address in fields["Address"].split(", ")]
+    lines.append(f"link set wg0 mtu {fields['MTU']} up")
+    lines += [f"route add {prefix} dev wg0" for prefix in fields["AllowedIPs"].split(", ")]
+    run("ip", "-n", name, "-batch", "-", stdin="".join(f"{line}\n" for line in lines))

@@ -7,6 +7,7 @@ it is used: `notify` has to be quick, and so has `run --once`.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -206,8 +207,14 @@ def _forever(host: Host, settings: AgentConfig) -> None:
         except OSError as error:
             _fail(f"cannot listen on {address}:{port} for metrics: {error.strerror}")
     gc.freeze()
+
+    async def run() -> NoReturn:
+        await Agent(host, settings, Watch()).run()
+        # A thread may still wait for a git server or a resolver; nothing that it could bring is wanted any more.
+        os._exit(0)
+
     try:
-        asyncio.run(Agent(host, settings, Watch()).run())
+        asyncio.run(run())
     except OSError as error:
         _fail(str(error))
 

@@ -101,7 +101,7 @@ def _confirmed(report: Report) -> Condition | None:
         return Condition("Confirmed", "False", "NothingConfirmed", "no plan was ever confirmed on this host")
     at = f"commit {short(report.confirmed.commit)}"
     got = report.acquired
-    newest = got.commit if got else report.newest
+    newest = (got.commit if got else None) or report.newest
     if newest is not None and newest != report.confirmed.commit:
         reason = "RolledBack" if report.rolled_back else "OlderCommit"
         return Condition("Confirmed", "False", reason, f"still at {at}, not at {short(newest)}")

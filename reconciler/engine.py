@@ -79,7 +79,8 @@ class Engine:
         """What was seen of WireGuard last, for status."""
         self._overlays: dict[str, tuple[Resource, ...]] = {}
         self._desired: dict[str, Desired] = {}
-        self._newest: str | None = None
+        self.newest: str | None = None
+        """The newest commit that is known, whatever became of it."""
 
     # Converging
 
@@ -120,9 +121,9 @@ class Engine:
         with self._reporting(mode) as report:
             report.acquired = acquired
             if acquired and acquired.commit:
-                self._newest = acquired.commit
+                self.newest = acquired.commit
             report.partial = kinds is not None
-            report.newest = self._newest
+            report.newest = self.newest
             wanted = self.all_kinds if kinds is None else self._widen(kinds)
             try:
                 report.confirmed = self.store.confirmed()

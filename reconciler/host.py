@@ -68,6 +68,7 @@ class Host:
         acquired = self.acquire()
         if acquired.candidate is None and restored.error is None:
             restored.acquired, restored.newest = acquired, acquired.commit
+            self.engine.newest = acquired.commit
             return self.finish(restored)
         report = self.engine.converge(acquired)
         report.done.update(restored.done)
@@ -75,7 +76,8 @@ class Host:
 
     def noted(self, acquired: Acquired) -> Report:
         """Record a look at the source that brought nothing to apply."""
-        report = Report(acquired=acquired, newest=acquired.commit, partial=True, nothing_to_do=True)
+        self.engine.newest = acquired.commit or self.engine.newest
+        report = Report(acquired=acquired, newest=self.engine.newest, partial=True, nothing_to_do=True)
         if self.last is not None:
             report.confirmed, report.state_error = self.last.confirmed, self.last.state_error
             report.conflicts = self.last.conflicts

@@ -101,7 +101,8 @@ class Report:
         if not self.operations:
             return "0 operations: nothing to change"
         parts = [f"{count} {kind} {verb}" for (kind, verb), count in sorted(self.done.items()) if count]
-        return f"{self.operations} operations: {', '.join(parts)}"
+        plural = "" if self.operations == 1 else "s"
+        return f"{self.operations} operation{plural}: {', '.join(parts)}"
 
     def json(self) -> dict[str, Any]:
         return {

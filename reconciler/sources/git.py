@@ -21,6 +21,11 @@ MAX_TOTAL = 64 << 20
 """Bytes of all files that are read from one commit."""
 MAX_FILES = 20_000
 _DAMAGED = ("not a git repository", "corrupt", "bad object", "unable to read", "invalid object", "missing blob")
+_SETTINGS = [
+    *("-c", "gc.autoDetach=false", "-c", "core.hooksPath=/dev/null"),
+    *("-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=30"),
+]
+"""No work behind our back, no hooks, and no server that keeps a connection open and says nothing."""
 _KINDS: dict[str, FileKind] = {"120000": "symlink", "160000": "submodule"}
 
 
@@ -130,7 +135,7 @@ class Mirror:
         stdin: int | None = None,
     ) -> bytes:
         """Run git on the mirror. Its standard output."""
-        command = ["git", f"--git-dir={self.folder}", "-c", "gc.autoDetach=false", "-c", "core.hooksPath=/dev/null"]
+        command = ["git", f"--git-dir={self.folder}", *_SETTINGS]
         runner = _runner(self.folder.parent)
         status, output, errors = runner.execute(
             [*command, *arguments],
@@ -152,6 +157,7 @@ class Mirror:
         """How git authenticates: by environment, so that nothing stands on a command line or in a configuration."""
         remote = self.remote
         ssh = ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={remote.connect_timeout}"]
+        ssh += ["-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3"]
         if remote.ssh_key:
             ssh += ["-F", "none", "-i", str(remote.ssh_key), "-o", "IdentitiesOnly=yes"]
         if remote.known_hosts:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from reconciler.engine import Engine
@@ -14,6 +13,11 @@ from schema.plan import Address, HostPlan, Link, Peer, Resource, Route, SecretRe
 from tests.fakes import FakeHost
 
 NOW = 1_800_000_000.0
+
+
+def key(number: int) -> str:
+    """A public key, one per number."""
+    return f"{number:A>42}A="
 
 
 def key(number: int) -> str:

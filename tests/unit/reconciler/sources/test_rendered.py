@@ -28,7 +28,7 @@ def test_the_commit_follows_the_contents(tmp_path: Path) -> None:
 
 def test_a_plan_that_is_none_is_stalled(tmp_path: Path) -> None:
     source = write(tmp_path, b'{"host": "h1", "resources": [{"kind": "dragon"}]}')
-    with pytest.raises(Stalled, match="plan.json: resources.0"):
+    with pytest.raises(Stalled, match=r"plan\.json: resources\.0"):
         source.plan(source.fetch())
 
 

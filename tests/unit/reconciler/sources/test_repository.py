@@ -42,5 +42,5 @@ def test_a_rendered_plan_is_taken(origin: Origin, mirror: Mirror) -> None:
 def test_a_plan_that_was_not_rendered_is_stalled(origin: Origin, mirror: Mirror) -> None:
     source = RenderedRepository(mirror, "h2", "plans")
     origin.commit(a_dot_yaml="x")
-    with pytest.raises(Stalled, match="plans/h2/plan.json is not in"):
+    with pytest.raises(Stalled, match=r"plans/h2/plan\.json is not in"):
         source.plan(source.fetch())

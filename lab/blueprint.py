@@ -19,6 +19,7 @@ SPARE = "lan-new"
 """An interface without addresses on one host, for a subnet that is added while the lab runs."""
 GIT_ADDRESS = "198.18.0.2"
 INTERNET = "internet"
+PRIVATE = tuple(map(Prefix.parse, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8")))
 PUBLIC, CARRIER = "198.18", "100.64"
 """The lab's own addresses: RFC 2544's for whatever has no public address written, RFC 6598's behind a NAT."""
 
@@ -266,9 +267,10 @@ def _vpc(plan: Blueprint, fabric: Fabric, nodes: list[Node]) -> None:
         plan.address(name, "eth0", f"{own[cidr.version]}/{subnet.length}")
         plan.default(name, address_text(subnet.version, subnet.first + 1))
     gateway = {address.version: address.address for address in underlay}
-    elsewhere = [p for node in fabric.nodes.values() if node.site != site for p in node.networks]
-    pools = fabric.desired.fabric.model.pools if fabric.desired.fabric else None
-    for prefix in [*elsewhere, *(pools.links + pools.backbone + pools.clients if pools else ())]:
+    elsewhere = [p for node in fabric.nodes.values() if node.site != site for p in node.prefixes]
+    # As such a table is kept by hand: all private space by way of the gateway, and what is public one by one.
+    wanted = [*PRIVATE, *(p for p in elsewhere if not any(space.covers(p) for space in PRIVATE))]
+    for prefix in wanted:
         if prefix.version in gateway:
             plan.spaces[router].ip.append(f"route add {prefix} via {gateway[prefix.version]}")
     plan.endpoints.append(Endpoint(_title(plan, site), name, own))

@@ -25,6 +25,7 @@ from schema.load import LOCK
 from schema.lock import lock_text
 
 CONVERGE = 60.0
+HANDSHAKES = 30.0
 PUSH_LIMIT = 5.0
 """Seconds from a push until every host has converged."""
 
@@ -67,6 +68,18 @@ def wait(folder: Folder, commit: str, seconds: float, show: Callable[[str], None
     return None
 
 
+def wait_tunnels(folder: Folder, seconds: float, show: Callable[[str], None]) -> float | None:
+    """Waits until every tunnel has had a handshake; two ends that began at once try again after five seconds."""
+    start = time.monotonic()
+    while (passed := time.monotonic() - start) < seconds:
+        rows = [row for s in statuses(folder).values() for row in (s["tunnels"] if s else [{"up": False}])]
+        if all(row["up"] for row in rows):
+            return passed
+        show(f"{sum(row['up'] for row in rows)} of {len(rows)} tunnel ends have had a handshake")
+        time.sleep(0.2)
+    return None
+
+
 def demonstrate(folder: Folder, console: Console) -> bool:
     """Everything that `make lab` shows, on a lab that is up. Whether each row was right."""
     checks = Checks(console)
@@ -75,8 +88,10 @@ def demonstrate(folder: Folder, console: Console) -> bool:
     commit = git(folder.work, "rev-parse", "HEAD")
     with console.status("waiting for the hosts to converge") as status:
         seconds = wait(folder, commit, CONVERGE, status.update)
+        tunnels = wait_tunnels(folder, HANDSHAKES, status.update)
     console.print(host_table(statuses(folder)))
     checks.row(f"all hosts at {commit[:7]}, all conditions true", seconds is not None, _seconds(seconds))
+    checks.row("every tunnel has had its handshake", tunnels is not None, _seconds(tunnels))
     _pings(folder, checks)
     _second_cycle(folder, checks)
     _push(folder, checks)
@@ -137,6 +152,7 @@ def _push(folder: Folder, checks: Checks) -> None:
     name = f"all hosts converged within {PUSH_LIMIT:.0f} s of the push"
     checks.row(name, seconds <= PUSH_LIMIT, f"{seconds:.1f} s")
     checks.console.print(host_table(statuses(folder)))
+    ask(folder, "clients")
     if edit.addresses:
         sources = [e for e in ask(folder, "describe")["endpoints"] if e["addresses"]]
         pairs = [[e["space"], edit.addresses[v], 4] for e in sources for v in e["addresses"] if v in edit.addresses]

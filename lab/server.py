@@ -20,6 +20,7 @@ from typing import Any
 
 from compiler.clients import client_file
 from compiler.compile import compile_files
+from compiler.fabric import Fabric
 from compiler.inputs import read_folder
 from lab import world
 from lab.blueprint import Blueprint, draw
@@ -32,17 +33,22 @@ class Lab:
     """The running lab."""
 
     def __init__(self, folder: Folder, sites: Path) -> None:
-        self.folder = folder
-        found = read_folder(sites)
+        self.folder, self.sites = folder, sites
+        fabric = self._fabric()
+        self.plan: Blueprint = draw(fabric)
+        self.hosts, self.clients = sorted(fabric.nodes), sorted(fabric.clients)
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def _fabric(self) -> Fabric:
+        """The network as it stands in the work tree; writes the clients' configurations. Raises RuntimeError."""
+        found = read_folder(self.sites)
         fabric = compile_files(found.files, found.special).fabric
         if fabric is None:
-            raise RuntimeError(f"{sites} does not compile")
-        self.plan: Blueprint = draw(fabric)
-        self.hosts = sorted(fabric.nodes)
+            raise RuntimeError(f"{self.sites} does not compile")
         for name, roamer in fabric.clients.items():
-            (folder.host(name) / "client.conf").write_text(client_file(fabric, roamer) or "")
-        self.clients = sorted(fabric.clients)
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+            self.folder.host(name).mkdir(parents=True, exist_ok=True)
+            (self.folder.host(name) / "client.conf").write_text(client_file(fabric, roamer) or "")
+        return fabric
 
     def build(self) -> None:
         """Everything up; each step is one line in the log."""
@@ -92,6 +98,8 @@ class Lab:
                     return {"results": list(pool.map(lambda pair: _ping(*pair), pairs))}
             case {"do": "restart", "host": str(host), "signal": int(number)} if host in self.hosts:
                 return self._restart(host, number)
+            case {"do": "clients"}:
+                return self._reconfigure()
             case {"do": "stop"}:
                 return {"ok": True}
         return {"error": "unknown request"}
@@ -109,6 +117,14 @@ class Lab:
             ],
             "dead": [name for name, process in self.processes.items() if process.poll() is not None],
         }
+
+    def _reconfigure(self) -> dict[str, Any]:
+        """People import their clients' new configurations; these have no agent that would do it."""
+        known = self._fabric().clients
+        for name in self.clients:
+            if name in known:
+                world.configure_client(self.folder, name)
+        return {"ok": True}
 
     def _restart(self, host: str, number: int) -> dict[str, Any]:
         process = self.processes[host]
@@ -153,7 +169,7 @@ def serve(lab: Lab, listener: socket.socket) -> None:
             try:
                 request = json.loads(data)
                 answer = lab.answer(request, files, connection)
-            except (ValueError, OSError, IndexError) as error:
+            except (ValueError, OSError, IndexError, RuntimeError) as error:
                 request, answer = {}, {"error": str(error)}
             for file in files:
                 os.close(file)

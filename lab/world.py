@@ -10,7 +10,7 @@ from pathlib import Path
 from lab.blueprint import GIT_ADDRESS, Blueprint, Space
 from lab.folder import Folder
 
-NETNS, MNTNS = Path("/run/netns"), Path("/run/mntns")
+NETNS = Path("/run/netns")
 SSHD = """\
 ListenAddress {address}
 HostKey {key}
@@ -36,14 +36,17 @@ def run(*command: str, stdin: str = "") -> None:
 def prepare() -> None:
     """An empty /run of the lab's own: `ip netns` and wireguard-go keep their files there."""
     run("mount", "-t", "tmpfs", "tmpfs", "/run")
-    for folder in ("/run/netns", "/run/mntns", "/run/wireguard", "/run/sshd", "/run/lock"):
+    for folder in ("/run/netns", "/run/wireguard", "/run/sshd", "/run/lock"):
         Path(folder).mkdir(parents=True)
-    run("mount", "--bind", "--make-private", str(MNTNS), str(MNTNS))
+
+
+_holders: dict[str, subprocess.Popen[str]] = {}
+"""Host or client -> the process that holds its mount namespace."""
 
 
 def inside(space: str, *command: str) -> list[str]:
     """A command as it is run in a namespace; hosts and clients have a /run/wireguard of their own."""
-    mount = [f"--mount={MNTNS / space}"] if (MNTNS / space).exists() else []
+    mount = [f"--mount=/proc/{_holders[space].pid}/ns/mnt"] if space in _holders else []
     return ["nsenter", f"--net={NETNS / space}", *mount, f"--wd={Path.cwd()}", "--", *command]
 
 
@@ -69,15 +72,21 @@ def _build(space: Space, folder: Folder, plan: Blueprint) -> None:
 
 
 def _own_mounts(name: str, folder: Folder, plan: Blueprint) -> None:
-    """A mount namespace kept by a file: own WireGuard sockets, and names that resolve to the lab's addresses."""
-    (MNTNS / name).touch()
+    """A mount namespace of its own: WireGuard sockets, and names that resolve to the lab's addresses."""
     mounts = "mount -t tmpfs tmpfs /run/wireguard"
     if plan.names:
         hosts = folder.host(name) / "hosts"
         lines = "".join(f"{address} {dns}\n" for dns, address in sorted(plan.names.items()))
         hosts.write_text(f"127.0.0.1 localhost\n{lines}")
         mounts += f" && mount --bind '{hosts}' /etc/hosts"
-    run("unshare", f"--mount={MNTNS / name}", "--propagation", "private", "sh", "-c", mounts)
+    # Its words tell that the mounts are there; from then on it only holds them.
+    script = f"{mounts} && echo ready && exec sleep infinity"
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
+    holder = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    if holder.stdout.readline() != "ready\n":
+        raise RuntimeError(f"{name}: no mount namespace")
+    _holders[name] = holder
 
 
 def spawn(space: str, log: Path, command: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -108,16 +117,19 @@ def start_workload(folder: Folder, space: str) -> subprocess.Popen[bytes]:
 
 def start_client(folder: Folder, name: str) -> None:
     """A roaming client: wireguard-go (or the kernel's), and the configuration that `gitwan client` prints."""
+    run(*inside(name, "sh", "-c", "ip link add wg0 type wireguard 2>/dev/null || wireguard-go wg0 2>/dev/null"))
+    configure_client(folder, name)
 
+
+def configure_client(folder: Folder, name: str) -> None:
+    """Takes the client's configuration as it is in the lab's folder now."""
     text = (folder.host(name) / "client.conf").read_text()
     fields = dict(line.split(" = ", 1) for line in text.splitlines() if " = " in line)
     private = (folder.host(name) / "keys" / "private.key").read_text().strip()
     kept = [line for line in text.splitlines() if not line.startswith(("Address", "MTU", "PrivateKey"))]
     wg = "\n".join(kept).replace("[Interface]", f"[Interface]\nPrivateKey = {private}", 1)
-    start = "ip link add wg0 type wireguard 2>/dev/null || wireguard-go wg0 2>/dev/null"
-    run(*inside(name, "sh", "-c", start))
-    run(*inside(name, "wg", "setconf", "wg0", "/dev/stdin"), stdin=wg + "\n")
-    lines = [f"address add {address} dev wg0" for address in fields["Address"].split(", ")]
+    run(*inside(name, "wg", "syncconf", "wg0", "/dev/stdin"), stdin=wg + "\n")
+    lines = [f"address replace {address} dev wg0" for address in fields["Address"].split(", ")]
     lines.append(f"link set wg0 mtu {fields['MTU']} up")
-    lines += [f"route add {prefix} dev wg0" for prefix in fields["AllowedIPs"].split(", ")]
+    lines += [f"route replace {prefix} dev wg0" for prefix in fields["AllowedIPs"].split(", ")]
     run("ip", "-n", name, "-batch", "-", stdin="".join(f"{line}\n" for line in lines))

@@ -247,7 +247,8 @@ class Agent:
 
     async def _on_cycle(self, request: dict[str, Any]) -> Answer:
         report = await self._acquire_and_converge(full=True)
-        return {"ok": report.ok, "report": report.json(), **await self._on_status(request), "summary": report.summary()}
+        status = await self._in(self._kernel, self.host.status)
+        return {"ok": report.ok, "report": report.json(), "status": status, "summary": report.summary()}
 
     async def _on_retry(self, request: dict[str, Any]) -> Answer:
         await self._in(self._git, self.host.acquirer.retry)

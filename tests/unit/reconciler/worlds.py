@@ -20,16 +20,6 @@ def key(number: int) -> str:
     return f"{number:A>42}A="
 
 
-def key(number: int) -> str:
-    """A public key, one per number."""
-    return f"{number:A>42}A="
-
-
-def ticking(start: float = NOW) -> Callable[[], float]:
-    """A clock that goes on by a second at each look."""
-    return lambda ticks=itertools.count(): start + next(ticks)  # type: ignore[misc]
-
-
 def wg(name: str = "wg0", port: int = 5000, mtu: int | None = 1420, number: int = 1) -> list[Resource]:
     """A WireGuard device: link and settings."""
     private = SecretRef(secret="private-key", fingerprint=key(number))

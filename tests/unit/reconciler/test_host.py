@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from reconciler.acquire import Acquirer
+from reconciler.errors import Transient
+from reconciler.host import Host
+from reconciler.metrics import Metrics
+from reconciler.report import Acquired
+from tests.fakes import FakeHost
+from tests.unit.reconciler.test_acquire import Scripted
+from tests.unit.reconciler.worlds import NOW, candidate, engine_on, site
+
+
+class World:
+    """A host on a fake kernel with a scripted source, and what it said."""
+
+    def __init__(self, folder: Path) -> None:
+        self.kernel = FakeHost()
+        self.source = Scripted()
+        self.said: list[str] = []
+        self.folder = folder
+        self.start()
+
+    def start(self) -> None:
+        engine = engine_on(self.kernel, self.folder)
+        acquirer = Acquirer(host="h1", store=engine.store, source=self.source)
+        self.host = Host(
+            name="h1",
+            store=engine.store,
+            engine=engine,
+            acquirer=acquirer,
+            clock=lambda: NOW,
+            say=lambda level, text: self.said.append(f"{level} {text}"),
+        )
+
+    def apply(self, commit: str) -> None:
+        self.host.converge(Acquired(commit=commit, candidate=candidate(commit, site())))
+
+    def conditions(self) -> dict[str, str]:
+        return {c.type: f"{c.status}:{c.reason}" for c in self.host.conditions.all()}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_a_good_cycle_makes_every_condition_true(world: World) -> None:
+    world.apply("c1")
+    assert set(world.conditions().values()) == {"True:Fetched", "True:Compiled", "True:Applied", "True:Confirmed"}
+    (said,) = world.said
+    assert said.startswith(
+        "info apply c1: 5 operations: 1 address create, 1 link create, 1 peer create, 1 route create, "
+        "1 wireguard create in "
+    )
+
+
+def test_once_looks_once_where_nothing_is_new(world: World, tmp_path: Path) -> None:
+    world.apply("c1")
+    world.start()
+    looked: list[frozenset[str]] = []
+    world.host.engine.on_observe = looked.append
+    report = world.host.once()
+    assert (report.operations, len(looked)) == (0, 1)
+    assert report.ok
+    assert set(world.conditions()) == {"Fetched", "Compiled", "Applied", "Confirmed"}
+
+
+def test_once_on_a_new_host(world: World) -> None:
+    assert world.host.once().result == "unchanged"  # the scripted plan is empty
+    assert world.conditions()["Confirmed"] == "True:Confirmed"
+
+
+def test_a_failed_fetch_is_noted_and_the_plan_looked_after(world: World) -> None:
+    world.apply("c1")
+    world.source.error = Transient("Fetched", "Timeout", "no answer")
+    world.start()
+    report = world.host.once()
+    assert not report.ok
+    assert world.conditions()["Fetched"] == "False:Timeout"
+    assert world.conditions()["Applied"] == "True:Applied"
+
+
+def test_a_commit_that_does_not_compile_keeps_confirmed_false_through_repairs(world: World) -> None:
+    world.apply("c1")
+    got = Acquired(commit="c2", compile_error=Transient("Compiled", "Problems", "a.yaml"))
+    world.host.noted(got)
+    world.host.converge(kinds={"peer"})
+    assert world.conditions()["Compiled"] == "False:Problems"
+    assert world.conditions()["Confirmed"] == "False:OlderCommit"
+
+
+def test_drift_is_counted_and_said(world: World) -> None:
+    world.apply("c1")
+    world.kernel.remove(site()[4])
+    world.host.converge(kinds={"route"})
+    assert world.host.drift.by_kind == {"route": 1}
+    assert world.said[-1].startswith("warning repaired route 10.20.0.0/16 dev wg0 metric 117 (1 operation: ")
+
+
+def test_a_repair_that_fails_is_not_counted(world: World) -> None:
+    world.apply("c1")
+    world.kernel.remove(site()[4])
+    world.kernel.fail_next("route", errno.ENETUNREACH, 3)
+    assert world.host.converge().error
+    assert world.host.drift.by_kind == {}
+    assert world.conditions()["Applied"] == "False:Refused"
+    world.host.converge()
+    assert world.conditions()["Applied"] == "True:Applied"
+
+
+def test_something_that_keeps_undoing_our_work_is_named_once(world: World) -> None:
+    world.apply("c1")
+    for _ in range(8):
+        world.kernel.remove(site()[4])
+        world.host.converge(kinds={"route"})
+    contested = world.host.conditions.get("Contested")
+    assert contested and "10.20.0.0/16" in contested.message and "networkd" in contested.message
+    assert sum("Contested" in text for text in world.said) == 1
+    assert world.host.contest.delay(NOW) == {"route": 4.0}
+
+
+def test_status_is_written_on_every_exit(world: World) -> None:
+    world.apply("c1")
+    written = world.host.store.status()
+    assert written and written["commit"] == "c1"
+    world.kernel.fail_next("route", errno.EINVAL, 3)
+    world.kernel.remove(site()[4])
+    world.host.converge()
+    written = world.host.store.status()
+    assert written and written["cycle"]["result"] == "failed"
+
+
+def test_a_status_that_cannot_be_written_stops_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(status: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(world.host.store, "write_status", full)
+    world.apply("c1")
+    world.host.converge()
+    assert sum("cannot write the status" in text for text in world.said) == 1
+
+
+def test_metrics(world: World) -> None:
+    from prometheus_client import generate_latest
+
+    world.host.metrics = Metrics()
+    world.apply("c1")
+    world.kernel.remove(site()[4])
+    world.host.converge(kinds={"route"})
+    text = generate_latest(world.host.metrics.registry).decode()
+    for line in (
+        'gitwan_cycles_total{result="changed"} 1.0',
+        'gitwan_cycles_total{result="repaired"} 1.0',
+        'gitwan_operations_total{kind="route",verb="create"} 2.0',
+        'gitwan_drift_repaired_total{kind="route"} 1.0',
+        'gitwan_condition{status="True",type="Confirmed"} 1.0',
+        'gitwan_condition{status="False",type="Confirmed"} 0.0',
+        'commit="c1"',
+    ):
+        assert line in text

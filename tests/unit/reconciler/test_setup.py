@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+
+from reconciler.config import parse
+from reconciler.setup import Resolve, source_of
+from reconciler.sources.rendered import Folder
+from reconciler.sources.repository import RenderedRepository, Repository
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("{git: /srv/wan.git}", Repository),
+        ("{git: /srv/wan.git, plans: rendered}", RenderedRepository),
+        ("{plans: /srv/plans}", Folder),
+    ],
+)
+def test_where_plans_come_from(source: str, kind: type) -> None:
+    assert isinstance(source_of(parse(f"{{host: h1, source: {source}}}", "agent.yaml"), ["true"]), kind)
+
+
+def test_a_name_that_failed_is_not_asked_for_again_at_once() -> None:
+    asked: list[str] = []
+    now = [0.0]
+
+    def lookup(name: str) -> str:
+        asked.append(name)
+        raise OSError("no such name")
+
+    resolve = Resolve(lookup, lambda: now[0])
+    for _ in range(3):
+        with pytest.raises(OSError, match="resolve"):
+            resolve("a.example.org")
+    assert asked == ["a.example.org"]
+    now[0] = 31.0
+    with pytest.raises(OSError, match="resolve"):
+        resolve("a.example.org")
+    assert len(asked) == 2
+
+
+def test_an_answer_is_handed_on() -> None:
+    assert Resolve(lambda name: "192.0.2.1")("a.example.org") == "192.0.2.1"

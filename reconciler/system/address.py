@@ -69,7 +69,11 @@ class AddressDriver:
         return [address for address in found if address is not None]
 
     def apply(self, changes: Sequence[Change]) -> list[Failure]:
-        """A change of an address can only be its marker: it takes over what is there."""
+        """A change of an address can only be its marker: it takes over what is there.
+
+        A kernel that cannot mark an IPv4 address that exists (6.1) takes the message and does nothing. Deleting and
+        making it anew would cost the routes over it, so that is left to whoever asked.
+        """
         theirs = self._foreign() if any(change.after is None for change in changes) else set()
         self._interfaces.refresh()
         messages: list[Message] = []
@@ -88,7 +92,11 @@ class AddressDriver:
             sent.append(change)
         # Interface, address and length are all there is to an address: one that exists is an equal one.
         refused, _ = judge(sent, self._netlink.batch(messages))
-        return failures + refused
+        failures += refused
+        changed = [change for change in sent if change.before is not None and change.after is not None]
+        theirs = self._foreign() if changed else set()
+        cannot = OSError(errno.EOPNOTSUPP, "this kernel cannot mark an address that is there already: delete it first")
+        return failures + [failure(change, cannot) for change in changed if change.resource.key in theirs]
 
     def _foreign(self) -> set[Key]:
         return {observed.resource.key for observed in self.observe() if observed.marker != PROTOCOL}

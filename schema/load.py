@@ -151,8 +151,15 @@ def _explain(text: Text, model: type[Document], details: ErrorDetails) -> Proble
         case kind:
             code = "GW013" if kind.endswith(("_type", "_parsing")) else "GW012"
             key = "[key]" in details["loc"]
-            message = f"{name}: {details['msg'][0].lower()}{details['msg'][1:]}, found {_short(details['input'])}"
+            message = f"{name}: {_wanted(details)}, found {_short(details['input'])}"
             return Problem(code, text.place(loc, key=key), message, _pattern_hint(details))
+
+
+def _wanted(details: ErrorDetails) -> str:
+    if details["type"] == "string_pattern_mismatch":
+        return "not of the form that belongs here"
+    words = details["msg"].replace("valid tuple", "list").replace("valid dictionary", "mapping of keys to values")
+    return words[0].lower() + words[1:]
 
 
 def _in_text(step: str | int) -> bool:
@@ -163,6 +170,9 @@ def _in_text(step: str | int) -> bool:
 
 def _pattern_hint(details: ErrorDetails) -> str:
     hints = {
+        "{42}": "a WireGuard public key is 44 characters of base64, as `wg pubkey` and `gitwan keys` print it",
+        "vpc-": "a VPC's id, such as vpc-0aa11",
+        "(-[a-z]+)": "an AWS region, such as eu-west-1",
         "[a-z0-9-]{0,62}": "names have lower-case letters, digits and hyphens",
         "{1,15}": "an interface's name has 1 to 15 bytes, without spaces, slashes and colons",
     }

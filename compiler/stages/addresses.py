@@ -64,10 +64,8 @@ class _Pool:
         if value is None or not self._inside(version, value):
             return None
         if (version, value) in self.used:
-            message = (
-                f"{address_text(version, value)} is locked for {entry[1]} and in use by {self.used[version, value]}"
-            )
-            self.fabric.problem("GW051", Place(LOCK), message, "run `gitwan lock`: it gives one of them a new number")
+            message = f"{address_text(version, value)}, locked for {entry[1]}, is {self.used[version, value]}'s"
+            self.fabric.warning("GW051", Place(LOCK), message, f"{entry[1]} gets another: run `gitwan lock`")
             return None
         return self._take(entry, value)
 

@@ -28,7 +28,7 @@ def find_ways(fabric: Fabric) -> None:
         for node in nodes:
             if len(node.edges) == 1:
                 node.shared = (node.edges[0], everything)
-    apart = sorted(min(node.name for node in nodes) for nodes in components if any(n.prefixes for n in nodes))
+    apart = sorted(min(node.name for node in nodes) for nodes in components if any(n.key and n.prefixes for n in nodes))
     if len(apart) > 1:
         node = fabric.nodes[apart[1]]
         message = f"no way between {apart[0]} and {', '.join(apart[1:4])}{' …' if len(apart) > 4 else ''}"
@@ -40,7 +40,8 @@ def ways(fabric: Fabric, node: Node) -> Ways:
     if node.shared:
         edge, everything = node.shared
         # Its own networks are nearer, but IPv6 prefers the better metric to the connected route of equal length.
-        return {edge: [prefix for prefix in everything if prefix not in node.networks]}
+        own = summarise(node.networks)
+        return {edge: [prefix for prefix in everything if not any(network.covers(prefix) for network in own)]}
     behind: Ways = {}
     for target, edge in _first_edges(fabric, node).items():
         behind.setdefault(edge, []).extend(target.prefixes)

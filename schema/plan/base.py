@@ -64,6 +64,11 @@ class Resource(Model, ABC):
     def key(self) -> Key:
         """What identifies this resource among its kind on one host; comparable with others of the kind."""
 
+    @property
+    def label(self) -> str:
+        """The resource in as few words as tell it from its like."""
+        return " ".join(map(str, self.key))
+
     @abstractmethod
     def describe(self) -> str:
         """The resource in one line, in the words of `ip` and `wg`, for diffs and logs."""

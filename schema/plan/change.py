@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from schema.plan.base import Disruption, Resource
+from schema.plan.base import Disruption, Resource, SecretRef
+from schema.plan.nexthop import Member
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,40 @@ class Change:
     def describe(self) -> str:
         """`+`, `~` or `-`, the kind, and the resource in one line."""
         sign = {"create": "+", "change": "~", "delete": "-"}[self.verb]
-        return f"{sign} {self.resource.kind:<9}  {self.resource.describe()}"
+        return f"{sign} {self.resource.kind:<9}  {self._text()}"
+
+    def _text(self) -> str:
+        before, after = self.before, self.after
+        if before is None or after is None or before == after:
+            return self.resource.describe()
+        fields = (name for name in type(after).model_fields if getattr(before, name) != getattr(after, name))
+        return f"{after.label}: {'; '.join(_field(name, before, after) for name in fields)}"
+
+
+SHOWN = 4
+"""Entries of a list that a line has room for."""
+
+
+def _field(name: str, before: Resource, after: Resource) -> str:
+    """What changed in one field: `old -> new`, or what a list gains and loses."""
+    old, new = getattr(before, name), getattr(after, name)
+    word = name.replace("_", "-")
+    if not isinstance(new, tuple):
+        return f"{word} {_value(old)} -> {_value(new)}"
+    gained, lost = [x for x in new if x not in old], [x for x in old if x not in new]
+    if not gained and not lost:
+        return f"{word} in another order"
+    items = [f"+{_value(x)}" for x in gained] + [f"-{_value(x)}" for x in lost]
+    more = f" … ({len(items)})" if len(items) > SHOWN else ""
+    return f"{word} {' '.join(items[:SHOWN])}{more}"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, SecretRef):
+        return f"{value.fingerprint[:8]}…"
+    if isinstance(value, Member):
+        return str(value.id) if value.weight == 1 else f"{value.id},{value.weight}"
+    return "none" if value is None or value == "" else str(value)
 
 
 def diff(before: Iterable[Resource], after: Iterable[Resource]) -> list[Change]:

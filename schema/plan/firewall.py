@@ -29,9 +29,13 @@ class Firewall(Resource):
     def key(self) -> Key:
         return (self.family, self.table, self.chain)
 
-    def describe(self) -> str:
+    @property
+    def label(self) -> str:
         tool = "ip6tables" if self.family == "inet6" else "iptables"
-        return f"{tool} -t {self.table} {self.hook} -> {self.chain} ({len(self.rules)} rules)"
+        return f"{tool} -t {self.table} {self.hook} -> {self.chain}"
+
+    def describe(self) -> str:
+        return f"{self.label} ({len(self.rules)} rule{'' if len(self.rules) == 1 else 's'})"
 
     @classmethod
     def disruption(cls, before: Firewall | None, after: Firewall | None) -> Disruption:

@@ -40,6 +40,10 @@ class Nexthop(Resource):
         # Groups sort, and so are created, after the ways out that they name.
         return (1 if self.group else 0, self.id)
 
+    @property
+    def label(self) -> str:
+        return f"id {self.id}"
+
     def describe(self) -> str:
         if self.group:
             return f"id {self.id} group " + "/".join(

@@ -35,6 +35,10 @@ class Peer(Resource):
     def key(self) -> Key:
         return (self.dev, self.public_key)
 
+    @property
+    def label(self) -> str:
+        return f"{self.dev} {self.name or self.public_key}"
+
     def describe(self) -> str:
         words = [self.dev, self.name or f"{self.public_key[:8]}…"]
         if self.endpoint:

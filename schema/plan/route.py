@@ -32,6 +32,11 @@ class Route(Resource):
     def key(self) -> Key:
         return (self.table, self.dst, self.metric)
 
+    @property
+    def label(self) -> str:
+        table = "" if self.table == MAIN_TABLE else f" table {self.table}"
+        return f"{self.dst}{table} metric {self.metric}"
+
     def describe(self) -> str:
         words = [self.dst] if self.type == "unicast" else [self.type, self.dst]
         for name in ("via", "dev", "nhid", "src"):

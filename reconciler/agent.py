@@ -3,7 +3,7 @@
 start      restore the last confirmed plan from disk
 poll       fetch every `interval`, give or take, or when told to; converge where the commit is new
 events     rtnetlink says that something moved: compare the kinds touched, at once
-peers      every 2 s, because WireGuard says nothing; names of silent peers are resolved again
+quiet      what announces nothing is compared every 2 s; names of silent peers are resolved again
 full       compare everything every few minutes, and sooner after a failure
 """
 
@@ -33,7 +33,9 @@ T = TypeVar("T")
 
 DEBOUNCE = 0.06
 """Seconds to gather events before looking: a link that goes takes dozens of objects with it."""
-PEER_INTERVAL = 2.0
+QUIET_INTERVAL = 2.0
+QUIET = frozenset({"wireguard", "peer", "sysctl"})
+"""Kinds that change without an event."""
 STATUS_INTERVAL = 10.0
 """Seconds between two status files when nothing happens: handshakes age."""
 RESOLVE_TIMEOUT = 5.0
@@ -54,10 +56,12 @@ class Watch(Protocol):
 class Agent:
     """Runs until it is told to stop. The network stays as it is then."""
 
-    def __init__(self, host: Host, config: AgentConfig, watch: Watch) -> None:
+    def __init__(self, host: Host, config: AgentConfig, watch: Watch, quiet: frozenset[str] = QUIET) -> None:
+        """`quiet` are the kinds that have to be polled."""
         self.host = host
         self.config = config
         self.watch = watch
+        self.quiet = quiet
         self.resolver = Resolver()
         self._touched: set[str] = set()
         self._touched_lock = threading.Lock()
@@ -80,7 +84,7 @@ class Agent:
             loop.add_reader(descriptor, self._event)
         server = await serve(self.config.socket, self._handlers())
         self._note(await self._in(self._kernel, self.host.restore))
-        tasks = [asyncio.create_task(self._forever(job)) for job in (self._poll, self._events, self._peers, self._full)]
+        tasks = [asyncio.create_task(self._forever(job)) for job in (self._poll, self._events, self._quiet, self._full)]
         await self._stop.wait()
         for task in tasks:
             task.cancel()
@@ -165,15 +169,15 @@ class Agent:
 
     _cool_until = 0.0
 
-    # Peers
+    # What announces nothing
 
-    async def _peers(self) -> None:
+    async def _quiet(self) -> None:
         written = time.monotonic()
         while True:
-            await asyncio.sleep(PEER_INTERVAL)
-            kinds = self._held_back({"peer"})
+            await asyncio.sleep(QUIET_INTERVAL)
+            kinds = self._held_back(set(self.quiet))
             if kinds:
-                self._note(await self._in(self._kernel, partial(self.host.converge, kinds=kinds)))
+                self._note(await self._in(self._kernel, partial(self.host.converge, kinds=kinds, cascade=False)))
             await self._resolve()
             if time.monotonic() - written > STATUS_INTERVAL:
                 written = time.monotonic()

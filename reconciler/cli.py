@@ -194,7 +194,8 @@ def _forever(host: Host, settings: AgentConfig) -> None:
     import asyncio
     import gc
 
-    from reconciler.agent import Agent
+    from reconciler.agent import QUIET, Agent
+    from reconciler.setup import iptables_is_nft
     from reconciler.system.events import Watch
 
     if settings.metrics_address:
@@ -209,7 +210,9 @@ def _forever(host: Host, settings: AgentConfig) -> None:
     gc.freeze()
 
     async def run() -> NoReturn:
-        await Agent(host, settings, Watch()).run()
+        watch = Watch()
+        quiet = QUIET if watch.announces_firewall and iptables_is_nft() else QUIET | {"firewall"}
+        await Agent(host, settings, watch, quiet).run()
         # A thread may still wait for a git server or a resolver; nothing that it could bring is wanted any more.
         os._exit(0)
 

@@ -109,12 +109,18 @@ class Engine:
         return report
 
     def converge(
-        self, acquired: Acquired | None = None, *, kinds: Iterable[str] | None = None, adopt: bool = False
+        self,
+        acquired: Acquired | None = None,
+        *,
+        kinds: Iterable[str] | None = None,
+        cascade: bool = True,
+        adopt: bool = False,
     ) -> Report:
         """Apply what was acquired; where that is nothing new, repair what drifted from the confirmed plan.
 
-        `kinds` limits the look to what an event touched, and to what depends on it. `adopt` takes ownership of what
-        is wanted and somebody else's; it goes only forward, because a way back would delete what was adopted.
+        `kinds` limits the look to what an event touched and, with `cascade`, to what depends on that. `adopt` takes
+        ownership of what is wanted and somebody else's; it goes only forward, because a way back would delete what
+        was adopted.
         """
         candidate = acquired.candidate if acquired else None
         mode: Mode = "adopt" if adopt else "apply" if candidate else "repair"
@@ -124,7 +130,9 @@ class Engine:
                 self.newest = acquired.commit
             report.partial = kinds is not None
             report.newest = self.newest
-            wanted = self.all_kinds if kinds is None else self._widen(kinds)
+            wanted = self.all_kinds
+            if kinds is not None:
+                wanted &= self._widen(kinds) if cascade else companions(frozenset(kinds))
             try:
                 report.confirmed = self.store.confirmed()
             except Stalled as error:

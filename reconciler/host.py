@@ -58,9 +58,15 @@ class Host:
         return self.acquirer.acquire()
 
     def converge(
-        self, acquired: Acquired | None = None, *, kinds: Iterable[str] | None = None, adopt: bool = False
+        self,
+        acquired: Acquired | None = None,
+        *,
+        kinds: Iterable[str] | None = None,
+        cascade: bool = True,
+        adopt: bool = False,
     ) -> Report:
-        return self.finish(self.engine.converge(acquired, kinds=kinds, adopt=adopt))
+        """One cycle, see `Engine.converge`."""
+        return self.finish(self.engine.converge(acquired, kinds=kinds, cascade=cascade, adopt=adopt))
 
     def once(self) -> Report:
         """Restore, fetch, and apply what is new. Where nothing is new, one look at the kernel serves both."""

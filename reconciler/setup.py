@@ -72,6 +72,15 @@ def source_of(config: AgentConfig, compile_command: Sequence[str]) -> Source:
     return Repository(mirror, config.host, compile_command, wanted.path)
 
 
+def iptables_is_nft() -> bool:
+    """Whether this host's iptables works on nftables, which announces changes; the legacy one does not."""
+    import shutil
+    from pathlib import Path
+
+    found = shutil.which("iptables-save")
+    return found is not None and "legacy" not in Path(found).resolve().name
+
+
 class Resolve:
     """Resolves names within a bounded time, and does not ask again at once for one that failed."""
 

@@ -12,7 +12,7 @@ from reconciler.agent import Agent
 from reconciler.config import parse
 from reconciler.control import call
 from reconciler.errors import Stalled
-from schema.plan import HostPlan, Route
+from schema.plan import Firewall, HostPlan, Route
 from tests.unit.reconciler.test_host import World
 from tests.unit.reconciler.worlds import site
 
@@ -57,10 +57,11 @@ class Running:
             "agent.yaml",
         )
         self.watch = Pipe()
+        self.quiet = module.QUIET
 
     def run(self, script: Callable[[Running], Awaitable[None]]) -> None:
         async def main() -> None:
-            agent = asyncio.create_task(Agent(self.world.host, self.config, self.watch).run())
+            agent = asyncio.create_task(Agent(self.world.host, self.config, self.watch, self.quiet).run())
             async with asyncio.timeout(20):
                 await self.until(lambda: Path(self.socket).exists())
                 await script(self)
@@ -116,12 +117,26 @@ def test_an_event_has_the_kind_repaired(running: Running) -> None:
 
 
 def test_peers_are_looked_at_without_an_event(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PEER_INTERVAL", 0.0)
+    monkeypatch.setattr(module, "QUIET_INTERVAL", 0.0)
 
     async def script(r: Running) -> None:
         await r.until(lambda: r.has(ROUTE))
         r.world.kernel.remove(site()[3])
         await r.until(lambda: bool(r.world.kernel.stored["peer"]))
+
+    running.run(script)
+
+
+def test_the_firewall_is_polled_where_it_announces_nothing(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "QUIET_INTERVAL", 0.0)
+    running.quiet = module.QUIET | {"firewall"}
+    chain = Firewall(family="inet", table="filter", chain="GITWAN-INPUT", hook="INPUT")
+    running.world.source.plan = lambda commit: (HostPlan.of("h1", [chain]), "")  # type: ignore[method-assign]
+
+    async def script(r: Running) -> None:
+        await r.until(lambda: bool(r.world.kernel.stored["firewall"]))
+        r.world.kernel.remove(chain)
+        await r.until(lambda: bool(r.world.kernel.stored["firewall"]))
 
     running.run(script)
 

@@ -21,7 +21,6 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from reconciler.config import AgentConfig
-from reconciler.diff import ChangeSet
 from reconciler.endpoints import Lookup, Resolver, decide
 from reconciler.errors import CycleError, Waiting
 from reconciler.host import Host
@@ -33,6 +32,9 @@ T = TypeVar("T")
 
 DEBOUNCE = 0.06
 """Seconds to gather events before looking: a link that goes takes dozens of objects with it."""
+REST = 4.0
+"""How many times as long as the last look took to rest before the next one, so many seconds at the most:"""
+LONGEST_REST = 0.5
 QUIET_INTERVAL = 2.0
 QUIET = frozenset({"wireguard", "peer", "sysctl"})
 """Kinds that change without an event."""
@@ -148,7 +150,10 @@ class Agent:
                 kinds = set(self._touched)
             kinds = self._held_back(kinds)
             if kinds:
-                self._note(await self._in(self._kernel, partial(self.host.converge, kinds=kinds)))
+                report = await self._in(self._kernel, partial(self.host.converge, kinds=kinds))
+                self._note(report)
+                # Where others' routes come and go all the time, looking at them takes a share of one core only.
+                await asyncio.sleep(min(LONGEST_REST, REST * report.seconds))
 
     def _held_back(self, kinds: set[str]) -> set[str]:
         """The kinds to look at now; one that something else keeps undoing waits, and is looked at later."""
@@ -261,10 +266,10 @@ class Agent:
     async def _on_adopt(self, request: dict[str, Any]) -> Answer:
         acquired = await self._in(self._git, self.host.acquire)
         try:
-            found = await self._in(self._kernel, lambda: self.host.engine.preview(acquired, adopt=True))
+            found = await self._in(self._kernel, lambda: self.host.engine.adoption(acquired))
         except CycleError as error:
             return {"ok": False, "error": error.message}
-        answer: Answer = {"ok": True, "changes": describe(found)}
+        answer: Answer = {"ok": True, "changes": [change.describe() for change in found]}
         if request.get("yes"):
             report = await self._in(self._kernel, lambda: self.host.converge(acquired, adopt=True))
             answer |= {"ok": report.ok, "summary": report.summary()}
@@ -273,10 +278,6 @@ class Agent:
     async def _on_stop(self, request: dict[str, Any]) -> Answer:
         asyncio.get_running_loop().call_soon(self._stop.set)
         return {"ok": True}
-
-
-def describe(changes: ChangeSet) -> list[str]:
-    return [change.describe() for change in changes.changes]
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> bool:

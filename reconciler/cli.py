@@ -114,7 +114,7 @@ def _add_ownership(app: typer.Typer, compile_command: Sequence[str]) -> None:
             answer = _adopt(_locked_host(settings, compile_command), yes)
         if "error" in answer:
             _fail(str(answer["error"]))
-        _list("would take over or change", "nothing to adopt", answer["changes"], yes)
+        _list("would take over", "nothing to adopt", answer["changes"], yes)
         if yes:
             typer.echo(answer["summary"])
         raise typer.Exit(0 if answer["ok"] else 1)
@@ -186,7 +186,8 @@ def _once(host: Host, as_json: bool) -> int:
     if as_json:
         typer.echo(json.dumps({"report": report.json(), "status": host.status()}, indent=1))
     else:
-        typer.echo(f"{host.name}: {report.summary()} in {report.seconds:.2f} s")
+        how = "" if report.ok else f"{report.result}: "
+        typer.echo(f"{host.name}: {how}{report.summary()} in {report.seconds:.2f} s")
     return 0 if report.ok else 1
 
 
@@ -299,7 +300,7 @@ def _adopt(host: Host, yes: bool) -> dict[str, Any]:
 
     acquired = host.acquire()
     try:
-        changes = [change.describe() for change in host.engine.preview(acquired, adopt=True).changes]
+        changes = [change.describe() for change in host.engine.adoption(acquired)]
     except CycleError as error:
         return {"ok": False, "error": error.message}
     answer: dict[str, Any] = {"ok": True, "changes": changes}

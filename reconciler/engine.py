@@ -21,7 +21,7 @@ from reconciler.journal import Journal, here
 from reconciler.kinds.base import Failure
 from reconciler.report import Acquired, Candidate, Mode, Report
 from reconciler.state import Confirmed, Rejected, Store
-from reconciler.verify import companions, dependents, refusals
+from reconciler.verify import companions, dependents, unfinished
 from schema.plan import Change, Resource
 
 PASSES = 3
@@ -159,6 +159,11 @@ class Engine:
             target = self._index(candidate) if candidate else known
             return diff(target, self._look(self.all_kinds), known, self.kinds, adopt=adopt)
 
+    def adoption(self, acquired: Acquired | None = None) -> list[Change]:
+        """What adopting would take over, beside what is done anyway. Raises CycleError."""
+        anyway = set(self.preview(acquired).changes)
+        return [change for change in self.preview(acquired, adopt=True).changes if change not in anyway]
+
     def removal(self) -> ChangeSet:
         """What `remove` would do."""
         return diff(NOTHING, self._look(self.all_kinds), NOTHING, self.kinds)
@@ -276,7 +281,7 @@ class Engine:
             if cycle.candidate and rest.conflicts:
                 raise Stalled("Applied", "Conflict", rest.conflicts[0].text)
             if rest.changes and not left:
-                raise Transient("Applied", *refusals(rest.changes, cycle.outcome.failures))
+                raise unfinished(rest.changes, cycle.outcome.failures)
             cycle.changes = rest
             cycle.outcome = self._execute(cycle)
 

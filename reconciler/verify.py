@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Mapping, Sequence
 
+from reconciler.errors import CycleError, Transient, Waiting
 from reconciler.kinds.base import Failure
 from schema.plan import Change
 
+RESOLVE_AGAIN = 30.0
 CASCADES: Mapping[str, frozenset[str]] = {
     "wireguard": frozenset({"peer"}),
     "address": frozenset({"nexthop", "route"}),
@@ -39,12 +42,16 @@ def companions(kinds: frozenset[str]) -> frozenset[str]:
     return kinds.union(*(COMPANIONS.get(kind, frozenset()) for kind in kinds))
 
 
-def refusals(missing: Sequence[Change], failures: Sequence[Failure]) -> tuple[str, str]:
-    """A reason and a sentence for what is still different after the last pass."""
-    first = missing[0]
-    more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-    if failures:
-        refused = failures[0]
-        others = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-        return "Refused", f"{refused.change.describe()}: {refused.message}{others}"
-    return "Unstable", f"still different after it was applied: {first.describe()}{more}"
+def unfinished(missing: Sequence[Change], failures: Sequence[Failure]) -> CycleError:
+    """What to say, and do next, about what is still different after the last pass."""
+    if not failures:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        text = f"still different after it was applied: {missing[0].describe()}{more}"
+        return Transient("Applied", "Unstable", text)
+    first = failures[0]
+    more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+    text = f"{first.change.describe()}: {first.message}{more}"
+    if all(failure.errno == errno.EAGAIN for failure in failures):
+        # A name that does not resolve right now is no fault of the commit.
+        return Waiting("Applied", "Unresolved", text, RESOLVE_AGAIN)
+    return Transient("Applied", "Refused", text)

@@ -7,7 +7,7 @@ import pytest
 
 from reconciler.errors import Stalled
 from reconciler.report import Acquired
-from schema.plan import Peer, Route, Sysctl
+from schema.plan import Change, Peer, Route, Sysctl
 from tests.fakes import FakeHost, Killed
 from tests.unit.reconciler.worlds import apply, candidate, engine_on, key, peer, site, wg
 
@@ -102,6 +102,14 @@ def test_adopting_ends_a_conflict(tmp_path: Path) -> None:
     assert engine.converge().operations == 0
     apply(engine, "c2", [])
     assert not host.stored["route"]
+
+
+def test_adoption_lists_only_what_is_somebody_elses(tmp_path: Path) -> None:
+    host = FakeHost()
+    host.add(FOREIGN, 4)
+    wanted = FOREIGN.model_copy(update={"dev": "eth1"})
+    got = Acquired(commit="c1", candidate=candidate("c1", [*site(), wanted]))
+    assert engine_on(host, tmp_path).adoption(got) == [Change(FOREIGN, wanted)]
 
 
 def test_what_is_satisfied_by_others_is_never_deleted(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import errno
 
+from reconciler.errors import Transient, Waiting
 from reconciler.kinds.base import Failure
-from reconciler.verify import companions, dependents, refusals
+from reconciler.verify import companions, dependents, unfinished
 from schema.plan import RESOURCES, Change, Route
 
 EVERY = frozenset(RESOURCES)
@@ -22,10 +23,17 @@ def test_peers_are_seen_with_the_links_that_say_whose_they_are() -> None:
 
 
 def test_a_refusal_is_named_before_what_is_merely_different() -> None:
-    assert refusals([CHANGE], [Failure(CHANGE, errno.ENODEV, "No such device")]) == (
+    error = unfinished([CHANGE], [Failure(CHANGE, errno.ENODEV, "No such device")])
+    assert (error.reason, error.message) == (
         "Refused",
         "+ route      10.0.0.0/8 dev eth0 metric 117: No such device",
     )
-    reason, message = refusals([CHANGE, CHANGE], [])
-    assert reason == "Unstable"
-    assert message.endswith("metric 117 (and 1 more)")
+    error = unfinished([CHANGE, CHANGE], [])
+    assert error.reason == "Unstable"
+    assert error.message.endswith("metric 117 (and 1 more)")
+
+
+def test_a_name_that_does_not_resolve_is_waited_for() -> None:
+    assert isinstance(unfinished([CHANGE], [Failure(CHANGE, errno.EAGAIN, "cannot resolve a")]), Waiting)
+    both = [Failure(CHANGE, errno.EAGAIN, "cannot resolve a"), Failure(CHANGE, errno.EPERM, "no")]
+    assert isinstance(unfinished([CHANGE], both), Transient)

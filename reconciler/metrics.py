@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from reconciler.conditions import Condition
 from reconciler.report import Report
@@ -18,7 +18,6 @@ class Metrics:
     """The agent's numbers, in a registry of their own."""
 
     def __init__(self) -> None:
-        disable_created_metrics()
         self.registry = CollectorRegistry()
         to = self.registry
         self.cycles = Counter("gitwan_cycles", "Cycles by result.", ["result"], registry=to)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import subprocess
 from pathlib import Path
 
@@ -157,3 +158,16 @@ def test_a_deploy_key_is_the_only_identity(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_what_is_read(path: str, wanted: bool) -> None:
     assert is_wanted(path) is wanted
+
+
+def test_a_server_that_says_nothing_is_given_up(mirror: Mirror) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/wan.git"
+        with pytest.raises(Transient) as error:
+            Mirror(mirror.folder, Remote(url, timeout=0.3)).fetch()
+    assert (error.value.reason, error.value.message) == ("Timeout", "git fetch: no answer within 0.3 s")
+
+
+def test_a_server_that_refuses_is_named(mirror: Mirror) -> None:
+    with pytest.raises(Transient, match="git fetch: fatal: unable to access"):
+        Mirror(mirror.folder, Remote("http://127.0.0.1:1/wan.git")).fetch()

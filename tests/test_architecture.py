@@ -1,0 +1,116 @@
+"""Which room may know which: the imports of every module against a table that gives the reason."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("schema", "compiler", "reconciler", "lab")
+THIRD_PARTY = {
+    "pydantic", "pydantic_core", "ruamel", "jinja2", "pyroute2", "git", "boto3", "grpc", "envoy_data_plane",
+    "prometheus_client", "typer", "rich", "cryptography",
+}  # fmt: skip
+
+# (modules, what they may import of ours and of others, why). The longest prefix that fits counts.
+TABLE: tuple[tuple[str, set[str], str], ...] = (
+    ("schema", {"schema", "pydantic", "pydantic_core"}, "the contract must not depend on those who keep it"),
+    ("schema.text", {"schema", "ruamel"}, "the one place where YAML is read"),
+    ("compiler", {"schema", "compiler", "jinja2"}, "pure: the same input gives the same plan anywhere"),
+    ("compiler.inputs", {"schema", "git"}, "the one place of this room that reads the disk and git"),
+    ("compiler.cli", {"schema", "compiler", "typer"}, "a command line talks to its own room only"),
+    ("reconciler", {"schema", "reconciler"}, "decisions stay testable without a kernel, git or a network"),
+    ("reconciler.config", {"schema", "reconciler", "pydantic", "ruamel"}, "the host's own file is YAML"),
+    ("reconciler.state", {"schema", "reconciler", "pydantic"}, "a stored plan may be spoilt, and then says so"),
+    ("reconciler.metrics", {"schema", "reconciler", "prometheus_client"}, "metrics in one place"),
+    ("reconciler.cli", {"schema", "reconciler", "typer", "rich"}, "a command line talks to its own room only"),
+    ("reconciler.keys_cli", {"reconciler", "typer"}, "a command line talks to its own room only"),
+    ("reconciler.sources", {"schema", "reconciler", "git", "pydantic"}, "where plans come from"),
+    ("reconciler.system", {"schema", "reconciler.system", "reconciler.kinds", "reconciler.inventory", "cryptography"},
+     "effects know resources, not who asked for them"),
+    ("lab", {"schema", "compiler", "reconciler", "lab", "typer", "rich", "ruamel"}, "the twin uses what users use"),
+)  # fmt: skip
+
+# Standard modules that reach outside, and who alone may.
+EFFECTS = {"socket", "subprocess", "os.environ", "time", "random", "secrets", "urllib", "http", "ctypes"}
+IMPURE: dict[str, set[str]] = {
+    "compiler": set(),
+    "schema": {"socket"},  # inet_pton and inet_ntop, which are pure, live there
+    "reconciler.kinds": set(),
+}
+
+
+def modules() -> list[Path]:
+    return sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide which room is meant"
+            found.add(node.module or "")
+    return found
+
+
+def under(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(f"{prefix}.")
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_imports(path: Path) -> None:
+    module = name_of(path)
+    _, allowed, reason = max((row for row in TABLE if under(module, row[0])), key=lambda row: len(row[0]))
+    for name in imports(path):
+        ours = any(under(name, room) for room in (*ROOMS, "gitwan"))
+        if (
+            ours
+            or name.split(".")[0] in THIRD_PARTY
+            or name.split(".")[0] not in sys.stdlib_module_names | {"__future__"}
+        ):
+            assert any(under(name, prefix) for prefix in allowed), f"{module} imports {name}: {reason}"
+
+
+@pytest.mark.parametrize("path", [p for p in modules() if any(under(name_of(p), room) for room in IMPURE)], ids=name_of)
+def test_purity(path: Path) -> None:
+    room = next(room for room in IMPURE if under(name_of(path), room))
+    reached = {name for name in imports(path) if name.split(".")[0] in EFFECTS} - IMPURE[room]
+    assert not reached, f"{name_of(path)} reaches outside with {reached}"
+
+
+def test_only_the_front_door_imports_the_lab() -> None:
+    for path in modules():
+        if not under(name_of(path), "lab"):
+            assert not any(under(name, "lab") for name in imports(path)), name_of(path)
+
+
+def test_no_dependency_brings_another_schema() -> None:
+    """`schema` is also a distribution on PyPI; with both installed, one would hide the other."""
+    names = {distribution.metadata["Name"].lower() for distribution in importlib.metadata.distributions()}
+    assert "schema" not in names
+
+
+def test_unit_tests_mirror_sources() -> None:
+    """tests/unit/a/b/test_c.py tests a/b/c.py, so that a test is found where it is looked for."""
+    unit = ROOT / "tests" / "unit"
+    for path in unit.rglob("test_*.py"):
+        relative = path.relative_to(unit)
+        if relative.name in MIRRORLESS:
+            continue
+        source = ROOT / relative.parent / relative.name.removeprefix("test_")
+        package = ROOT / relative.parent / relative.name.removeprefix("test_").removesuffix(".py")
+        assert source.exists() or package.is_dir(), f"{relative} mirrors nothing"
+
+
+MIRRORLESS = {"test_properties.py": "invariants of several modules together"}

@@ -1,0 +1,172 @@
+"""What holds for every network: it is deterministic, stable, and everybody reaches everybody."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.generate import key
+from compiler.compile import Result, compile_files
+from compiler.inputs import read_folder
+from schema.ip import Prefix, address_text
+from schema.lock import lock_text
+from tests.unit.compiler.walk import Walker
+
+EXAMPLE = read_folder(Path(__file__).parents[3] / "sites").files
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> dict[str, bytes]:
+    """Connected fabrics: a random tree of sites, random links beside it, some of them a backbone, some clients."""
+    size = draw(st.integers(2, 9))
+    names = draw(st.permutations([f"s{n}" for n in range(size)]))
+    links = {(names[n], names[draw(st.integers(0, n - 1))]) for n in range(1, size)}
+    for a, b in draw(st.lists(st.tuples(st.sampled_from(names), st.sampled_from(names)), max_size=6)):
+        if a != b and (b, a) not in links:
+            links.add((a, b))
+    backbone = draw(st.lists(st.sampled_from(names), unique=True, max_size=4))
+    lines = [f"  - {{between: [{a}, {b}], tunnels: {draw(st.integers(1, 3))}}}" for a, b in sorted(links)]
+    fabric = "\n".join(["fabric: f", "version: 1", f"backbone: [{', '.join(backbone)}]", "links:", *lines])
+    files = {"fabric.yaml": fabric.encode()}
+    for n, name in enumerate(names):
+        # Neighbouring networks, so that summaries happen; and odd ones, so that they do not always.
+        second = f', "fd00:{n}::1/64"' if draw(st.booleans()) else ""
+        files[f"{name}.yaml"] = (
+            f"site: {name}\nkind: datacenter\nhosts:\n  {name}-gw:\n"
+            f"    underlay: {{interface: eth0, addresses: [203.0.113.{n + 1}/24]}}\n"
+            f"    lans: {{lan0: [10.0.{n}.1/24{second}]}}\n"
+        ).encode()
+        files[f"keys/{name}-gw.pub"] = key(name).encode()
+    clients = draw(st.lists(st.sampled_from(names), max_size=3))
+    if clients:
+        rows = [f"  c{n}: {{public_key: {key(f'c{n}')}, gateway: {name}}}" for n, name in enumerate(clients)]
+        files["clients.yaml"] = "\n".join(["clients:", *rows]).encode()
+    return files
+
+
+def good(files: dict[str, bytes]) -> Result:
+    result = compile_files(files)
+    assert result.fabric is not None and not result.failed, [p.text() for p in result.problems]
+    return result
+
+
+@settings(max_examples=60, deadline=None)
+@given(networks())
+def test_every_network_reaches_every_other_and_the_way_back_is_the_same(files: dict[str, bytes]) -> None:
+    result = good(files)
+    fabric = result.fabric
+    assert fabric is not None
+    nodes = fabric.nodes.items()
+    connected = {name: node.prefixes for name, node in nodes}
+    walker = Walker(result.plans(), connected, {name: str(node.key) for name, node in nodes})
+    places = [(name, prefix) for name, node in fabric.nodes.items() for prefix in node.prefixes]
+    for host, source in places:
+        for other, target in places:
+            if source.version == target.version:
+                there = walker.walk(host, inside(source), inside(target))
+                back = walker.walk(other, inside(target), inside(source))
+                assert there == back[::-1]
+
+
+def inside(prefix: Prefix) -> str:
+    return address_text(prefix.version, min(prefix.first + 7, prefix.last))
+
+
+@settings(max_examples=30, deadline=None)
+@given(networks(), st.randoms(use_true_random=False))
+def test_the_order_of_files_changes_nothing(files: dict[str, bytes], shuffle: random.Random) -> None:
+    items = list(files.items())
+    shuffle.shuffle(items)
+    assert {h: p.canonical() for h, p in good(dict(items)).plans().items()} == {
+        h: p.canonical() for h, p in good(files).plans().items()
+    }
+
+
+@settings(max_examples=60, deadline=None)
+@given(networks(), st.data())
+def test_with_a_lock_adding_or_removing_anything_moves_no_other_number(
+    files: dict[str, bytes], data: st.DataObject
+) -> None:
+    first = good(files).fabric
+    assert first is not None
+    locked = {**files, "fabric.lock": lock_text(first.lock).encode()}
+    changed = dict(locked)
+    if data.draw(st.booleans(), "remove"):
+        gone = data.draw(st.sampled_from(sorted(first.sites)))
+        if len(first.sites) < 3:
+            return
+        host = first.sites[gone][0].name
+        if any(client.gateway == host for client in first.clients.values()):
+            return
+        changed = {path: text for path, text in changed.items() if path not in (f"{gone}.yaml", f"keys/{host}.pub")}
+        lines = files["fabric.yaml"].decode().splitlines()
+        kept = [line for line in lines if "between" not in line or not re.search(rf"\b{gone}\b", line)]
+        text = "\n".join(kept).replace(f"{gone}, ", "").replace(f", {gone}", "").replace(f"[{gone}]", "[]")
+        changed["fabric.yaml"] = (text if "between" in text else text.replace("links:", "")).encode()
+    else:
+        changed["aaa.yaml"] = b"site: aaa\nkind: edge\nhosts: {aaa-gw: {underlay: {interface: eth0}}}\n"
+        changed["keys/aaa-gw.pub"] = key("aaa").encode()
+        changed["fabric.yaml"] += f"\n  - {{between: [aaa, {sorted(first.sites)[0]}], tunnels: 2}}\n".encode()
+    second = compile_files(changed).fabric
+    assert second is not None
+    for entry, value in second.lock.items():
+        assert first.lock.get(entry, value) == value
+
+
+MUTATIONS = ("cut", "insert", "repeat", "swap", "drop")
+JUNK = [
+    b"\xff\xfe", b"\x00", b"&a [*a]", b"{", b"}", b"]", b": ", b"- ", b"\t", b"!!python/object:os.system", b"~",
+    b"9" * 50, b"0.0.0.0/0", b"::/0", b"-1", b"null", b"*x", b"&x ", b"<<: ", b"%YAML 1.1\n", b"---\n", b"...\n",
+    b"\r\n", b"'", b'"', b"nas", b"ams-gw1", b"10.10.0.1/16", b"true", b"1e400", b"[[[[[[", b"\xe2\x80\xa8", b"#",
+    b"|", b">",
+]  # fmt: skip
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_a_mutated_repository_gives_problems_or_plans_and_never_an_exception(data: st.DataObject) -> None:
+    files = dict(EXAMPLE)
+    for _ in range(data.draw(st.integers(1, 4))):
+        path = data.draw(st.sampled_from(sorted(files)))
+        content = files[path]
+        at = data.draw(st.integers(0, len(content)))
+        end = data.draw(st.integers(at, min(len(content), at + 40)))
+        match data.draw(st.sampled_from(MUTATIONS)):
+            case "cut":
+                files[path] = content[:at] + content[end:]
+            case "insert":
+                files[path] = content[:at] + data.draw(st.sampled_from(JUNK)) + content[at:]
+            case "repeat":
+                files[path] = content[:end] + content[at:end] * 3 + content[end:]
+            case "swap":
+                files[path] = files[data.draw(st.sampled_from(sorted(files)))]
+            case "drop" if len(files) > 1:
+                del files[path]
+    result = compile_files(files)
+    assert result.fabric is not None or result.failed
+    for problem in result.problems:
+        assert problem.code.startswith("GW") and problem.message and problem.place.path
+    for host in result.hosts:
+        result.plan(host).canonical()
+
+
+def test_the_same_repository_gives_the_same_bytes_in_every_process() -> None:
+    """Hash seeds differ from process to process; nothing may depend on the order of a set."""
+    import subprocess
+    import sys
+
+    program = (
+        "import pathlib; from compiler.compile import compile_files; from compiler.inputs import read_folder;"
+        "print([p.digest for p in compile_files(read_folder(pathlib.Path('sites')).files).plans().values()])"
+    )
+    root = Path(__file__).parents[3]
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", program], cwd=root, env={"PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(found) == 1

@@ -5,6 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 
+from compiler.compile import compile_files
+from schema.load import LOCK
+from schema.lock import lock_text
+
 
 def key(name: str) -> str:
     """A public key that nobody has the private half of."""
@@ -53,3 +57,32 @@ hosts:
 """.encode()
         files[f"keys/{name}-gw.pub"] = key(f"{name}-gw").encode()
     return files
+
+
+def many_routes(routes: int) -> dict[str, bytes]:
+    """A site whose host `bench` has this many networks behind two neighbours in turns, so that no two are one."""
+
+    def host(name: str, number: int, lans: str = "") -> str:
+        return f"""\
+  {name}:
+    underlay: {{interface: eno1, addresses: [203.0.113.{number}/24]}}
+    lans:
+      eth0: [192.168.0.{number}/24]
+{lans}"""
+
+    def behind(first: int) -> str:
+        lines = (f"          - 10.{1 + (n >> 8)}.{n & 255}.1/24\n" for n in range(first, routes, 2))
+        return "      eth9:\n        addresses:\n" + "".join(lines)
+
+    hosts = host("bench", 1) + host("even", 2, behind(0)) + host("odd", 3, behind(1))
+    files = {f"keys/{name}.pub": key(name).encode() for name in ("bench", "even", "odd")}
+    files["fabric.yaml"] = b"fabric: bench\nversion: 1\n"
+    files["site.yaml"] = f"site: bench-site\nkind: datacenter\nhosts:\n{hosts}".encode()
+    return locked(files)
+
+
+def locked(files: dict[str, bytes]) -> dict[str, bytes]:
+    """The same files and their fabric.lock, as a repository has it that is looked after."""
+    fabric = compile_files(files).fabric
+    assert fabric is not None
+    return files | {LOCK: lock_text(fabric.lock).encode()}

@@ -1,0 +1,49 @@
+"""The kernel lane: `python -m tests.kernel.run`. The contract tests that need the kernel's own WireGuard, in a VM.
+
+Exit code 0 where all passed, 1 where some did not, 2 where the machine lacks what the lane needs.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from tests.kernel.kernel import SAY, MissingError, provide
+from tests.kernel.machine import BootError, Inner, run_tests
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CACHE = ROOT / ".cache" / "kernel"
+WORDS = ["tests/contract", "-k", "kernel_wireguard"]
+
+
+def lane(say: SAY) -> list[Inner]:
+    """Every inner test with its outcome. Raises MissingError and BootError."""
+    return run_tests(ROOT, provide(CACHE, say), WORDS, CACHE / "out", say)
+
+
+def summary(found: list[Inner]) -> str:
+    counts = Counter(inner.outcome for inner in found)
+    return ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) or "no tests"
+
+
+def main() -> int:
+    started = time.monotonic()
+    try:
+        found = lane(lambda text: print(text, flush=True))
+    except MissingError as error:
+        print(f"the kernel lane cannot run here: {error}", file=sys.stderr)
+        return 2
+    except BootError as error:
+        print(f"the kernel lane failed: {error}", file=sys.stderr)
+        return 1
+    for inner in found:
+        if inner.outcome != "passed":
+            print(f"\n{inner.outcome}: {inner.name}\n{inner.message}")
+    print(f"in the virtual machine: {summary(found)}, in {time.monotonic() - started:.0f} s")
+    return 0 if found and all(inner.outcome == "passed" for inner in found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+# `make lab` shows the whole network on this machine; `make test` runs everything. Both install what they need.
+PYTEST := .venv/bin/python -m pytest
+SOURCES := schema compiler reconciler lab gitwan.py bench tests
+
+.PHONY: help setup lab test check test-kernel golden bench schema clean
+
+help:  ## say what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup:  ## install what is missing: Debian packages, the virtual environment
+	@deploy/setup.sh
+
+lab: setup  ## bring up the example network, ping every pair, push a change; KEEP=1 leaves it running
+	@.venv/bin/gitwan lab test sites
+
+check: setup  ## formatting, lint, types and pure tests, in under a minute
+	@.venv/bin/ruff format --check -q $(SOURCES)
+	@.venv/bin/ruff check -q $(SOURCES)
+	@.venv/bin/mypy
+	@$(PYTEST) -q tests/test_architecture.py tests/unit tests/golden
+
+test: setup  ## every lane: unit, golden, contract, lab, kernel
+	@.venv/bin/ruff format --check -q $(SOURCES)
+	@.venv/bin/ruff check -q $(SOURCES)
+	@.venv/bin/mypy
+	@$(PYTEST)
+
+test-kernel: setup  ## the drivers against a real kernel's WireGuard and bonds, in a virtual machine
+	@$(PYTEST) -v tests/kernel
+
+golden: setup  ## write what the golden cases give now; review the diff
+	@GITWAN_GOLDEN=update $(PYTEST) -q tests/golden
+	@git diff --stat -- tests/golden
+
+schema: setup  ## write the JSON Schema of the documents
+	@.venv/bin/gitwan schema --out schema/json
+
+bench: setup  ## every figure of README as a ratio, against its limit
+	@.venv/bin/python -m bench
+
+clean:  ## remove what the other targets made
+	@.venv/bin/gitwan lab down 2>/dev/null || true
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/out *.egg-info

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import compileall
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,12 +19,23 @@ def in_private(module: str, *arguments: str) -> dict[str, Any]:
 
     Raises RuntimeError with its last words.
     """
+    _have_bytecode()
     command = [*UNSHARE, sys.executable, "-m", module, *arguments]
-    done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         raise RuntimeError(f"{module} {' '.join(arguments)}: {(done.stderr or done.stdout).strip()[-2000:]}")
     return dict(json.loads(lines[-1]))
+
+
+def _have_bytecode() -> None:
+    """Compile our sources, as an installer does: what we are compared with was installed by one."""
+    for room in ("schema", "compiler", "reconciler"):
+        compileall.compile_dir(ROOT / room, quiet=2)
+    compileall.compile_file(ROOT / "gitwan.py", quiet=2)
 
 
 def enter(*cables: str) -> None:

@@ -7,10 +7,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Make this host's private key, which never leaves it, and print its public key.")
 
-
-@app.callback(invoke_without_command=True)
 def keys(
     folder: Annotated[Path, typer.Option("--dir", help="Where the private key is kept.")] = Path("/etc/gitwan"),
 ) -> None:

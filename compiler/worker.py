@@ -7,6 +7,7 @@ other (kind `file`; `symlink` and `submodule` have no bytes of interest). Standa
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from typing import BinaryIO
@@ -44,4 +45,5 @@ def run(stdin: BinaryIO, stdout: BinaryIO) -> None:
 
 
 if __name__ == "__main__":
+    gc.disable()  # one compilation, and the process ends
     run(sys.stdin.buffer, sys.stdout.buffer)

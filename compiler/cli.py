@@ -138,7 +138,7 @@ def compile_(
 
 def _replace(folder: Path, files: dict[str, str]) -> None:
     """Puts exactly these files into a folder that is ours; one that holds anything else is left alone."""
-    ours = (".conf", ".rules", "plan.json", "ip.batch")
+    ours = (".conf", ".rules", ".batch", "plan.json")
     strangers = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(ours)]
     if strangers:
         hint = "`--out` is for a folder of its own: what stood in it is replaced"

@@ -38,11 +38,7 @@ def render(plan: HostPlan) -> dict[str, str]:
     }
     files["iptables.rules"] = _firewall(plan, kinds.get(Firewall, []), "inet")
     files["ip6tables.rules"] = _firewall(plan, kinds.get(Firewall, []), "inet6")
-    files["ip.batch"] = _template(
-        "ip.batch",
-        plan=plan,
-        **{kind.__name__.lower(): kinds.get(kind, []) for kind in (Link, Address, Nexthop, Route, Rule)},
-    )
+    files |= _batches(plan, kinds)
     files["sysctl.conf"] = _template("sysctl.conf", plan=plan, sysctl=kinds.get(Sysctl, []))
     return files
 
@@ -50,6 +46,31 @@ def render(plan: HostPlan) -> dict[str, str]:
 def client_config(context: Mapping[str, object]) -> str:
     """A roaming client's configuration for wg-quick; see `compiler/clients.py` for the context."""
     return _template("client.conf", **context)
+
+
+def _batches(plan: HostPlan, kinds: Mapping[type, list[Any]]) -> dict[str, str]:
+    """Three files in their order: `ip` takes a family on its command line only, where an IPv6 nexthop without a gateway
+    and an IPv6 rule need it and a group of nexthops refuses it."""
+    nexthops, rules = kinds.get(Nexthop, []), kinds.get(Rule, [])
+    first = {
+        "links": kinds.get(Link, []),
+        "addresses": kinds.get(Address, []),
+        "nexthops": [n for n in nexthops if n.family == "inet"],
+    }
+    second = {
+        "nexthops": [n for n in nexthops if n.family == "inet6"],
+        "rules": [r for r in rules if r.family == "inet6"],
+    }
+    third = {
+        "nexthops": [n for n in nexthops if n.group],
+        "routes": kinds.get(Route, []),
+        "rules": [r for r in rules if r.family == "inet"],
+    }
+    empty: dict[str, list[Any]] = {"links": [], "addresses": [], "nexthops": [], "routes": [], "rules": []}
+    parts = {"1-ip.batch": ("ip", first), "2-ip6.batch": ("ip -6", second), "3-ip.batch": ("ip", third)}
+    return {
+        name: _template("ip.batch", plan=plan, tool=tool, **{**empty, **part}) for name, (tool, part) in parts.items()
+    }
 
 
 def _firewall(plan: HostPlan, chains: Iterable[Firewall], family: str) -> str:

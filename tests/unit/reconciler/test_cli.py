@@ -13,13 +13,15 @@ from reconciler import setup
 from reconciler.cli import make_app
 from reconciler.config import AgentConfig
 from reconciler.host import Host
-from reconciler.keys_cli import app as keys_app
+from reconciler.keys_cli import keys
 from reconciler.state import Store
 from schema.plan import HostPlan
 from tests.unit.reconciler.test_host import World
 from tests.unit.reconciler.worlds import site
 
 RUNNER = CliRunner()
+keys_app = typer.Typer()
+keys_app.command()(keys)
 APP = make_app(["true"])
 
 

@@ -53,13 +53,27 @@ def run_tests(root: Path, kernel: Kernel, words: list[str], out: Path, say: SAY)
     if lacking:
         raise MissingError(f"install {', '.join(lacking)}")
     deadline = time.monotonic() + BOUND
-    for kvm in (True, False) if os.access("/dev/kvm", os.R_OK | os.W_OK) else (False,):
+    hangs = out.with_name("kvm-hangs")
+    for kvm in (True, False) if _has_kvm(hangs) else (False,):
         say(f"booting {kernel.version} {'with KVM' if kvm else 'under software emulation'}")
         _prepare(root, words, out)
         if _boot(root, kernel, out, kvm, deadline, say):
             return _read(out)
-        say(f"no guest within {KVM_BOUND:.0f} s")
+        if kvm:
+            say(f"no guest within {KVM_BOUND:.0f} s: KVM is not tried again until this machine boots")
+            hangs.write_text(_boot_id())
     raise BootError(f"the guest did not come up:\n{_tail(out)}")
+
+
+def _has_kvm(hangs: Path) -> bool:
+    """Whether to try it: it can be used, and was not found to hang since this machine booted."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return False
+    return not hangs.exists() or hangs.read_text() != _boot_id()
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text()
 
 
 def _vng() -> Path:

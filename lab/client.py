@@ -20,6 +20,8 @@ from reconciler.control import Unreachable, call
 
 NAMESPACES = ("unshare", "-nmp", "--fork", "--kill-child", "--mount-proc")
 START = 120.0
+_started: dict[int, subprocess.Popen[bytes]] = {}
+"""What holds the labs that this process started, to be waited for when they end."""
 
 
 def ask(folder: Folder, do: str, files: Sequence[int] = (), **arguments: object) -> dict[str, Any]:
@@ -53,13 +55,15 @@ def up(sites: Path, folder: Folder, say: Callable[[str], None]) -> None:
     _check(folder)
     down(folder)
     for place in (folder.root, folder.logs):
-        place.mkdir(parents=True)
+        place.mkdir(parents=True, exist_ok=True)
+    folder.settings.write_text("{}")  # from here on it is known as a lab's, whatever comes in between
     say("cloning the repository and making keys")
     _, path = make(sites, folder)
     folder.settings.write_text(json.dumps({"path": path}))
-    log = folder.log.open("w")
     command = [*NAMESPACES, sys.executable, "-m", "lab.server", str(folder.root), str(folder.work / path)]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    with folder.log.open("w") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    _started[process.pid] = process
     folder.pid.write_text(str(process.pid))
     with folder.log.open() as lines:
         _follow(process, lines, say)
@@ -89,7 +93,11 @@ def _check(folder: Folder) -> None:
     folder.check()
     if os.geteuid() != 0:
         raise LabError("the lab needs root for its namespaces: run it with sudo")
-    missing = [tool for tool in ("unshare", "nsenter", "ip", "git", "wg", "iptables", "ping") if not shutil.which(tool)]
+    missing = [
+        tool
+        for tool in ("unshare", "nsenter", "ip", "git", "git-shell", "wg", "iptables", "ping")
+        if not shutil.which(tool)
+    ]
     if not (Path("/usr/sbin/sshd").exists()):
         missing.append("sshd")
     if missing:
@@ -104,8 +112,11 @@ def down(folder: Folder) -> bool:
         return False
     with suppress(OSError, ValueError):
         pid = int(folder.pid.read_text())
+        if process := _started.pop(pid, None):
+            process.kill()
+            process.wait()
         # The number may be another's by now: only a process that holds this lab is ended.
-        if str(folder.root) in Path(f"/proc/{pid}/cmdline").read_text():
+        elif str(folder.root) in Path(f"/proc/{pid}/cmdline").read_text():
             os.kill(pid, signal.SIGKILL)
             _wait_gone(pid)
     shutil.rmtree(folder.root)
@@ -113,9 +124,6 @@ def down(folder: Folder) -> bool:
 
 
 def _wait_gone(pid: int) -> None:
-    with suppress(ChildProcessError):
-        os.waitpid(pid, 0)
-        return
     with suppress(OSError):
         file = os.pidfd_open(pid)
         import select

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,8 +23,11 @@ StrictModes no
 UsePAM no
 MaxStartups 100
 PidFile none
-ForceCommand git-shell -c "$SSH_ORIGINAL_COMMAND"
 """
+SSHD_USER = "sshd:x:65534:65534::/run/sshd:/usr/sbin/nologin\n"
+"""sshd's unprivileged half runs as this user."""
+GIT_USER = "root:x:0:0::{home}:{shell}\n"
+"""The git server's /etc/passwd: no login shell of this machine runs, and so no start-up file of the user's."""
 
 
 def run(*command: str, stdin: str = "") -> None:
@@ -79,6 +83,11 @@ def _own_mounts(name: str, folder: Folder, plan: Blueprint) -> None:
         lines = "".join(f"{address} {dns}\n" for dns, address in sorted(plan.names.items()))
         hosts.write_text(f"127.0.0.1 localhost\n{lines}")
         mounts += f" && mount --bind '{hosts}' /etc/hosts"
+    _hold(name, mounts)
+
+
+def _hold(name: str, mounts: str) -> None:
+    """A process that holds a mount namespace after a shell has done its mounts there. Raises RuntimeError."""
     # Its words tell that the mounts are there; from then on it only holds them.
     script = f"{mounts} && echo ready && exec sleep infinity"
     command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
@@ -97,6 +106,9 @@ def spawn(space: str, log: Path, command: Sequence[str]) -> subprocess.Popen[byt
 
 def start_git(folder: Folder) -> subprocess.Popen[bytes]:
     """A real sshd that serves the repository, and nothing else."""
+    passwd = folder.git / "passwd"
+    passwd.write_text(GIT_USER.format(home=folder.git, shell=shutil.which("git-shell")) + SSHD_USER)
+    _hold("git", f"mount --bind '{passwd}' /etc/passwd")
     config = folder.git / "sshd_config"
     config.write_text(
         SSHD.format(address=GIT_ADDRESS, key=folder.git / "host_key", authorized=folder.git / "authorized_keys")

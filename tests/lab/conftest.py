@@ -1,0 +1,55 @@
+"""One running lab a module, and a table of what was measured at the end."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.client import down
+from lab.folder import Folder
+from tests.contract.conftest import needs_root
+from tests.lab.twin import Twin, start
+
+_measured: dict[str, list[tuple[str, str]]] = {}
+
+
+@pytest.fixture(scope="session")
+def measured() -> dict[str, list[tuple[str, str]]]:
+    """Title -> rows of (what, how much), printed when all tests have ended."""
+    return _measured
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for title, rows in _measured.items():
+        terminalreporter.section(title)
+        width = max(len(what) for what, _ in rows)
+        for what, figure in rows:
+            terminalreporter.line(f"{what:<{width}}  {figure}")
+
+
+@pytest.fixture(scope="session")
+def _root() -> None:
+    needs_root()
+
+
+@pytest.fixture
+def short_folder(_root: None) -> Iterator[Path]:
+    """A path that leaves room for the names of Unix sockets; nothing is there yet."""
+    folder = Path(tempfile.mkdtemp(prefix="gwlab-", dir="/tmp"))
+    folder.rmdir()
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def twin(_root: None) -> Iterator[Twin]:
+    """The example network, converged, with every tunnel up."""
+    root = Path(tempfile.mkdtemp(prefix="gwlab-", dir="/tmp"))
+    try:
+        yield start(root)
+    finally:
+        down(Folder(root))

@@ -53,18 +53,16 @@ def down_(lab: Where = LAB) -> None:
 @app.command()
 def status(lab: Where = LAB, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show every host of the lab: commit, conditions, tunnels. Exit 1 where one is not well."""
-    from lab.drive import statuses
-    from lab.table import host_table
+    from lab.drive import show_hosts, statuses
     from reconciler.status import ok
 
     try:
+        if not as_json:
+            raise typer.Exit(0 if show_hosts(_folder(lab), Console()) else 1)
         found = statuses(_folder(lab))
     except LabError as error:
         raise _fail(error) from None
-    if as_json:
-        typer.echo(json.dumps(found, indent=1))
-    else:
-        Console().print(host_table(found))
+    typer.echo(json.dumps(found, indent=1))
     raise typer.Exit(0 if all(s is not None and ok(s) for s in found.values()) else 1)
 
 

@@ -18,7 +18,7 @@ from lab.blueprint import SPARE
 from lab.client import agent, ask, path_of
 from lab.folder import Folder, LabError
 from lab.repository import git
-from lab.table import host_table, measure, ping_table
+from lab.table import complaints, host_table, measure, ping_table
 from reconciler.status import ok as all_true
 from schema.ip import Prefix, address_text
 from schema.load import LOCK
@@ -68,6 +68,15 @@ def wait(folder: Folder, commit: str, seconds: float, show: Callable[[str], None
     return None
 
 
+def show_hosts(folder: Folder, console: Console) -> bool:
+    """Prints every host, and what the unwell say; whether all are well."""
+    found = statuses(folder)
+    console.print(host_table(found))
+    for line in complaints(found):
+        console.print(line, markup=False, highlight=False)
+    return all(status is not None and all_true(status) for status in found.values())
+
+
 def wait_tunnels(folder: Folder, seconds: float, show: Callable[[str], None]) -> float | None:
     """Waits until every tunnel has had a handshake; two ends that began at once try again after five seconds."""
     start = time.monotonic()
@@ -89,7 +98,7 @@ def demonstrate(folder: Folder, console: Console) -> bool:
     with console.status("waiting for the hosts to converge") as status:
         seconds = wait(folder, commit, CONVERGE, status.update)
         tunnels = wait_tunnels(folder, HANDSHAKES, status.update)
-    console.print(host_table(statuses(folder)))
+    show_hosts(folder, console)
     checks.row(f"all hosts at {commit[:7]}, all conditions true", seconds is not None, _seconds(seconds))
     checks.row("every tunnel has had its handshake", tunnels is not None, _seconds(tunnels))
     _pings(folder, checks)
@@ -151,7 +160,7 @@ def _push(folder: Folder, checks: Checks) -> None:
     seconds = time.monotonic() - started
     name = f"all hosts converged within {PUSH_LIMIT:.0f} s of the push"
     checks.row(name, seconds <= PUSH_LIMIT, f"{seconds:.1f} s")
-    checks.console.print(host_table(statuses(folder)))
+    show_hosts(folder, checks.console)
     ask(folder, "clients")
     if edit.addresses:
         sources = [e for e in ask(folder, "describe")["endpoints"] if e["addresses"]]

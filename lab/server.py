@@ -68,6 +68,7 @@ class Lab:
 
     def _git(self) -> None:
         self.processes["git"] = world.start_git(self.folder)
+        world.wait_for_git()
 
     def _workloads(self) -> list[str]:
         return [name for name, space in self.plan.spaces.items() if space.role == "workload"]

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from lab.client import ask
 from lab.folder import Folder
+from reconciler.status import MARKS
 
 
 @dataclass(slots=True)
@@ -78,8 +79,8 @@ def host_table(statuses: dict[str, dict[str, Any] | None]) -> Table:
             continue
         words = []
         for condition in status["conditions"]:
-            good = condition["status"] == "True"
-            words.append(f"[{'green' if good else 'bold red'}]{condition['type']} {'✓' if good else '✗'}[/]")
+            colour = "green" if condition["status"] == "True" else "bold red"
+            words.append(f"[{colour}]{condition['type']} {MARKS[condition['status']]}[/]")
         rows = status["tunnels"]
         cycle = status["cycle"] or {}
         last = f"{cycle.get('operations', 0)} operations, {cycle.get('seconds', 0):.2f} s"
@@ -87,3 +88,14 @@ def host_table(statuses: dict[str, dict[str, Any] | None]) -> Table:
         repaired = str(status["drift"]["repaired"] or "none")
         table.add_row(host, (status["commit"] or "-")[:7], " ".join(words), f"{up}/{len(rows)}", last, repaired)
     return table
+
+
+def complaints(statuses: dict[str, dict[str, Any] | None]) -> list[str]:
+    """What the hosts that are not well say, one line each."""
+    return [
+        f"{host}: {condition['type']}: {condition['reason']}: {condition['message']}"
+        for host, status in sorted(statuses.items())
+        if status
+        for condition in status["conditions"]
+        if condition["status"] != "True" or condition["type"] == "Contested"
+    ]

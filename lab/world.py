@@ -116,6 +116,14 @@ def start_git(folder: Folder) -> subprocess.Popen[bytes]:
     return spawn("git", folder.git / "sshd.log", ["/usr/sbin/sshd", "-D", "-e", "-f", str(config)])
 
 
+def wait_for_git(tries: int = 100) -> None:
+    """Until the git server takes connections. Raises RuntimeError."""
+    # ssh-keyscan ends as soon as the server has greeted it; a refused connection ends it at once.
+    greeted = f"ssh-keyscan -T 2 {GIT_ADDRESS} 2>/dev/null | grep -q ."
+    script = f"for i in $(seq {tries}); do {greeted} && exit 0; sleep 0.1; done; exit 1"
+    run(*inside("git", "sh", "-c", script))
+
+
 def start_agent(folder: Folder, host: str) -> subprocess.Popen[bytes]:
     """The real agent, as on a host of its own."""
     command = [sys.executable, "-m", "gitwan", "agent", "run", "--config", str(folder.host(host) / "agent.yaml")]

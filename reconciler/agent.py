@@ -112,11 +112,16 @@ class Agent:
     # Polling the source
 
     async def _poll(self) -> None:
+        poll, failures = self.config.poll, 0
         while True:
             self._poll_now.clear()
-            await self._acquire_and_converge(full=False)
-            poll = self.config.poll
+            report = await self._acquire_and_converge(full=False)
             pause = max(1.0, poll.interval + random.uniform(-poll.jitter, poll.jitter))
+            # A source that does not answer is asked again sooner at first: at boot it may be up a moment later.
+            failed = report.acquired is not None and report.acquired.error is not None
+            failures = failures + 1 if failed else 0
+            if failed:
+                pause = min(pause, FIRST_RETRY * 2.0 ** (failures - 1) * random.uniform(0.8, 1.2))
             await _wait(self._poll_now, pause)
 
     async def _acquire_and_converge(self, *, full: bool) -> Report:

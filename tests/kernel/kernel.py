@@ -49,9 +49,12 @@ def provide(cache: Path, say: SAY) -> Kernel:
         if kernel is None:
             raise MissingError("apt-cache knows no linux-image package: run `apt-get update`")
         return kernel
-    folder = cache / package
-    kernel = _kernel_in(folder)
-    return kernel if kernel else _unpack(package, folder, say)
+    kernel = _kernel_in(cache / package)
+    if kernel is None:
+        kernel = _unpack(package, cache / package, say)
+        for older in set(cache.glob("linux-image-*")) - {cache / package}:
+            shutil.rmtree(older)
+    return kernel
 
 
 def _package() -> str | None:

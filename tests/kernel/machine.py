@@ -26,6 +26,8 @@ BOUND = 12 * 60.0
 """Seconds that everything may take."""
 KVM_BOUND = 25.0
 """Seconds in which a guest under KVM has to be up; it takes three."""
+POWER_OFF = 5.0
+"""Seconds that a machine may take to end by itself."""
 GUEST_OUT = "/mnt"
 HIDDEN = ("/tmp", "/var/tmp", "/run", "/dev", "/var/log", "/var/cache")
 """Folders of ours that the guest does not see: it mounts empty ones of its own over them."""
@@ -119,7 +121,10 @@ def _boot(root: Path, kernel: Kernel, out: Path, kvm: bool, deadline: float, say
     if str(root).startswith(tuple(f"{folder}/" for folder in HIDDEN)):
         command += [f"--rodir={root}"]
     command += ["--run", str(kernel.image), "--exec", f"sh {GUEST_OUT}/inside.sh"]
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
+    environment = os.environ | {
+        "TMPDIR": str(out),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin",
+    }
     with (out / "console").open("wb") as console:
         guest = subprocess.Popen(
             command, cwd=out, env=environment, stdin=subprocess.DEVNULL, stdout=console, stderr=console,
@@ -171,6 +176,11 @@ def _lines(path: Path) -> Iterator[str | None]:
 
 def _end(guest: subprocess.Popen[bytes]) -> None:
     """End the machine and whatever belongs to it."""
+    try:
+        if guest.poll() is None:
+            guest.wait(POWER_OFF)
+    except subprocess.TimeoutExpired:
+        pass
     try:
         os.killpg(guest.pid, signal.SIGKILL)
     except ProcessLookupError:

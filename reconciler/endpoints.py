@@ -1,4 +1,4 @@
-"""When to look up a peer's DNS name again, and what to do with the answer. Pure.
+"""Where peers are: when to look up a DNS name again, and where a peer without an endpoint was heard last. Pure.
 
 A name is resolved when a peer is made. Once its sessions stop, the address behind the name may have moved.
 """
@@ -17,6 +17,8 @@ PAUSE = 30.0
 """Seconds between two look-ups for one peer."""
 PATIENCE = 180.0
 """Seconds that a new peer with an endpoint gets for its first handshake before the name is looked up again."""
+SPARE = 256
+"""Endpoints of peers that are gone, kept beside twice as many as there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +64,31 @@ def decide(lookup: Lookup, addresses: Sequence[str]) -> Change | None:
     if not endpoints or lookup.observed.endpoint in endpoints:
         return None
     return Change(lookup.observed, lookup.observed.model_copy(update={"endpoint": endpoints[0]}))
+
+
+class Heard:
+    """Where peers were heard last. One that is made again is spoken to there, if its plan has no endpoint for it.
+
+    A peer behind a NAT would otherwise go on for a quarter of a minute with a session that this end no longer has.
+    """
+
+    def __init__(self) -> None:
+        self._endpoints: dict[Key, str] = {}
+
+    def note(self, peers: Sequence[Observed[Any]]) -> None:
+        """Remember where they speak from now; what was forgotten by everybody else goes in time."""
+        now = {one.resource.key: one.resource.endpoint for one in peers if one.resource.endpoint}
+        self._endpoints |= now
+        if len(self._endpoints) > 2 * len(now) + SPARE:
+            self._endpoints = now
+
+    def recall(self, changes: Iterable[Change]) -> list[Change]:
+        """The changes, with an endpoint for each new peer that has none and was heard before."""
+        return [self._recall(change) for change in changes]
+
+    def _recall(self, change: Change) -> Change:
+        after = change.after
+        if change.before is not None or not isinstance(after, Peer) or after.endpoint is not None:
+            return change
+        endpoint = self._endpoints.get(after.key)
+        return Change(None, after.model_copy(update={"endpoint": endpoint})) if endpoint else change

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from reconciler.diff import NOTHING, ChangeSet, Desired, Kinds, Observation, diff
+from reconciler.endpoints import Heard
 from reconciler.errors import CycleError, Stalled, Transient, Waiting
 from reconciler.executor import Drivers, Outcome, execute
 from reconciler.journal import Journal, here
@@ -79,6 +80,7 @@ class Engine:
         """What was seen of WireGuard last, for status."""
         self._overlays: dict[str, tuple[Resource, ...]] = {}
         self._desired: dict[str, Desired] = {}
+        self._heard = Heard()
         self.newest: str | None = None
         """The newest commit that is known, whatever became of it."""
 
@@ -231,7 +233,7 @@ class Engine:
         cycle.observed = self._look(cycle.kinds)
 
     def compare(self, cycle: Cycle) -> None:
-        cycle.changes = diff(cycle.target, cycle.observed, cycle.previous, self.kinds, adopt=cycle.adopt)
+        cycle.changes = self._diff(cycle, cycle.observed)
         cycle.observed = {}
         cycle.report.conflicts = cycle.changes.conflicts
         cycle.report.satisfied_foreign = cycle.changes.satisfied_foreign
@@ -277,7 +279,7 @@ class Engine:
                 cycle.previous = cycle.target
             kinds = self._widen({change.resource.kind for change in cycle.changes.changes})
             self.on_observe(kinds)
-            rest = diff(cycle.target, self._look(kinds), cycle.previous, self.kinds, adopt=cycle.adopt)
+            rest = self._diff(cycle, self._look(kinds))
             if cycle.candidate and rest.conflicts:
                 raise Stalled("Applied", "Conflict", rest.conflicts[0].text)
             if rest.changes and not left:
@@ -298,6 +300,11 @@ class Engine:
         cycle.report.state_error = None
         cycle.candidate = None
         self._desired = {candidate.digest: cycle.target}
+
+    def _diff(self, cycle: Cycle, observed: Observation) -> ChangeSet:
+        found = diff(cycle.target, observed, cycle.previous, self.kinds, adopt=cycle.adopt)
+        found.changes = self._heard.recall(found.changes)
+        return found
 
     def _execute(self, cycle: Cycle) -> Outcome:
         changes = cycle.changes.changes
@@ -320,6 +327,7 @@ class Engine:
         except OSError as error:
             raise Transient("Applied", "ObserveFailed", f"cannot read the kernel's state: {error}") from error
         if "peer" in seen:
+            self._heard.note(seen["peer"])
             self.observed = {name: seen[name] for name in ("peer", "link") if name in seen}
         return seen
 

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from reconciler.endpoints import Resolver, decide
+from reconciler.endpoints import Heard, Resolver, decide
 from reconciler.kinds.base import ALIAS, Observed, Session
-from schema.plan import Peer
+from schema.plan import Change, Peer, Sysctl
 from tests.unit.reconciler.worlds import peer
 
 NAMED = peer(endpoint="home.example.org:5000")
@@ -55,3 +55,27 @@ def test_what_the_answer_changes() -> None:
     assert change and isinstance(change.after, Peer)
     assert change.after.endpoint == "[2001:db8::1]:5000"
     assert change.before == seen(200.0)[0].resource
+
+
+def test_a_peer_that_is_made_again_is_spoken_to_where_it_was_heard() -> None:
+    heard = Heard()
+    nowhere = peer(endpoint=None)
+    heard.note([Observed(peer(endpoint="192.0.2.9:7000"), ALIAS, Session("192.0.2.9:7000", 3.0))])
+    heard.note([])
+    (change,) = heard.recall([Change(None, nowhere)])
+    assert change.after == peer(endpoint="192.0.2.9:7000")
+    for untouched in (
+        Change(None, NAMED),
+        Change(nowhere, nowhere),
+        Change(nowhere, None),
+        Change(None, Sysctl(name="net/a", value="1")),
+    ):
+        assert heard.recall([untouched]) == [untouched]
+
+
+def test_what_was_heard_of_peers_that_are_gone_is_forgotten_in_time() -> None:
+    heard = Heard()
+    for number in range(1000):
+        heard.note([Observed(peer("wg0", number, endpoint="192.0.2.1:5000"), ALIAS)])
+    first = Change(None, peer("wg0", 0, endpoint=None))
+    assert heard.recall([first]) == [first]

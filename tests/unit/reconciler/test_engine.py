@@ -50,6 +50,19 @@ def test_drift_is_repaired(tmp_path: Path) -> None:
     assert engine.converge().operations == 0
 
 
+def test_a_removed_peer_is_spoken_to_where_it_was_heard_last(tmp_path: Path) -> None:
+    host = FakeHost()
+    engine = engine_on(host, tmp_path)
+    behind_nat = peer("wg0", 9, endpoint=None)
+    apply(engine, "c1", [*wg(), behind_nat])
+    host.handshake("wg0", key(9), endpoint="192.0.2.9:7000")
+    engine.converge(kinds={"peer"})
+    host.remove(wg()[0])  # the interface, and the peer with it
+    assert engine.converge(kinds={"link"}).result == "repaired"
+    assert host.stored["peer"]["wg0", key(9)].resource.endpoint == "192.0.2.9:7000"
+    assert engine.converge().operations == 0
+
+
 def test_an_event_looks_only_at_what_may_have_moved(tmp_path: Path) -> None:
     looked: list[frozenset[str]] = []
     engine = engine_on(FakeHost(), tmp_path, on_observe=looked.append)

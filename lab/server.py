@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -146,15 +147,16 @@ def _ping(space: str, address: str, tries: int) -> float | None:
 
 
 def _run(command: Sequence[str], files: Sequence[int], connection: socket.socket) -> int:
-    """A command with the caller's own standard streams; it ends when the caller goes away."""
+    """A command with the caller's own standard streams; it ends when the caller goes away.
+
+    What it leaves in the background runs on, for as long as the lab does.
+    """
     process = subprocess.Popen(command, stdin=files[0], stdout=files[1], stderr=files[2], start_new_session=True)
 
     def gone() -> None:
-        if not connection.recv(1):
-            try:
+        if not connection.recv(1) and process.poll() is None:
+            with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
-            except ProcessLookupError:
-                pass
 
     threading.Thread(target=gone, daemon=True).start()
     return process.wait()

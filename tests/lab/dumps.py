@@ -61,7 +61,7 @@ def rules(twin: Twin, host: str, *, ours: bool) -> list[str]:
 
 
 def links(twin: Twin, host: str) -> dict[str, dict[str, Any]]:
-    return {row["ifname"]: row for row in as_json(twin.run(host, "ip -j -d link show"))}
+    return {row["ifname"]: row for row in as_json(twin.run(host, "ip -j link show"))}
 
 
 def our_links(twin: Twin, host: str) -> dict[str, int]:

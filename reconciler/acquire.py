@@ -1,24 +1,40 @@
-"""The first half of a cycle: fetch -> compile_plan. It may take long, and touches nothing of this host's network."""
+"""The first half of a cycle: fetch -> verify -> compile_plan. It may take long, and leaves the network alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from reconciler.errors import CycleError, Stalled
 from reconciler.report import Acquired, Candidate
 from reconciler.sources.base import Source
-from reconciler.state import Store
+from reconciler.state import Confirmed, Store
+
+
+class Verifies(Protocol):
+    """Says whether a commit may be applied: `sources/verify.py`."""
+
+    def check(self, commit: str, confirmed: Confirmed | None, accepted: str | None) -> None:
+        """Raises Stalled or Transient (Verified) where it may not."""
+        ...
 
 
 class Acquirer:
     """Gets candidates from a source. May run in another thread than the engine."""
 
     def __init__(
-        self, *, host: str, store: Store, source: Source, on_stage: Callable[[str], None] = lambda name: None
+        self,
+        *,
+        host: str,
+        store: Store,
+        source: Source,
+        verifier: Verifies | None = None,
+        on_stage: Callable[[str], None] = lambda name: None,
     ) -> None:
         self.host = host
         self.store = store
         self.source = source
+        self.verifier = verifier
         self.on_stage = on_stage
         self._compiled: Candidate | None = None
         self._note = ""
@@ -28,12 +44,14 @@ class Acquirer:
         """Fetch, and compile what is new. Failures are part of the answer."""
         got = Acquired()
         try:
-            for stage in (self.fetch, self.compile_plan):
+            for stage in (self.fetch, self.verify, self.compile_plan):
                 self.on_stage(stage.__name__)
                 stage(got)
         except CycleError as error:
             if error.condition == "Fetched":
                 got.fetch_error = error
+            elif error.condition == "Verified":
+                got.verify_error = error
             else:
                 got.compile_error = error
         if got.candidate is None:
@@ -42,6 +60,13 @@ class Acquirer:
 
     def fetch(self, got: Acquired) -> None:
         got.commit = self.source.fetch()
+
+    def verify(self, got: Acquired) -> None:
+        """Nobody else's commit is looked into."""
+        assert got.commit is not None
+        got.verified = self.verifier is not None
+        if self.verifier is not None:
+            self.verifier.check(got.commit, self._known(), self.store.accepted())
 
     def compile_plan(self, got: Acquired) -> None:
         """Nothing is compiled where the commit is confirmed, was rejected, or already did not compile."""
@@ -74,8 +99,11 @@ class Acquirer:
         return Candidate.of(commit, plan)
 
     def _confirmed(self) -> str | None:
+        known = self._known()
+        return known.commit if known else None
+
+    def _known(self) -> Confirmed | None:
         try:
-            known = self.store.confirmed()
+            return self.store.confirmed()
         except Stalled:
             return None
-        return known.commit if known else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,7 @@ def make_app(compile_command: Sequence[str]) -> typer.Typer:
     )
     _add_run(app, compile_command)
     _add_talk(app)
+    _add_accept(app)
     _add_ownership(app, compile_command)
     return app
 
@@ -98,6 +100,30 @@ def _add_talk(app: typer.Typer) -> None:
     def retry(config: ConfigFile = DEFAULT, as_json: AsJson = False) -> None:
         """Forget which commits were rejected, and try the newest again."""
         _show_answer(_ask(_settings(config), "retry"), as_json)
+
+
+def _add_accept(app: typer.Typer) -> None:
+    @app.command()
+    def accept(
+        commit: Annotated[str, typer.Argument(help="The whole commit id.")], config: ConfigFile = DEFAULT
+    ) -> None:
+        """Allow a commit that does not build on the confirmed one: after a rewritten or a set back history.
+
+        It still has to be signed by somebody who is pinned on this host.
+
+        gitwan agent accept 4f2c1d9e0c7b5a3f8d6e1b2a9c0d7e4f5a6b8c9d
+        """
+        from reconciler.setup import SetupError, store_of
+
+        if not re.fullmatch(r"[0-9a-f]{40}([0-9a-f]{24})?", commit):
+            _fail(f"{commit!r} is no whole commit id, such as `git rev-parse main` prints")
+        settings = _settings(config)
+        try:
+            store_of(settings).accept(commit)
+        except (SetupError, OSError) as error:
+            _fail(str(error))
+        typer.echo(f"{commit[:7]} is accepted")
+        tell([str(settings.socket)])  # where no agent runs, the next one will read it
 
 
 def _add_ownership(app: typer.Typer, compile_command: Sequence[str]) -> None:

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from reconciler.errors import ConditionType, CycleError
 from reconciler.report import Report
 
 ConditionStatus = Literal["True", "False", "Unknown"]
 TYPES: tuple[ConditionType, ...] = ("Fetched", "Compiled", "Applied", "Confirmed")
-"""In the order of a cycle. `Contested` is there only while something undoes our work."""
+"""In the order of a cycle. `Verified` is there where signers are pinned on this host, `Contested` only while something
+undoes our work."""
+
+
+ORDER: tuple[ConditionType, ...] = get_args(ConditionType)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class Conditions:
         self._current.pop(type_, None)
 
     def all(self) -> list[Condition]:
-        return list(self._current.values())
+        return sorted(self._current.values(), key=lambda condition: ORDER.index(condition.type))
 
     def get(self, type_: ConditionType) -> Condition | None:
         return self._current.get(type_)
@@ -70,6 +74,11 @@ def _acquired(report: Report) -> Iterable[Condition | None]:
         yield _false("Fetched", got.fetch_error)
         return
     yield Condition("Fetched", "True", "Fetched", f"commit {short(got.commit)}")
+    if got.verify_error:
+        yield _false("Verified", got.verify_error)
+        return
+    if got.verified:
+        yield Condition("Verified", "True", "Signed", "by signers pinned on this host")
     if got.compile_error:
         yield _false("Compiled", got.compile_error)
     elif got.rejected is None:

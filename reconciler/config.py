@@ -45,6 +45,21 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class VerifyConfig(Model):
+    """Who may change this network: signers pinned by files on this host."""
+
+    allowed_signers: Path | None = None
+    revoked: Path | None = None
+    openpgp: Path | None = None
+    history: Literal["all", "first-parent"] = "all"
+
+    @model_validator(mode="after")
+    def _some(self) -> VerifyConfig:
+        if self.allowed_signers is None and self.openpgp is None:
+            raise ValueError("needs `allowed_signers: FILE` or `openpgp: FILE`")
+        return self
+
+
 class SourceConfig(Model):
     """Where plans come from: `git` alone is compiled here; `plans` is a folder that CI rendered, with `git` in it."""
 
@@ -56,6 +71,7 @@ class SourceConfig(Model):
     known_hosts: Path | None = None
     token_file: Path | None = None
     timeout: Seconds = 60.0
+    verify: VerifyConfig | None = None
 
     @model_validator(mode="after")
     def _some(self) -> SourceConfig:

@@ -40,12 +40,15 @@ class Acquired:
     """None where the commit is the confirmed one, was rejected, or did not compile."""
     rejected: Rejected | None = None
     fetch_error: CycleError | None = None
+    verify_error: CycleError | None = None
+    verified: bool = False
+    """Whether signers are pinned on this host."""
     compile_error: CycleError | None = None
     note: str = ""
 
     @property
     def error(self) -> CycleError | None:
-        return self.fetch_error or self.compile_error
+        return self.fetch_error or self.verify_error or self.compile_error
 
 
 @dataclass(slots=True)

@@ -6,8 +6,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from reconciler.acquire import Acquirer
+from reconciler.acquire import Acquirer, Verifies
 from reconciler.config import AgentConfig
 from reconciler.engine import Engine
 from reconciler.host import Host
@@ -16,6 +17,9 @@ from reconciler.keys import secret_reader
 from reconciler.kinds import KINDS
 from reconciler.sources.base import Source
 from reconciler.state import Store
+
+if TYPE_CHECKING:
+    from reconciler.sources.git import Mirror
 
 RESOLVE_SECONDS = 2.0
 """How long applying may wait for a DNS name; a peer is made without an endpoint then, and pointed later."""
@@ -47,7 +51,7 @@ def host_of(config: AgentConfig, store: Store, compile_command: Sequence[str]) -
         raise SetupError(str(error)) from None
     engine = Engine(store=store, drivers=found, kinds=KINDS)
     source = source_of(config, compile_command)
-    acquirer = Acquirer(host=config.host, store=store, source=source)
+    acquirer = Acquirer(host=config.host, store=store, source=source, verifier=verifier_of(config))
     return Host(name=config.host, store=store, engine=engine, acquirer=acquirer)
 
 
@@ -55,7 +59,6 @@ def source_of(config: AgentConfig, compile_command: Sequence[str]) -> Source:
     """Where this host's plans come from."""
     from pathlib import Path
 
-    from reconciler.sources.git import Mirror, Remote
     from reconciler.sources.rendered import Folder
     from reconciler.sources.repository import RenderedRepository, Repository
 
@@ -63,13 +66,33 @@ def source_of(config: AgentConfig, compile_command: Sequence[str]) -> Source:
     if wanted.git is None:
         assert wanted.plans is not None
         return Folder(Path(wanted.plans), config.host)
-    remote = Remote(
-        wanted.git, wanted.branch, wanted.ssh_key, wanted.known_hosts, wanted.token_file, timeout=wanted.timeout
-    )
-    mirror = Mirror(config.state / "repo.git", remote)
+    mirror = mirror_of(config)
     if wanted.plans is not None:
         return RenderedRepository(mirror, config.host, f"{wanted.path}/{wanted.plans}")
     return Repository(mirror, config.host, compile_command, wanted.path)
+
+
+def mirror_of(config: AgentConfig) -> Mirror:
+    """The bare clone of the repository that the settings name."""
+    from reconciler.sources.git import Mirror, Remote
+
+    wanted = config.source
+    assert wanted.git is not None
+    remote = Remote(
+        wanted.git, wanted.branch, wanted.ssh_key, wanted.known_hosts, wanted.token_file, timeout=wanted.timeout
+    )
+    return Mirror(config.state / "repo.git", remote)
+
+
+def verifier_of(config: AgentConfig) -> Verifies | None:
+    """What checks commits; None where nobody is pinned."""
+    wanted = config.source.verify
+    if wanted is None or config.source.git is None:
+        return None
+    from reconciler.sources.verify import Signers, Verifier
+
+    signers = Signers(wanted.allowed_signers, wanted.revoked, wanted.openpgp, wanted.history)
+    return Verifier(mirror_of(config), signers)
 
 
 def iptables_is_nft() -> bool:

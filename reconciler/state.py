@@ -4,6 +4,7 @@ plans/<digest>.json   plans by digest, so that each file proves itself
 confirmed.json        digest, commit and time of the last confirmed plan; confirmed.bak.json is a second copy
 next.json             the same for the plan being applied; becomes confirmed.json
 journal.json          exists while the kernel may be between two plans (`journal.py`)
+accepted.json         a commit that was allowed by name (`gitwan agent accept`)
 rejected.json         commits that failed, with reason and time
 status.json           the last status
 lock                  held by the one process that works with this folder
@@ -164,6 +165,17 @@ class Store:
 
     def end(self) -> None:
         journals.clear(self.journal_file)
+
+    # A commit that a person allowed on this host although it does not build on the confirmed one
+
+    def accepted(self) -> str | None:
+        value, _ = read_object(self.folder / "accepted.json")
+        commit = (value or {}).get("commit")
+        return commit if isinstance(commit, str) else None
+
+    def accept(self, commit: str) -> None:
+        """Raises OSError."""
+        write_atomic(self.folder / "accepted.json", dump_json({"commit": commit}))
 
     # Rejected commits
 

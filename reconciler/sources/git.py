@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from reconciler.errors import Stalled, Transient
+from reconciler.errors import ConditionType, Stalled, Transient
 from reconciler.sources.compile import Blob, FileKind
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ _SETTINGS = [
     *("-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=30"),
 ]
 """No work behind our back, no hooks, and no server that keeps a connection open and says nothing."""
+_REAL_HISTORY = {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_GRAFT_FILE": "/dev/null"}
+"""History as it was hashed: no replacements, no grafts."""
 _KINDS: dict[str, FileKind] = {"120000": "symlink", "160000": "submodule"}
 
 
@@ -74,6 +76,24 @@ class Mirror:
             raise Stalled("Compiled", "TooLarge", f"{commit[:7]} holds more than {MAX_TOTAL >> 20} MiB of input")
         contents = self._contents([oid for _, kind, oid, _ in entries if kind != "submodule"])
         return {name: Blob(contents.get(oid, b""), kind) for name, kind, oid, _ in entries}
+
+    def raw_commit(self, commit: str) -> bytes:
+        """A commit object as it was hashed. Raises Transient (Verified)."""
+        return self._git(["cat-file", "commit", commit], _REAL_HISTORY, 30.0, "Verified")
+
+    def descends(self, commit: str, base: str) -> bool:
+        """Whether `base` is an ancestor of `commit`; a base that is not there is none."""
+        try:
+            found = self._git(["rev-list", "--max-count=1", base, f"^{commit}"], _REAL_HISTORY, 60.0, "Verified")
+        except Transient:
+            return False
+        return not found.strip()
+
+    def between(self, base: str, commit: str, first_parent: bool) -> list[str]:
+        """The commits since `base`, the newest first. Raises Transient (Verified)."""
+        options = ["--first-parent"] if first_parent else []
+        found = self._git(["rev-list", *options, commit, f"^{base}"], _REAL_HISTORY, 60.0, "Verified")
+        return found.decode().split()
 
     def read_file(self, commit: str, path: str) -> bytes | None:
         """One file of a commit, None where it is not there. Raises Stalled or Transient (Compiled)."""
@@ -132,7 +152,7 @@ class Mirror:
         arguments: list[str],
         environment: dict[str, str],
         timeout: float,
-        condition: str = "Fetched",
+        condition: ConditionType = "Fetched",
         stdin: int | None = None,
     ) -> bytes:
         """Run git on the mirror. Its standard output."""
@@ -199,7 +219,7 @@ def _runner(folder: Path) -> Git:
     return Git(folder)
 
 
-def _explain(condition: str, verb: str, said: str) -> Transient:
+def _explain(condition: ConditionType, verb: str, said: str) -> Transient:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     text = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1] if lines else "no message")
     reason = "GitFailed"
@@ -216,5 +236,5 @@ def _explain(condition: str, verb: str, said: str) -> Transient:
     return _failed(condition, reason, f"git {verb}: {text[:300]}")
 
 
-def _failed(condition: str, reason: str, message: str) -> Transient:
-    return Transient("Fetched" if condition == "Fetched" else "Compiled", reason, message)
+def _failed(condition: ConditionType, reason: str, message: str) -> Transient:
+    return Transient(condition, reason, message)

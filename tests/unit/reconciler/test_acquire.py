@@ -103,4 +103,4 @@ def test_another_hosts_plan_is_refused(acquirer: Acquirer, source: Scripted) -> 
 def test_stages_in_order(tmp_path: Path, source: Scripted) -> None:
     stages: list[str] = []
     Acquirer(host="h1", store=Store(tmp_path), source=source, on_stage=stages.append).acquire()
-    assert stages == ["fetch", "compile_plan"]
+    assert stages == ["fetch", "verify", "compile_plan"]

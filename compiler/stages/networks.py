@@ -53,7 +53,7 @@ def _pools(fabric: Fabric) -> list[_Claim]:
 
 def _site_claims(fabric: Fabric, site: str, nodes: list[Node]) -> list[_Claim]:
     claims: list[_Claim] = []
-    on_lan: dict[Prefix, tuple[Node, str, Interface]] = {}
+    on_lan: dict[Prefix, list[tuple[Node, str, Interface]]] = {}
     doc = nodes[0].doc
     if isinstance(doc.model, Region):
         for i, prefix in enumerate(doc.model.aws.cidr):
@@ -64,11 +64,13 @@ def _site_claims(fabric: Fabric, site: str, nodes: list[Node]) -> list[_Claim]:
             for i, address in enumerate(lan.addresses):
                 network = address.network
                 if network not in on_lan:
-                    on_lan[network] = (node, dev, address)
+                    on_lan[network] = [(node, dev, address)]
                     node.networks.append(network)
                     claims.append(_Claim(network, site, f"{site}'s LAN", None, node, ("lans", dev, "addresses", i)))
-                elif on_lan[network][0] is not node:
-                    _join(fabric, on_lan[network], (node, dev, address))
+                elif on_lan[network][-1][0] is not node:
+                    for other in on_lan[network]:
+                        _join(fabric, other, (node, dev, address))
+                    on_lan[network].append((node, dev, address))
                 else:
                     hint = "one host has one address in a network"
                     fabric.problem("GW030", node.place("lans", dev, "addresses", i), f"{network} twice", hint)

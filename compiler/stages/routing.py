@@ -37,15 +37,16 @@ def find_ways(fabric: Fabric) -> None:
 
 def ways(fabric: Fabric, node: Node) -> Ways:
     """What lies behind each of a host's edges."""
+    # What it stands on itself is nearer, but IPv6 prefers the better metric to the connected route of equal length.
+    connected = [address.network for lan in node.model.lans.values() for address in lan.addresses]
+    own = summarise([*node.networks, *connected])
     if node.shared:
         edge, everything = node.shared
-        # Its own networks are nearer, but IPv6 prefers the better metric to the connected route of equal length.
-        own = summarise(node.networks)
         return {edge: [prefix for prefix in everything if not any(network.covers(prefix) for network in own)]}
     behind: Ways = {}
     for target, edge in _first_edges(fabric, node).items():
-        behind.setdefault(edge, []).extend(target.prefixes)
-    return {edge: summarise(prefixes) for edge, prefixes in behind.items()}
+        behind.setdefault(edge, []).extend(p for p in target.prefixes if p not in connected)
+    return {edge: summarise(prefixes) for edge, prefixes in behind.items() if prefixes}
 
 
 def pool_prefixes(fabric: Fabric) -> list[Prefix]:

@@ -52,6 +52,8 @@ class Twin:
     """The lab in a folder."""
 
     folder: Folder
+    first: str
+    """The commit that it started with."""
 
     # Its hosts
 
@@ -173,7 +175,7 @@ def start(root: Path) -> Twin:
     """Brings the example network up in a folder, and waits until all of it stands."""
     folder = Folder(root)
     up(SITES, folder, lambda text: None)
-    twin = Twin(folder)
+    twin = Twin(folder, git(folder.work, "rev-parse", "HEAD"))
     twin.settle()
     return twin
 

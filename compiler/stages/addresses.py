@@ -18,6 +18,7 @@ def allocate_addresses(fabric: Fabric) -> None:
         return
     pools = doc.model.pools
     members = {node.name for node in fabric.backbone}
+    ends = {node.name for link in doc.model.links for name in link.between if (node := fabric.resolve(name))}
     links = _Pool(fabric, "links", pools.links)
     backbone = _Pool(fabric, "backbone", pools.backbone)
     clients = _Pool(fabric, "clients", pools.clients)
@@ -28,6 +29,7 @@ def allocate_addresses(fabric: Fabric) -> None:
     wants: list[tuple[_Pool, str, str, dict[int, int]]] = [
         (backbone if name in members else links, "address", name, node.address)
         for name, node in sorted(fabric.nodes.items())
+        if name in ends or name in members or node.clients
     ]
     wants += [(clients, "client", name, roamer.address) for name, roamer in sorted(fabric.clients.items())]
     # All that the lock names keeps its number before anything new is given one.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import schema.desired
 from compiler.fabric import Edge, End, Fabric, Node, address_of, texts
 from compiler.firewall import firewall
 from compiler.stages.links import BACKBONE, CLIENTS
@@ -19,8 +20,10 @@ from schema.plan import (
     Member,
     Nexthop,
     Peer,
+    Probe,
     Resource,
     Route,
+    Runtime,
     SecretRef,
     Sysctl,
     Wireguard,
@@ -49,7 +52,31 @@ def plan_host(fabric: Fabric, node: Node) -> HostPlan:
     found += _routes(node, behind)
     found += _guards(fabric, node, behind)
     found += firewall(fabric, node)
-    return HostPlan.of(node.name, found)
+    return HostPlan.of(node.name, found, _runtime(fabric, node))
+
+
+def _runtime(fabric: Fabric, node: Node) -> Runtime:
+    """What the agent of this host should know beside its resources."""
+    doc = fabric.desired.fabric
+    if doc is None:
+        return Runtime()
+    probes = tuple(
+        _probe(probe)
+        for probe in doc.model.probes
+        if not probe.from_ or node in [fabric.resolve(name) for name in probe.from_]
+    )
+    return Runtime(deadline=doc.model.deadline, probes=probes or None)
+
+
+def _probe(probe: schema.desired.Probe) -> Probe:
+    if probe.ping:
+        return Probe(kind="ping", target=probe.ping)
+    if probe.tcp:
+        return Probe(kind="tcp", target=probe.tcp)
+    if probe.http:
+        return Probe(kind="http", target=probe.http)
+    assert probe.dns is not None
+    return Probe(kind="dns", target=probe.dns, server=probe.server)
 
 
 _FORWARDING = (

@@ -58,6 +58,9 @@ def _references(fabric: Fabric) -> None:
         for end, name in (("from", deny.from_), ("to", deny.to)):
             if name not in fabric.clients:
                 _known(fabric, name, doc.place("deny", i, end))
+    for i, probe in enumerate(doc.model.probes):
+        for j, name in enumerate(probe.from_):
+            _known(fabric, name, doc.place("probes", i, "from", j))
     for roamer in fabric.clients.values():
         node = _known(fabric, roamer.gateway, roamer.doc.place("gateway"))
         if node:

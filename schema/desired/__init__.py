@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from schema.desired.base import Document
 from schema.desired.client import Client, Clients
-from schema.desired.fabric import Fabric
+from schema.desired.fabric import Fabric, Probe
 from schema.desired.host import Host, Lan, Underlay
 from schema.desired.site import Aws, Datacenter, Edge, Region, Site
 from schema.lock import Entry
@@ -17,7 +17,7 @@ from schema.text import Text
 
 __all__ = [
     "DOCUMENTS", "Aws", "Client", "Clients", "Datacenter", "Desired", "Document", "Edge", "Fabric", "Host", "Lan",
-    "Located", "Region", "Site", "Underlay",
+    "Located", "Probe", "Region", "Site", "Underlay",
 ]  # fmt: skip
 
 D = TypeVar("D", bound=Document)

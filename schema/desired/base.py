@@ -20,6 +20,10 @@ class Document(BaseModel):
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 """A name: lower-case letters, digits and hyphens, as in a DNS label. Unique in the fabric."""
 
+DnsName = Annotated[
+    str, StringConstraints(pattern=r"^([a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?\.)+[a-zA-Z]{2,63}$")
+]
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 

@@ -4,11 +4,28 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from schema.desired.base import Document, Duration, Name
-from schema.ip import Prefix
+from schema.desired.base import DnsName, Document, Duration, Name, one_or_many
+from schema.ip import Interface, Prefix
 
+
+def _ip(value: object) -> str:
+    """An address in canonical text. Raises ValueError for a network or anything else."""
+    if not isinstance(value, str) or "/" in value:
+        raise ValueError(f"{value!r} is not an address: write 10.20.0.100 or fd00:20::100")
+    return Interface.parse(value).address
+
+
+Ip = Annotated[str, BeforeValidator(_ip)]
+HostPort = Annotated[
+    str,
+    StringConstraints(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):[1-9]\d{0,4}$"),
+    Field(examples=["10.1.0.10:443"]),
+]
+Url = Annotated[
+    str, StringConstraints(pattern=r"^https?://[^\s/@]+(/\S*)?$"), Field(examples=["http://10.1.0.10/health"])
+]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -60,6 +77,31 @@ class Deny(Document):
     to: Name
 
 
+class Probe(Document):
+    """Something that has to answer after a change if it answered before it: exactly one of the first four."""
+
+    ping: Ip | None = None
+    """An address."""
+    tcp: HostPort | None = None
+    """`address:port`, `[address]:port` or `name:port`."""
+    http: Url | None = None
+    """A URL that has to give a status below 400."""
+    dns: DnsName | None = None
+    """A name that has to resolve."""
+    server: Ip | None = None
+    """For `dns`: the server to ask; the host's own resolver where there is none."""
+    from_: Annotated[tuple[Name, ...], BeforeValidator(one_or_many)] = Field(default=(), alias="from")
+    """Sites or hosts that probe; all where there are none."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Probe:
+        if sum(value is not None for value in (self.ping, self.tcp, self.http, self.dns)) != 1:
+            raise ValueError("a probe has one of `ping`, `tcp`, `http` and `dns`")
+        if self.server and not self.dns:
+            raise ValueError("`server` goes with `dns` only")
+        return self
+
+
 class Fabric(Document):
     """`fabric.yaml`, once in a repository."""
 
@@ -71,6 +113,10 @@ class Fabric(Document):
     backbone: tuple[Name, ...] = ()
     """Sites or hosts that are meshed with one another over one device each."""
     deny: tuple[Deny, ...] = ()
+    deadline: Annotated[Duration, Field(ge=5.0, le=3600.0)] | None = None
+    """How long a host tries a change before it goes back to the last confirmed plan: 60s."""
+    probes: tuple[Probe, ...] = ()
+    """What has to answer after a change, beside the default gateway, the git server and every tunnel."""
 
 
 def as_prefixes(value: object) -> object:

@@ -6,13 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from schema.desired.base import Document, IfName, Name, one_or_many
+from schema.desired.base import DnsName, Document, IfName, Name, one_or_many
 from schema.desired.fabric import Port
 from schema.ip import Interface
 
-DnsName = Annotated[
-    str, StringConstraints(pattern=r"^([a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?\.)+[a-zA-Z]{2,63}$")
-]
 Short = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,10}$")]
 """What stands for a site or host in interface names, which have room for 15 bytes."""
 

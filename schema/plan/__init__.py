@@ -20,13 +20,14 @@ from schema.plan.nexthop import Member, Nexthop
 from schema.plan.peer import Peer
 from schema.plan.route import MAIN_TABLE, METRIC, Route
 from schema.plan.rule import Rule
+from schema.plan.runtime import DEADLINE, Probe, Runtime
 from schema.plan.sysctl import Sysctl
 from schema.plan.wireguard import Wireguard
 
 __all__ = [
-    "MAIN_TABLE", "METRIC", "PROTOCOL", "RESOURCES", "Address", "AnyResource", "BondOptions", "Change", "Disruption",
-    "Firewall", "HostPlan", "Key", "Link", "Member", "Model", "Nexthop", "Peer", "Resource", "Route", "Rule",
-    "SecretRef", "Sysctl", "Wireguard", "diff", "family_of",
+    "DEADLINE", "MAIN_TABLE", "METRIC", "PROTOCOL", "RESOURCES", "Address", "AnyResource", "BondOptions", "Change",
+    "Disruption", "Firewall", "HostPlan", "Key", "Link", "Member", "Model", "Nexthop", "Peer", "Probe", "Resource",
+    "Route", "Rule", "Runtime", "SecretRef", "Sysctl", "Wireguard", "diff", "family_of",
 ]  # fmt: skip
 
 PROTOCOL = 117
@@ -42,10 +43,6 @@ RESOURCES: dict[str, type[Resource]] = {
 """Every kind, in the order in which it is created."""
 
 
-class Runtime(Model):
-    """Settings of the agent itself that stand in the repository rather than on the host."""
-
-
 class HostPlan(Model):
     """All that one host should hold. Equal input gives equal bytes; no clock, no commit, no secret stands here."""
 
@@ -55,10 +52,10 @@ class HostPlan(Model):
     runtime: Runtime = Runtime()
 
     @classmethod
-    def of(cls, host: str, resources: Iterable[Resource]) -> HostPlan:
+    def of(cls, host: str, resources: Iterable[Resource], runtime: Runtime | None = None) -> HostPlan:
         """A plan with its resources in canonical order."""
         ordered = sorted(resources, key=lambda r: (r.rank, r.kind, r.key))
-        return cls(host=host, resources=tuple(ordered))
+        return cls(host=host, resources=tuple(ordered), runtime=runtime or Runtime())
 
     def canonical(self) -> bytes:
         """The plan as JSON, the same bytes for the same plan.

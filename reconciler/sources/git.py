@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MAX_TOTAL = 64 << 20
 """Bytes of all files that are read from one commit."""
 MAX_FILES = 20_000
+MAX_PACK = 1 << 30
+"""Bytes that git may write into one file: what a server sends has to end somewhere."""
 _DAMAGED = ("not a git repository", "corrupt", "bad object", "unable to read", "invalid object", "missing blob")
 _SETTINGS = [
     *("-c", "gc.autoDetach=false", "-c", "core.hooksPath=/dev/null"),
@@ -156,7 +158,7 @@ class Mirror:
         stdin: int | None = None,
     ) -> bytes:
         """Run git on the mirror. Its standard output."""
-        command = ["git", f"--git-dir={self.folder}", *_SETTINGS]
+        command = ["prlimit", f"--fsize={MAX_PACK}", "git", f"--git-dir={self.folder}", *_SETTINGS]
         runner = _runner(self.folder.parent)
         deadline = time.monotonic() + timeout
         status, output, errors = runner.execute(
@@ -230,9 +232,13 @@ def _explain(condition: ConditionType, verb: str, said: str) -> Transient:
         ("could not read Username", "AccessDenied"),
         ("Host key verification failed", "HostKeyUnknown"),
         ("No space left on device", "DiskFull"),
+        ("File too large", "TooLarge"),
+        ("signal 25", "TooLarge"),
     ):
         if words in said:
             reason = name
+    if reason == "TooLarge":
+        text = f"the server sends more than {MAX_PACK >> 20} MiB"
     return _failed(condition, reason, f"git {verb}: {text[:300]}")
 
 

@@ -101,7 +101,6 @@ class AgentConfig(Model):
     socket: Path = Path("/run/gitwan/agent.sock")
     metrics: Annotated[str | None, BeforeValidator(_off)] = "127.0.0.1:9586"
     keys: Path = Path("/etc/gitwan")
-    wireguard: Literal["auto", "kernel", "userspace"] = "auto"
 
     @property
     def metrics_address(self) -> tuple[str, int] | None:

@@ -223,7 +223,8 @@ def _runner(folder: Path) -> Git:
 
 def _explain(condition: ConditionType, verb: str, said: str) -> Transient:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    text = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1] if lines else "no message")
+    marked = [line for mark in ("fatal:", "error:") for line in lines if line.startswith(mark)]
+    text = (marked or lines[-1:] or ["no message"])[0]
     reason = "GitFailed"
     for words, name in (
         ("couldn't find remote ref", "NoBranch"),
@@ -239,6 +240,8 @@ def _explain(condition: ConditionType, verb: str, said: str) -> Transient:
             reason = name
     if reason == "TooLarge":
         text = f"the server sends more than {MAX_PACK >> 20} MiB"
+    if reason == "AccessDenied":
+        text = f"the server refused access ({text})"
     return _failed(condition, reason, f"git {verb}: {text[:300]}")
 
 

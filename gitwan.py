@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
-import typer
+from reconciler.parent import guard, guarded
+
+if TYPE_CHECKING:
+    import typer
 
 COMPILE = (sys.executable, "-m", "compiler.worker")
 """What the agent runs to have a commit compiled; it knows no more of the compiler."""
@@ -13,6 +17,8 @@ COMPILE = (sys.executable, "-m", "compiler.worker")
 
 def build(only: str = "") -> typer.Typer:
     """The whole command line, or one group of it: an agent shall not wait for the compiler's imports."""
+    import typer
+
     app = typer.Typer(
         name="gitwan",
         help="A wide-area network from one git repository.",
@@ -42,6 +48,10 @@ def _nothing() -> None:
 
 def main() -> None:
     """Run a command. Exit 0: done; 2: a diff found changes; 1: any error, wrong usage included."""
+    if guarded(sys.argv):
+        sys.argv = guard(sys.argv)  # before anything is imported that the parent would carry
+    import typer
+
     first = sys.argv[1] if len(sys.argv) > 1 else ""
     command = typer.main.get_command(build(first if first in ("agent", "keys") else ""))
     try:

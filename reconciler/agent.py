@@ -23,7 +23,8 @@ from typing import Any, Protocol, TypeVar
 from reconciler.config import AgentConfig
 from reconciler.endpoints import Lookup, Resolver, decide
 from reconciler.errors import CycleError, Waiting
-from reconciler.host import Host
+from reconciler.host import TRIAL_INTERVAL, Host
+from reconciler.parent import BEAT
 from reconciler.report import Acquired, Report
 from reconciler.server import Answer, Handler, serve
 from schema.plan import Change
@@ -64,6 +65,7 @@ class Agent:
         self.config = config
         self.watch = watch
         self.quiet = quiet
+        self.line = host.engine.line
         self.resolver = Resolver()
         self._touched: set[str] = set()
         self._touched_lock = threading.Lock()
@@ -86,7 +88,9 @@ class Agent:
             loop.add_reader(descriptor, self._event)
         server = await serve(self.config.socket, self._handlers())
         self._note(await self._in(self._kernel, self.host.restore))
-        tasks = [asyncio.create_task(self._forever(job)) for job in (self._poll, self._events, self._quiet, self._full)]
+        self.line.ready()
+        jobs = (self._poll, self._events, self._quiet, self._full, self._trial, self._beat)
+        tasks = [asyncio.create_task(self._forever(job)) for job in jobs]
         await self._stop.wait()
         for task in tasks:
             task.cancel()
@@ -178,6 +182,20 @@ class Agent:
         return False
 
     _cool_until = 0.0
+
+    # What a parent and a far end are waited for
+
+    async def _trial(self) -> None:
+        while True:
+            await asyncio.sleep(TRIAL_INTERVAL)
+            if self.host.engine.trial is not None and (report := await self._in(self._kernel, self.host.judge)):
+                self._note(report)
+
+    async def _beat(self) -> None:
+        """Tell the parent that the kernel's thread gets on with its work, too."""
+        while True:
+            await self._in(self._kernel, self.line.alive)
+            await asyncio.sleep(BEAT)
 
     # What announces nothing
 

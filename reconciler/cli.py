@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 CHANGES = 2
 """The exit code of a dry run that found something to do."""
 
+LOCK_SECONDS = 3.0
+"""How long to wait for the lock of an agent that is just ending."""
+
 ConfigFile = Annotated[Path, typer.Option("--config", help="This host's settings.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it, rather than show what would be done.")]
@@ -61,10 +64,16 @@ def _add_run(app: typer.Typer, compile_command: Sequence[str]) -> None:
         settings = _settings(config)
         if dry_run:
             raise typer.Exit(_dry_run(settings, compile_command, as_json))
-        host = _locked_host(settings, compile_command)
+        host = _locked_host(settings, compile_command, wait=LOCK_SECONDS)
         if once:
             raise typer.Exit(_once(host, as_json))
         _forever(host, settings)
+
+    @app.command(hidden=True)
+    def restore(config: ConfigFile = DEFAULT, because: Annotated[str, typer.Option()] = "") -> None:
+        """Bring back the last confirmed plan, and end; the agent's parent runs it."""
+        host = _locked_host(_settings(config), compile_command, wait=LOCK_SECONDS)
+        raise typer.Exit(1 if host.restore(because).error else 0)
 
 
 def _add_talk(app: typer.Typer) -> None:

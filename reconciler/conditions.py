@@ -111,6 +111,9 @@ def _confirmed(report: Report) -> Condition | None:
     at = f"commit {short(report.confirmed.commit)}"
     got = report.acquired
     newest = (got.commit if got else None) or report.newest
+    if report.trial and newest is not None:
+        text = f"{short(newest)} is applied, and waits for {report.trial}; confirmed is {at}"
+        return Condition("Confirmed", "False", "OnTrial", text)
     if newest is not None and newest != report.confirmed.commit:
         reason = "RolledBack" if report.rolled_back else "OlderCommit"
         return Condition("Confirmed", "False", reason, f"still at {at}, not at {short(newest)}")

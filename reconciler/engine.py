@@ -1,7 +1,7 @@
 """One cycle, as a list of stages, and the way back.
 
     ACQUIRE   fetch -> compile_plan                 (`acquire.py`: slow, and touches nothing of this host's network)
-    CONVERGE  observe -> compare -> write_journal -> execute -> verify -> confirm
+    CONVERGE  observe -> compare -> baseline -> write_journal -> execute -> verify -> probe -> confirm
 
 Rolling back is no second mechanism: it is CONVERGE towards the last confirmed plan.
 """
@@ -10,24 +10,32 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from reconciler.diff import NOTHING, ChangeSet, Desired, Kinds, Observation, diff
 from reconciler.endpoints import Heard
 from reconciler.errors import CycleError, Stalled, Transient, Waiting
 from reconciler.executor import Drivers, Outcome, execute
 from reconciler.journal import Journal, here
-from reconciler.kinds.base import Failure
+from reconciler.kinds.base import Failure, Observed
+from reconciler.parent import Line
+from reconciler.probes import Check, Criteria, Tunnel, complaint
+from reconciler.probing import Prober, Probing
 from reconciler.report import Acquired, Candidate, Mode, Report
 from reconciler.state import Confirmed, Rejected, Store
 from reconciler.verify import companions, dependents, unfinished
-from schema.plan import Change, Resource
+from schema.plan import DEADLINE, Change, Resource
 
 PASSES = 3
 """How often to execute what is still missing: a link that is replaced takes its addresses and routes with it."""
 RETRY_DISK = 60.0
+PROBE_SHARE, PROBE_MOST = 0.5, 60.0
+"""How much of the deadline asking may take, and how many seconds: the way back needs its time too."""
+INTERRUPTIONS = 2
+"""How often a commit may be cut off by a reboot before it is rejected."""
 LOST = "lost"
 """Stands in a journal for a confirmed plan that could not be read."""
 
@@ -47,6 +55,27 @@ class Cycle:
     changes: ChangeSet = field(default_factory=ChangeSet)
     outcome: Outcome = field(default_factory=Outcome)
     journaled: bool = False
+    criteria: Criteria = field(default_factory=Criteria)
+    started: float = 0.0
+    """When the journal was written, on a monotonic clock."""
+
+
+@dataclass(slots=True)
+class Trial:
+    """A plan that is applied, and is confirmed once the far ends of some tunnels have followed."""
+
+    cycle: Cycle
+    candidate: Candidate
+    waiting: list[Tunnel]
+    until: float
+    """On a monotonic clock: then they have had the time that they get."""
+
+    @property
+    def text(self) -> str:
+        if not self.waiting:
+            return "what lies behind the tunnels"
+        more = f" and {len(self.waiting) - 1} more" if len(self.waiting) > 1 else ""
+        return f"{self.waiting[0].text}{more}"
 
 
 class Conflicted(Exception):  # noqa: N818 - a state of affairs
@@ -66,9 +95,15 @@ class Engine:
         batch: int | None = None,
         on_stage: Callable[[str], None] = lambda name: None,
         on_observe: Callable[[frozenset[str]], None] = lambda kinds: None,
+        prober: Prober | None = None,
+        line: Line | None = None,
+        patience: float = 0.0,
+        ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         """`batch` bounds the changes of one driver call; `on_stage` is called before every stage and every driver
-        call, `on_observe` with the kinds that are about to be read and repaired."""
+        call, `on_observe` with the kinds that are about to be read and repaired. `prober` asks what has to answer;
+        `line` leads to the parent, which keeps the deadline; `patience` are the seconds in which the far end of a
+        tunnel looks for commits."""
         self.store = store
         self.drivers = drivers
         self.kinds = kinds
@@ -83,11 +118,19 @@ class Engine:
         self._heard = Heard()
         self.newest: str | None = None
         """The newest commit that is known, whatever became of it."""
+        self.line = line or Line(None)
+        self.patience = patience
+        self.ticks = ticks
+        self.probing = Probing(prober, self._peers, self._routes, ticks) if prober else None
+        self.trial: Trial | None = None
 
     # Converging
 
-    def restore(self) -> Report:
-        """Bring back the last confirmed plan from disk, undoing what an interrupted change left. No git, no network."""
+    def restore(self, because: str = "") -> Report:
+        """Bring back the last confirmed plan from disk, undoing what an interrupted change left. No git, no network.
+
+        `because` says what the parent has seen become of the change: then its commit is not tried again.
+        """
         with self._reporting("restore") as report:
             journal = self.store.journal()
             report.confirmed = self.store.confirmed()
@@ -104,6 +147,7 @@ class Engine:
             previous = self._stored(wanted)
             if journal is not None:
                 report.rolled_back = True
+                self._interrupted(journal.commit, because)
                 previous = self._perhaps(journal.to_digest)
             self._converge(Cycle(report, self._stored(wanted), previous, self.all_kinds))
             self.store.end()
@@ -125,6 +169,8 @@ class Engine:
         was adopted.
         """
         candidate = acquired.candidate if acquired else None
+        if self.trial and candidate and self.trial.candidate.commit == candidate.commit:
+            candidate = None  # it is applied already
         mode: Mode = "adopt" if adopt else "apply" if candidate else "repair"
         with self._reporting(mode) as report:
             report.acquired = acquired
@@ -141,12 +187,14 @@ class Engine:
                 report.state_error = error
                 if candidate is None:
                     return report
+            if candidate is not None:
+                self.trial = None  # a newer commit takes its place
             known = self._known(report)
             if candidate is not None:
                 self._try(candidate, report, known, wanted, adopt)
             elif known is not None:
                 self._converge(Cycle(report, known, known, wanted, adopt=adopt))
-                if not report.partial:
+                if not report.partial and self.trial is None:
                     self.store.end()
             else:
                 report.nothing_to_do = True
@@ -176,6 +224,7 @@ class Engine:
             self.store.forget_confirmed()
             self._overlays.clear()
             self._desired.clear()
+            self.trial = None
             self._converge(Cycle(report, NOTHING, NOTHING, self.all_kinds))
             self.store.end()
             report.nothing_to_do = True
@@ -193,17 +242,47 @@ class Engine:
             if known is not None:
                 conflicts, foreign = report.conflicts, report.satisfied_foreign
                 self._converge(Cycle(report, known, known, kinds))
+                self.store.end()  # of a plan on trial, which this one would have replaced
                 report.conflicts = conflicts + [c for c in report.conflicts if c not in conflicts]
                 report.satisfied_foreign = foreign
         except (CycleError, OSError) as error:
             if not cycle.journaled:
                 raise
             report.error = _as_cycle_error(error)
-            self._roll_back(cycle, known)
+            self._roll_back(cycle, known, candidate)
+        finally:
+            if self.trial is None:
+                self.line.disarm()
 
-    def _roll_back(self, failed: Cycle, known: Desired | None) -> None:
-        report, candidate = failed.report, failed.candidate
-        assert report.error is not None and candidate is not None
+    def judge(self) -> Report | None:
+        """Look whether the plan on trial has proved itself, or its time is over. None where there is nothing to say."""
+        trial = self.trial
+        if trial is None or self.probing is None:
+            return None
+        trial.waiting = self.probing.awaited(trial.waiting)
+        if trial.waiting and self.ticks() < trial.until:
+            return None
+        self.trial = None
+        cycle = trial.cycle
+        with self._reporting("apply") as report:
+            cycle.report, cycle.candidate = report, trial.candidate
+            report.newest = self.newest
+            report.confirmed = self.store.confirmed()
+            failed: list[Check | Tunnel] = list(trial.waiting)
+            failed += self.probing.after(Criteria(checks=cycle.criteria.later_checks), self._probe_seconds(cycle))
+            try:
+                if failed:
+                    raise Stalled("Applied", "ProbeFailed", complaint(failed))
+                self.confirm(cycle)
+            except (CycleError, OSError) as error:
+                report.error = _as_cycle_error(error)
+                self._roll_back(cycle, self._known(report), trial.candidate)
+        self.line.disarm()
+        return report
+
+    def _roll_back(self, failed: Cycle, known: Desired | None, candidate: Candidate) -> None:
+        report = failed.report
+        assert report.error is not None
         if report.state_error is None:
             try:
                 self._converge(Cycle(report, known or NOTHING, failed.target, self.all_kinds))
@@ -214,6 +293,17 @@ class Engine:
         if not isinstance(report.error, Waiting):
             self._reject(candidate.commit, report.error)
 
+    def _interrupted(self, commit: str, because: str) -> None:
+        """A change was cut off. What the parent has seen to fail is rejected; a reboot may have had any reason."""
+        if not commit:
+            return
+        count = self.store.interrupted(commit)
+        if because:
+            self._reject(commit, Stalled("Applied", "DeadlinePassed", because))
+        elif count >= INTERRUPTIONS:
+            text = f"it was cut off {count} times in mid-change, by a reboot or a kill"
+            self._reject(commit, Stalled("Applied", "Interrupted", text))
+
     def _reject(self, commit: str, error: CycleError) -> None:
         rejected = Rejected(commit, error.reason, error.message, self.clock())
         try:
@@ -222,9 +312,23 @@ class Engine:
             pass  # the store remembers it until the agent ends
 
     def _converge(self, cycle: Cycle) -> None:
-        for stage in (self.observe, self.compare, self.write_journal, self.execute, self.verify, self.confirm):
+        for stage in self.stages:
             self.on_stage(stage.__name__)
             stage(cycle)
+
+    @property
+    def stages(self) -> tuple[Callable[[Cycle], None], ...]:
+        """What a cycle does, in this order."""
+        return (
+            self.observe,
+            self.compare,
+            self.baseline,
+            self.write_journal,
+            self.execute,
+            self.verify,
+            self.probe,
+            self.confirm,
+        )
 
     # The stages
 
@@ -234,11 +338,18 @@ class Engine:
 
     def compare(self, cycle: Cycle) -> None:
         cycle.changes = self._diff(cycle, cycle.observed)
-        cycle.observed = {}
         cycle.report.conflicts = cycle.changes.conflicts
         cycle.report.satisfied_foreign = cycle.changes.satisfied_foreign
         if cycle.changes.conflicts and cycle.candidate:
             raise Conflicted
+
+    def baseline(self, cycle: Cycle) -> None:
+        """Which of the things that have to answer after a change do so before it."""
+        observed, cycle.observed = cycle.observed, {}
+        candidate = cycle.candidate
+        if self.probing is None or candidate is None or cycle.adopt or not cycle.changes.changes:
+            return
+        cycle.criteria = self.probing.before(cycle.previous, cycle.target, candidate.plan.runtime, observed)
 
     def write_journal(self, cycle: Cycle) -> None:
         """On disk before the first change: the plan, what will be confirmed, and that something is under way."""
@@ -255,6 +366,8 @@ class Engine:
                 self.confirm(cycle)
             elif cycle.changes.changes:
                 boot, netns = here()
+                self.line.arm(_deadline(candidate))
+                cycle.started = self.ticks()
                 self.store.begin(Journal(before, candidate.digest, candidate.commit, boot or "unknown", netns))
                 cycle.journaled = True
         except OSError as error:
@@ -287,9 +400,29 @@ class Engine:
             cycle.changes = rest
             cycle.outcome = self._execute(cycle)
 
+    def probe(self, cycle: Cycle) -> None:
+        """What answered before has to answer now; where only a far end has yet to follow, the plan is on trial."""
+        candidate, criteria = cycle.candidate, cycle.criteria
+        if self.probing is None or candidate is None or not criteria:
+            return
+        failed = self.probing.after(criteria, self._probe_seconds(cycle))
+        if failed:
+            raise Stalled("Applied", "ProbeFailed", complaint(failed))
+        waiting = self.probing.awaited(criteria.later)
+        if waiting or criteria.later_checks:
+            seconds = self.patience + _deadline(candidate)
+            self.line.arm(seconds + _deadline(candidate))
+            self.trial = Trial(cycle, candidate, waiting, self.ticks() + seconds)
+
+    def _probe_seconds(self, cycle: Cycle) -> float:
+        """How long asking may take. What is left of it after a slow change is never less than half."""
+        assert cycle.candidate is not None
+        most = min(PROBE_MOST, PROBE_SHARE * _deadline(cycle.candidate))
+        return max(most / 2, most - (self.ticks() - cycle.started))
+
     def confirm(self, cycle: Cycle) -> None:
         candidate = cycle.candidate
-        if candidate is None:
+        if candidate is None or self.trial is not None:
             return
         confirmed = Confirmed(candidate.digest, candidate.commit, self.clock())
         try:
@@ -350,8 +483,16 @@ class Engine:
         self._overlays[owner] = tuple(resources)
         self._desired.clear()
 
+    def _peers(self) -> Sequence[Observed[Any]]:
+        return self._look(companions(frozenset({"peer"})) & self.all_kinds).get("peer", ())
+
+    def _routes(self) -> Sequence[Observed[Any]]:
+        return self._look(frozenset({"route"})).get("route", ())
+
     def _known(self, report: Report) -> Desired | None:
-        """The confirmed plan's resources; where they are lost, the report says so."""
+        """The plan to keep: the one on trial, or the confirmed one; where that is lost, the report says so."""
+        if self.trial is not None:
+            return self.trial.cycle.target
         if report.confirmed is None:
             return None
         try:
@@ -393,6 +534,10 @@ class Engine:
                 else:
                     report.error = found
         report.seconds = time.perf_counter() - started
+
+
+def _deadline(candidate: Candidate) -> float:
+    return candidate.plan.runtime.deadline or DEADLINE
 
 
 def _as_cycle_error(error: CycleError | OSError) -> CycleError:

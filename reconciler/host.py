@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from reconciler.metrics import Metrics
 
 
+TRIAL_INTERVAL = 0.5
+"""Seconds between two looks at a plan on trial."""
+
+
 class Host:
     """Everything about this host except when to do what, which is the agent's business."""
 
@@ -49,9 +53,14 @@ class Host:
 
     # Cycles
 
-    def restore(self) -> Report:
-        """Bring back the last confirmed plan, without git or any network."""
-        return self.finish(self.engine.restore())
+    def restore(self, because: str = "") -> Report:
+        """Bring back the last confirmed plan, without git or any network; see `Engine.restore`."""
+        return self.finish(self.engine.restore(because))
+
+    def judge(self) -> Report | None:
+        """What became of the plan on trial; None where that is not known yet, or there is none."""
+        report = self.engine.judge()
+        return self.finish(report) if report else None
 
     def acquire(self) -> Acquired:
         """Fetch and compile; may run in a thread of its own."""
@@ -78,7 +87,11 @@ class Host:
             return self.finish(restored)
         report = self.engine.converge(acquired)
         report.done.update(restored.done)
-        return self.finish(report)
+        self.finish(report)
+        while self.engine.trial is not None:
+            time.sleep(TRIAL_INTERVAL)
+            report = self.judge() or report
+        return report
 
     def noted(self, acquired: Acquired) -> Report:
         """Record a look at the source that brought nothing to apply."""
@@ -117,6 +130,7 @@ class Host:
 
     def _conclude(self, report: Report) -> None:
         now = self.clock()
+        report.trial = self.engine.trial.text if self.engine.trial else ""
         self.conditions.update(conclude(report), now)
         contested = self.contest.contested(now)
         if not contested:
@@ -168,6 +182,7 @@ class Host:
             conditions=self.conditions.all(),
             drift=self.drift,
             peers=self.tunnels(),
+            rejected=list(self.store.rejected().values()),
             now=self.clock(),
         )
 
@@ -184,6 +199,7 @@ class Host:
         if self.metrics is not None:
             self.metrics.state(self.name, status["commit"], status["digest"], self.conditions.all())
             self.metrics.tunnels(status["tunnels"])
+            self.metrics.rejected.set(len(status["rejected"]))
         try:
             self.store.write_status(status)
         except OSError as error:

@@ -71,6 +71,8 @@ class Report:
     state_error: CycleError | None = None
     """Why what was confirmed is not known."""
     rolled_back: bool = False
+    trial: str = ""
+    """What a plan that is applied still waits for."""
     partial: bool = False
     """Only some kinds were looked at."""
     nothing_to_do: bool = False

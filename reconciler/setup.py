@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from reconciler.acquire import Acquirer, Verifies
@@ -15,7 +16,9 @@ from reconciler.host import Host
 from reconciler.inventory import Inventory, InventoryError
 from reconciler.keys import secret_reader
 from reconciler.kinds import KINDS
-from reconciler.sources.base import Source
+from reconciler.parent import line
+from reconciler.probes import Check, Tunnel
+from reconciler.sources.base import Asks, Source
 from reconciler.state import Store
 
 if TYPE_CHECKING:
@@ -49,10 +52,58 @@ def host_of(config: AgentConfig, store: Store, compile_command: Sequence[str]) -
         found = drivers(Context(secret_reader(config.keys), inventory, Resolve()))
     except (InventoryError, OSError) as error:
         raise SetupError(str(error)) from None
-    engine = Engine(store=store, drivers=found, kinds=KINDS)
     source = source_of(config, compile_command)
+    engine = Engine(
+        store=store,
+        drivers=found,
+        kinds=KINDS,
+        prober=Prober(source.reachable if isinstance(source, Asks) else None),
+        line=line(),
+        patience=config.poll.interval + config.poll.jitter,
+    )
     acquirer = Acquirer(host=config.host, store=store, source=source, verifier=verifier_of(config))
     return Host(name=config.host, store=store, engine=engine, acquirer=acquirer)
+
+
+class Prober:
+    """Carries out the checks of `probes.py`."""
+
+    def __init__(self, git: Callable[[float], bool] | None = None) -> None:
+        self._git = git
+
+    @property
+    def has_git(self) -> bool:
+        return self._git is not None
+
+    def answered(self, checks: Sequence[Check], seconds: float) -> set[Check]:
+        from reconciler.system.probe import ask_all
+
+        answers = ask_all([partial(self._ask, check) for check in checks], seconds)
+        return {check for check, answer in zip(checks, answers, strict=True) if answer}
+
+    def provoke(self, tunnels: Iterable[Tunnel]) -> None:
+        from reconciler.system.probe import provoke
+
+        for tunnel in tunnels:
+            for address in tunnel.addresses:
+                provoke(str(tunnel.key[0]), address, tunnel.shared)
+
+    def _ask(self, check: Check, seconds: float) -> bool:
+        from reconciler.system import probe
+
+        match check.kind:
+            case "gateway":
+                return probe.gateway(check.target, check.via, seconds)
+            case "ping":
+                return probe.ping(check.target, seconds)
+            case "tcp":
+                return probe.tcp(check.target, seconds)
+            case "http":
+                return probe.web(check.target, seconds)
+            case "dns":
+                return probe.resolves(check.target, check.via, seconds)
+            case "git":
+                return self._git is None or self._git(seconds)
 
 
 def source_of(config: AgentConfig, compile_command: Sequence[str]) -> Source:

@@ -5,6 +5,7 @@ confirmed.json        digest, commit and time of the last confirmed plan; confir
 next.json             the same for the plan being applied; becomes confirmed.json
 journal.json          exists while the kernel may be between two plans (`journal.py`)
 accepted.json         a commit that was allowed by name (`gitwan agent accept`)
+interrupted.json      a commit that was cut off in mid-change, and how often
 rejected.json         commits that failed, with reason and time
 status.json           the last status
 lock                  held by the one process that works with this folder
@@ -176,6 +177,19 @@ class Store:
     def accept(self, commit: str) -> None:
         """Raises OSError."""
         write_atomic(self.folder / "accepted.json", dump_json({"commit": commit}))
+
+    # Commits that were cut off
+
+    def interrupted(self, commit: str) -> int:
+        """Count that a change to a commit was cut off; how often by now. A disk that is full counts nothing."""
+        value, _ = read_object(self.folder / "interrupted.json")
+        known = value or {}
+        count = 1 + (int(known.get("count", 0)) if known.get("commit") == commit else 0)
+        try:
+            write_atomic(self.folder / "interrupted.json", dump_json({"commit": commit, "count": count}))
+        except OSError:
+            pass
+        return count
 
     # Rejected commits
 

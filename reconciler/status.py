@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from reconciler.conditions import Condition, short
@@ -11,6 +11,7 @@ from reconciler.diff import Observation
 from reconciler.kinds.base import Observed
 from reconciler.kinds.peer import is_fresh
 from reconciler.report import Report
+from reconciler.state import Rejected
 from schema.plan import Change, Key, Resource
 
 MARKS = {"True": "✓", "False": "✗", "Unknown": "?"}
@@ -70,6 +71,7 @@ def build(
     conditions: Iterable[Condition],
     drift: Drift,
     peers: list[dict[str, Any]],
+    rejected: Iterable[Rejected] = (),
     now: float,
 ) -> dict[str, Any]:
     """The whole status, as it goes to status.json and `--json`. Times in seconds since the epoch."""
@@ -84,6 +86,7 @@ def build(
         "cycle": report.json() if report else None,
         "drift": drift.json(),
         "tunnels": peers,
+        "rejected": [asdict(one) for one in sorted(rejected, key=lambda one: one.time)],
         "time": now,
     }
 
@@ -110,6 +113,10 @@ def render(status: Mapping[str, Any], now: float) -> str:
         )
         if cycle["foreign"]:
             lines.append(f"{pad}satisfied by others: {len(cycle['foreign'])}, first {cycle['foreign'][0]}")
+    lines += [
+        f"{pad}rejected {short(one['commit'])} {ago(now - one['time'])}: {one['reason']}: {one['message']}"
+        for one in status.get("rejected", [])[-1:]
+    ]
     lines += [pad + line for line in _tunnel_lines(status["tunnels"])]
     drift = status["drift"]
     last = f"; last repaired {ago(now - drift['last_time'])}: {drift['last']}" if drift["repaired"] else ""

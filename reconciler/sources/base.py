@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from schema.plan import HostPlan
 
@@ -21,4 +21,13 @@ class Source(Protocol):
 
     def plan(self, commit: str) -> tuple[HostPlan, str]:
         """This host's plan at a commit that was fetched, and a note for people. Raises Stalled or Transient."""
+        ...
+
+
+@runtime_checkable
+class Asks(Protocol):
+    """A source that can be asked whether it is there, and that may be lost by a change of the network."""
+
+    def reachable(self, seconds: float) -> bool:
+        """Whether it answers in time."""
         ...

@@ -66,6 +66,15 @@ class Mirror:
         shutil.rmtree(self.folder, ignore_errors=True)
         return self._fetch(environment)
 
+    def reachable(self, seconds: float) -> bool:
+        """Whether the server answers in time."""
+        ref = f"refs/heads/{self.remote.branch}"
+        try:
+            self._git(["ls-remote", "--quiet", "--", self.remote.url, ref], self._environment(), seconds)
+        except Transient:
+            return False
+        return True
+
     def read(self, commit: str, path: str = "") -> dict[str, Blob]:
         """What the compiler wants of a commit, by path below `path`. Raises Stalled or Transient (Compiled)."""
         try:

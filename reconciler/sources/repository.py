@@ -29,6 +29,9 @@ class Repository:
     def fetch(self) -> str:
         return self.mirror.fetch()
 
+    def reachable(self, seconds: float) -> bool:
+        return self.mirror.reachable(seconds)
+
     def plan(self, commit: str) -> tuple[HostPlan, str]:
         return compile_tree(self.compile_command, self.host, self.mirror.read(commit, self.path), self.limits)
 
@@ -47,6 +50,9 @@ class RenderedRepository:
 
     def fetch(self) -> str:
         return self.mirror.fetch()
+
+    def reachable(self, seconds: float) -> bool:
+        return self.mirror.reachable(seconds)
 
     def plan(self, commit: str) -> tuple[HostPlan, str]:
         name = "/".join(part for part in (self.path.strip("/"), self.host, "plan.json") if part)

@@ -348,7 +348,9 @@ def test_stages_are_called_in_order(tmp_path: Path) -> None:
     stages: list[str] = []
     engine = engine_on(FakeHost(), tmp_path, on_stage=stages.append)
     apply(engine, "c1", [FOREIGN])
-    assert stages == ["observe", "compare", "write_journal", "execute", "apply", "verify", "confirm"]
+    assert stages == [
+        *("observe", "compare", "baseline", "write_journal", "execute", "apply", "verify", "probe", "confirm")
+    ]
 
 
 def test_a_stalled_state_names_itself(tmp_path: Path) -> None:

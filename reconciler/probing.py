@@ -1,0 +1,138 @@
+"""Asks what has to answer, before and after a change, within the time that there is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from reconciler.diff import Desired, Observation
+from reconciler.kinds.base import Observed
+from reconciler.probes import (
+    CROWD,
+    TRIES,
+    Check,
+    Criteria,
+    Tunnel,
+    counters,
+    declared,
+    family_kept,
+    gateways,
+    heard,
+    tunnels,
+    waits,
+)
+from schema.plan import Key, Runtime
+
+BEFORE = 1.0
+"""Seconds in which something has to answer before a change to be a criterion after it."""
+GLANCE = 0.05
+"""Seconds between two looks at the peers' counters."""
+
+
+class Prober(Protocol):
+    """The effects: `system/probe.py`, put together in `setup.py`."""
+
+    def answered(self, checks: Sequence[Check], seconds: float) -> set[Check]:
+        """The checks that were answered in time."""
+        ...
+
+    def provoke(self, tunnels: Iterable[Tunnel]) -> None:
+        """Send something that has each peer answer."""
+        ...
+
+    @property
+    def has_git(self) -> bool:
+        """Whether plans come from a git server that can be asked."""
+        ...
+
+
+Crowds = dict[str, list[Tunnel]]
+
+
+@dataclass(slots=True)
+class Probing:
+    """Judges one host. `look` reads the kernel's peers, `routes` its routes."""
+
+    prober: Prober
+    look: Callable[[], Sequence[Observed[Any]]]
+    routes: Callable[[], Sequence[Observed[Any]]]
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    _since: dict[Key, int] = field(default_factory=dict)
+    """Received bytes of each peer when the change had been made."""
+
+    def before(self, previous: Desired, target: Desired, runtime: Runtime, observed: Observation) -> Criteria:
+        """What answers now, and so has to answer after the change. It takes a second at the most."""
+        steady, crowds, later = tunnels(previous, target, observed.get("peer", ()))
+        members = [tunnel for some in crowds.values() for tunnel in some]
+        checks = [*gateways(observed.get("route", ())), *declared(runtime)]
+        self._since = counters(self.look()) if steady or members else {}
+        silent = self._round(checks, [*steady, *members], {}, BEFORE)
+        answered = [check for check in checks if check not in silent]
+        loud = {dev: [tunnel for tunnel in some if tunnel not in silent] for dev, some in crowds.items()}
+        found = Criteria(
+            checks=[check for check in answered if not waits(check, later, target)],
+            tunnels=[tunnel for tunnel in steady if tunnel not in silent],
+            crowds={dev: some for dev, some in loud.items() if len(some) >= CROWD},
+            later=later,
+            later_checks=[check for check in answered if waits(check, later, target)],
+        )
+        if self.prober.has_git:
+            found.checks.append(Check("git"))  # the commit has just come from there
+        return found
+
+    def after(self, criteria: Criteria, seconds: float) -> list[Check | Tunnel]:
+        """What does not answer any more, asked three times within the time that there is."""
+        end = self.clock() + seconds
+        if criteria.tunnels or criteria.crowds or criteria.later:
+            self._since = counters(self.look())
+        checks, peers, crowds = list(criteria.checks), list(criteria.tunnels), dict(criteria.crowds)
+        for tries_left in range(TRIES, 0, -1):
+            slot = self.clock() + max(0.0, end - self.clock()) / tries_left
+            asked = self._current(checks)
+            silent = self._round([now for _, now in asked if now], peers, crowds, slot - self.clock())
+            checks = [check for check, now in asked if now is None or now in silent]
+            peers = [tunnel for tunnel in peers if tunnel in silent]
+            crowds = {dev: some for dev, some in crowds.items() if some[0] in silent}
+            if not (checks or peers or crowds):
+                return []
+            self.sleep(max(0.0, slot - self.clock()))
+        return [*checks, *peers, *(some[0] for some in crowds.values())]
+
+    def awaited(self, later: Sequence[Tunnel]) -> list[Tunnel]:
+        """Which two-ended peers have not been heard since the change, after sending something to each."""
+        up = heard(self._since, self.look())
+        left = [tunnel for tunnel in later if tunnel.key not in up]
+        self.prober.provoke(left)
+        return left
+
+    def _current(self, checks: Sequence[Check]) -> list[tuple[Check, Check | None]]:
+        """Each check, and what to ask now: another gateway may have taken the place of one, or none has."""
+        now = gateways(self.routes()) if any(check.kind == "gateway" for check in checks) else []
+        return [(check, family_kept(check, now) if check.kind == "gateway" else check) for check in checks]
+
+    def _round(
+        self, checks: Sequence[Check], peers: Sequence[Tunnel], crowds: Crowds, seconds: float
+    ) -> set[Check | Tunnel]:
+        """Ask all of them once; those that stay silent, and of a crowd that does its first."""
+        end = self.clock() + seconds
+        with ThreadPoolExecutor(1, "probe") as pool:
+            asking = pool.submit(self.prober.answered, checks, seconds) if checks else None
+            silent: set[Check | Tunnel] = set(self._silent(peers, crowds, end))
+            answered = asking.result() if asking else set()
+        return silent.union(check for check in checks if check not in answered)
+
+    def _silent(self, peers: Sequence[Tunnel], crowds: Crowds, end: float) -> list[Tunnel]:
+        waiting, groups = list(peers), list(crowds.values())
+        while waiting or groups:
+            self.prober.provoke([*waiting, *(tunnel for some in groups for tunnel in some)])
+            self.sleep(GLANCE)
+            up = heard(self._since, self.look())
+            waiting = [tunnel for tunnel in waiting if tunnel.key not in up]
+            groups = [some for some in groups if not any(tunnel.key in up for tunnel in some)]
+            if self.clock() >= end:
+                break
+        return [*waiting, *(some[0] for some in groups)]

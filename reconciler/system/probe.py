@@ -1,0 +1,211 @@
+"""Asking what has to answer: gateways, addresses, ports, web servers, resolvers; and making WireGuard peers speak."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import struct
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+SYNS = 8
+"""Connections begun where an answer may come by any of several tunnels: each has a port, and so a way, of its own."""
+DISCARD = 9
+"""The port that is asked (RFC 863). Where nobody listens, the refusal is the answer that is wanted."""
+AGAIN = 0.2
+"""Seconds between two tries of one question."""
+_REQUEST, _REPLY = {4: 8, 6: 128}, {4: 0, 6: 129}
+_PROTOCOL = {4: socket.IPPROTO_ICMP, 6: socket.IPPROTO_ICMPV6}
+_FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+
+def ask_all(questions: Iterable[Callable[[float], bool]], seconds: float) -> list[bool]:
+    """Which of the questions were answered in time; all are asked at once, each from a thread of its own."""
+    end = time.monotonic() + seconds
+    asked = list(questions)
+    answers = [False] * len(asked)
+
+    def ask(number: int) -> None:
+        with suppress(OSError, ValueError, http.client.HTTPException):
+            answers[number] = asked[number](seconds)
+
+    threads = [threading.Thread(target=ask, args=(number,), daemon=True) for number in range(len(asked))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    return list(answers)
+
+
+def gateway(address: str, dev: str, seconds: float) -> bool:
+    """Whether a router of this link is there: it answers an echo, or at least says where it is (ARP, NDP)."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if ping(address, min(0.5, seconds), dev) or _neighbour(address, dev):
+            return True
+        time.sleep(AGAIN)
+    return False
+
+
+def _neighbour(address: str, dev: str) -> bool:
+    """Whether the kernel has just heard from a neighbour; it asks again at once, for the next time."""
+    shown = _ip("neigh", "show", "to", address, "dev", dev)
+    _ip("neigh", "change", address, "dev", dev, "nud", "probe")
+    return "REACHABLE" in shown
+
+
+def _ip(*words: str) -> str:
+    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False, timeout=5.0)
+    return done.stdout
+
+
+def ping(address: str, seconds: float, dev: str = "") -> bool:
+    """Whether an address answers an echo request. Raises OSError."""
+    end = time.monotonic() + seconds
+    version = _version(address)
+    with _raw(version, dev) as connection:
+        sequence = 0
+        while (left := end - time.monotonic()) > 0:
+            sequence += 1
+            number = os.getpid() & 0xFFFF ^ threading.get_ident() >> 12 & 0xFFFF
+            with suppress(OSError):
+                connection.sendto(_echo(version, number, sequence), (address, 0))
+            if _replied(connection, version, number, min(left, AGAIN)):
+                return True
+    return False
+
+
+def _replied(connection: socket.socket, version: int, number: int, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        connection.settimeout(left)
+        try:
+            data = connection.recv(2048)
+        except TimeoutError:
+            return False
+        if version == 4:
+            data = data[(data[0] & 15) * 4 :]
+        if len(data) >= 8 and data[0] == _REPLY[version] and struct.unpack_from("!H", data, 4)[0] == number:
+            return True
+    return False
+
+
+def tcp(target: str, seconds: float) -> bool:
+    """Whether something accepts connections at `address:port`. Raises OSError."""
+    host, port = split(target)
+    return _until(seconds, lambda left: _connect(host, port, left))
+
+
+def _connect(host: str, port: int, seconds: float) -> bool:
+    socket.create_connection((host, port), timeout=seconds).close()
+    return True
+
+
+def web(url: str, seconds: float) -> bool:
+    """Whether a URL gives a status below 400."""
+    return _until(seconds, lambda left: _get(url, left))
+
+
+def _get(url: str, seconds: float) -> bool:
+    parts = urlsplit(url)
+    make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = make(parts.hostname or "", parts.port, timeout=seconds)
+    try:
+        connection.request("GET", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
+        return connection.getresponse().status < 400
+    finally:
+        connection.close()
+
+
+def resolves(name: str, server: str, seconds: float) -> bool:
+    """Whether a name resolves, at a server where one is given."""
+    if not server:
+        return _until(seconds, lambda left: bool(socket.getaddrinfo(name, None)))
+    return _until(seconds, lambda left: _query(name, server, min(left, 1.0)))
+
+
+def _query(name: str, server: str, seconds: float) -> bool:
+    """One question for an A record (RFC 1035); any answer with a record in it will do."""
+    number = os.urandom(2)
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.rstrip(".").split("."))
+    question = number + struct.pack("!HHHHH", 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!HH", 1, 1)
+    with socket.socket(_FAMILY[_version(server)], socket.SOCK_DGRAM) as connection:
+        connection.settimeout(seconds)
+        connection.connect((server, 53))
+        connection.send(question)
+        answer = connection.recv(4096)
+    flags, _, answers = struct.unpack_from("!HHH", answer, 2)
+    return answer[:2] == number and flags & 0x800F == 0x8000 and answers > 0
+
+
+def _until(seconds: float, ask: Callable[[float], bool]) -> bool:
+    """Ask again until there is an answer or the time is over."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        with suppress(OSError, http.client.HTTPException, struct.error):
+            if ask(left):
+                return True
+        time.sleep(min(AGAIN, max(0.0, end - time.monotonic())))
+    return False
+
+
+def provoke(dev: str, address: str, shared: bool) -> None:
+    """Send something through a tunnel that its far end answers by itself.
+
+    An echo request that may go no further than there: whoever has the address answers, and any other router says that
+    its time is over. Where several tunnels lead to one host, that answer takes the same one each time, so connections
+    are begun too: the refusals of many ports come by all of them.
+    """
+    version = _version(address)
+    with suppress(OSError), _raw(version, dev) as connection:
+        hops = (socket.IPPROTO_IP, socket.IP_TTL) if version == 4 else (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)
+        connection.setsockopt(*hops, 1)
+        connection.sendto(_echo(version, os.getpid() & 0xFFFF, 1), (address, 0))
+    for _ in range(SYNS if shared else 0):
+        with suppress(OSError), socket.socket(_FAMILY[version], socket.SOCK_STREAM) as connection:
+            connection.setblocking(False)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, dev.encode())
+            connection.connect_ex((address, DISCARD))
+
+
+def _raw(version: int, dev: str) -> socket.socket:
+    """A raw socket, of one interface where it is named. Raises OSError."""
+    connection = socket.socket(_FAMILY[version], socket.SOCK_RAW, _PROTOCOL[version])
+    try:
+        if dev:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, dev.encode())
+        connection.setblocking(False)
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def _echo(version: int, number: int, sequence: int) -> bytes:
+    """An echo request (RFC 792, RFC 4443); the kernel fills in the checksum of version 6."""
+    body = struct.pack("!HH8s", number, sequence, b"gitwan\0\0")
+    head = bytes([_REQUEST[version], 0])
+    return head + (checksum(head + b"\0\0" + body) if version == 4 else b"\0\0") + body
+
+
+def checksum(data: bytes) -> bytes:
+    """The Internet checksum (RFC 1071) of an even number of bytes."""
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total & 0xFFFF) + (total >> 16)
+    total = (total & 0xFFFF) + (total >> 16)
+    return struct.pack("!H", ~total & 0xFFFF)
+
+
+def split(target: str) -> tuple[str, int]:
+    """`address:port`, `[address]:port` or `name:port` in two."""
+    host, _, port = target.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _version(address: str) -> int:
+    return 6 if ":" in address else 4

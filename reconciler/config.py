@@ -129,17 +129,13 @@ def load(path: Path) -> AgentConfig:
 
 def parse(text: str, where: str) -> AgentConfig:
     """The settings in YAML. Raises ConfigError with every problem, one a line."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from schema.problem import Problem
+    from schema.text import parse as read
 
-    try:
-        value = YAML(typ="safe").load(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
-        raise ConfigError(f"{place}: {error.problem}") from None
-    except (YAMLError, ValueError) as error:
-        raise ConfigError(f"{where}: {str(error).splitlines()[0]}") from None
+    found = read(where, text.encode())
+    if isinstance(found, Problem):
+        raise ConfigError(f"{found.place}: {found.message}")
+    value = found.data
     if not isinstance(value, dict):
         raise ConfigError(f"{where}: must be a mapping that starts with `host:`")
     try:

@@ -24,7 +24,7 @@ TABLE: tuple[tuple[str, set[str], str], ...] = (
     ("compiler.inputs", {"schema", "git"}, "the one place of this room that reads the disk and git"),
     ("compiler.cli", {"schema", "compiler", "typer"}, "a command line talks to its own room only"),
     ("reconciler", {"schema", "reconciler"}, "decisions stay testable without a kernel, git or a network"),
-    ("reconciler.config", {"schema", "reconciler", "pydantic", "ruamel"}, "the host's own file is YAML"),
+    ("reconciler.config", {"schema", "reconciler", "pydantic"}, "the host's own file has a form"),
     ("reconciler.state", {"schema", "reconciler", "pydantic"}, "a stored plan may be spoilt, and then says so"),
     ("reconciler.metrics", {"schema", "reconciler", "prometheus_client"}, "metrics in one place"),
     ("reconciler.cli", {"schema", "reconciler", "typer", "rich"}, "a command line talks to its own room only"),

@@ -36,8 +36,8 @@ def test_defaults() -> None:
     ("text", "message"),
     [
         ("", "a.yaml: must be a mapping that starts with `host:`"),
-        ("host: [", "a.yaml:2:1: did not find expected node content"),
-        ("host: a\nhost: b", "a.yaml:2:1: found duplicate key"),
+        ("host: [", "a.yaml:1:8: not YAML"),
+        ("host: a\nhost: b", "a.yaml:2:1: the key 'host' stands here twice"),
         ("{source: {git: /w}}", "a.yaml: `host` is missing"),
         ("{host: a, source: {}}", "a.yaml: `source`: needs `git: ADDRESS` or `plans: FOLDER`"),
         ("{host: a, source: {git: /w, brunch: b}}", "unknown key `source.brunch`: did you mean `branch`?"),

@@ -17,7 +17,6 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from reconciler.log import log
 
@@ -28,7 +27,6 @@ BEAT = 10.0
 RESTORE_SECONDS, RESTORE_TRIES = 60.0, 3
 LONGEST_PAUSE = 30.0
 """Seconds between two starts of an agent that keeps dying."""
-_CALM = 60.0
 _KILLED = 128
 _PR_SET_PDEATHSIG = 1
 
@@ -80,34 +78,34 @@ def guard(argv: Sequence[str]) -> list[str]:
     return Parent(list(argv)).run()
 
 
-@dataclass(slots=True)
 class Child:
-    """A child, and what it said last. Times on the monotonic clock."""
+    """A child, and what it said last. Times on the monotonic clock. Not a dataclass: those cost a megabyte."""
 
-    pid: int
-    listening: int
-    """Our end of the pipe."""
-    ended: int
-    """A descriptor that can be read once it has ended."""
-    restores: bool
-    """It only brings back the last confirmed plan, and is let do so."""
-    armed: bool = False
-    until: float | None = None
-    """When it has to be done."""
-    heard: float | None = None
-    """When it last said that it is there."""
-    rest: bytes = b""
+    def __init__(self, pid: int, listening: int, restores: bool) -> None:
+        self.pid = pid
+        self.listening = listening
+        """Our end of the pipe."""
+        self.ended = os.pidfd_open(pid)
+        """A descriptor that can be read once it has ended."""
+        self.restores = restores
+        """It only brings back the last confirmed plan, and is let do so."""
+        self.armed = False
+        self.until: float | None = None
+        """When it has to be done."""
+        self.heard: float | None = None
+        """When it last said that it is there."""
+        self.rest = b""
 
 
-@dataclass(slots=True)
 class Parent:
     """Runs until the agent ends by itself."""
 
-    argv: list[str]
-    child: Child | None = None
-    stopping: bool = False
-    pause: float = 0.0
-    notify: str = field(default_factory=lambda: os.environ.pop("NOTIFY_SOCKET", ""))
+    def __init__(self, argv: list[str]) -> None:
+        self.argv = argv
+        self.child: Child | None = None
+        self.stopping = False
+        self.pause = 0.0
+        self.notify = os.environ.pop("NOTIFY_SOCKET", "")
 
     def run(self) -> list[str]:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -145,7 +143,7 @@ class Parent:
             return True
         os.close(speaking)
         os.set_blocking(listening, False)
-        self.child = Child(pid, listening, os.pidfd_open(pid), restores)
+        self.child = Child(pid, listening, restores)
         if self.stopping and not restores:
             _kill(pid, signal.SIGTERM)
         return False

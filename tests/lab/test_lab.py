@@ -85,14 +85,19 @@ def _tunnels(twin: Twin, host: str) -> list[dict[str, object]]:
 
 # What is left behind
 
-WATCHED = ("/etc", "/run", "/var", "/dev/shm", "/root/.config")
+WATCHED = (Path("/etc"), Path("/run"), Path("/var"), Path("/dev/shm"), Path.home())
+"""Where a lab could leave something beside its folder; a home's caches may be anybody's."""
+DEEP = 3
+"""Folders below a home, which is too large to be searched as a whole."""
 
 
 def _files(folder: Path) -> set[str]:
-    """Where a lab could have left something beside its folder, `.pyc` files apart."""
-    found = {
-        str(Path(root, name)) for watched in WATCHED for root, dirs, files in os.walk(watched) for name in dirs + files
-    }
+    found: set[str] = set()
+    for watched in WATCHED:
+        for root, dirs, files in os.walk(watched):
+            found |= {str(Path(root, name)) for name in dirs + files}
+            too_deep = watched == Path.home() and len(Path(root).relative_to(watched).parts) >= DEEP - 1
+            dirs[:] = [] if too_deep else [name for name in dirs if name != ".cache"]
     return found | {str(path) for path in Path("/tmp").iterdir() if folder.name in path.name and path != folder}
 
 
@@ -204,3 +209,11 @@ def test_killing_the_first_process_of_the_lab_leaves_nothing_outside_its_folder(
     check()
     up(SITES, folder, lambda text: None)  # what is left in the folder is in nobody's way
     assert ask(folder, "describe")["dead"] == []
+
+
+def test_a_network_that_does_not_compile_is_said_to_be_so_each_time(short_folder: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        done = cli("lab", "up", str(tmp_path), "--lab", str(short_folder))
+        assert done.returncode == 1
+        assert "error[GW014]" in done.stdout + done.stderr
+    assert cli("lab", "down", "--lab", str(short_folder)).stdout == "lab: gone\n"

@@ -207,6 +207,9 @@ class Agent:
             if kinds:
                 self._note(await self._in(self._kernel, partial(self.host.converge, kinds=kinds, cascade=False)))
             await self._resolve()
+            if self.host.resumed():
+                self._full_at = asyncio.get_running_loop().time()
+                self._full_changed.set()
             if time.monotonic() - written > STATUS_INTERVAL:
                 written = time.monotonic()
                 await self._in(self._kernel, self.host.write_status)

@@ -10,7 +10,8 @@ import json
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from reconciler.config import AgentConfig
     from reconciler.diff import ChangeSet
     from reconciler.host import Host
+    from reconciler.state import Store
 
 CHANGES = 2
 """The exit code of a dry run that found something to do."""
@@ -44,6 +46,7 @@ def make_app(compile_command: Sequence[str]) -> typer.Typer:
     _add_run(app, compile_command)
     _add_talk(app)
     _add_accept(app)
+    _add_suspend(app)
     _add_ownership(app, compile_command)
     return app
 
@@ -109,6 +112,48 @@ def _add_talk(app: typer.Typer) -> None:
     def retry(config: ConfigFile = DEFAULT, as_json: AsJson = False) -> None:
         """Forget which commits were rejected, and try the newest again."""
         _show_answer(_ask(_settings(config), "retry"), as_json)
+
+
+def _add_suspend(app: typer.Typer) -> None:
+    @app.command()
+    def suspend(
+        period: Annotated[str, typer.Option("--for", help="How long: 30m, 2h, 1d.")],
+        why: Annotated[str, typer.Option("--why", help="For the status, and whoever reads it.")],
+        config: ConfigFile = DEFAULT,
+    ) -> None:
+        """Touch nothing for a while: drift is shown and not repaired, new commits wait.
+
+        A change that is under way is still finished or taken back.
+
+        gitwan agent suspend --for 2h --why "replacing the switch"
+        """
+        from reconciler.state import Suspension
+        from schema.desired.base import seconds
+
+        try:
+            until = time.time() + seconds(period)
+        except ValueError as error:
+            _fail(str(error))
+        _pause(_settings(config), lambda store: store.suspend(Suspension(until, why)))
+        typer.echo(f"suspended until {time.strftime('%Y-%m-%d %H:%M:%SZ', time.gmtime(until))}")
+
+    @app.command()
+    def resume(config: ConfigFile = DEFAULT) -> None:
+        """End a suspension now: what drifted is repaired at once."""
+        _pause(_settings(config), lambda store: store.resume())
+        typer.echo("resumed")
+
+
+def _pause(settings: AgentConfig, change: Callable[[Store], None]) -> None:
+    """Write the state folder, and have the agent that runs, if any, look at it."""
+    from reconciler.setup import SetupError, store_of
+
+    try:
+        change(store_of(settings))
+    except (SetupError, OSError) as error:
+        _fail(str(error))
+    with suppress(Unreachable):
+        call(str(settings.socket), "cycle")
 
 
 def _add_accept(app: typer.Typer) -> None:

@@ -18,6 +18,8 @@ TYPES: tuple[ConditionType, ...] = ("Fetched", "Compiled", "Applied", "Confirmed
 undoes our work."""
 
 
+REMARKS = ("Contested", "Suspended")
+"""Conditions that are there only while something is to be said, and that make no host unwell."""
 ORDER: tuple[ConditionType, ...] = get_args(ConditionType)
 
 

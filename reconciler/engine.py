@@ -51,6 +51,7 @@ class Cycle:
     candidate: Candidate | None = None
     """Set where the plan changes: then there is a journal, and a confirmation."""
     adopt: bool = False
+    hold: bool = False
     observed: Observation = field(default_factory=dict)
     changes: ChangeSet = field(default_factory=ChangeSet)
     outcome: Outcome = field(default_factory=Outcome)
@@ -161,14 +162,17 @@ class Engine:
         kinds: Iterable[str] | None = None,
         cascade: bool = True,
         adopt: bool = False,
+        hold: bool = False,
     ) -> Report:
         """Apply what was acquired; where that is nothing new, repair what drifted from the confirmed plan.
+
+        With `hold` nothing is touched: what would be done is counted.
 
         `kinds` limits the look to what an event touched and, with `cascade`, to what depends on that. `adopt` takes
         ownership of what is wanted and somebody else's; it goes only forward, because a way back would delete what
         was adopted.
         """
-        candidate = acquired.candidate if acquired else None
+        candidate = acquired.candidate if acquired and not hold else None
         if self.trial and candidate and self.trial.candidate.commit == candidate.commit:
             candidate = None  # it is applied already
         mode: Mode = "adopt" if adopt else "apply" if candidate else "repair"
@@ -193,7 +197,7 @@ class Engine:
             if candidate is not None:
                 self._try(candidate, report, known, wanted, adopt)
             elif known is not None:
-                self._converge(Cycle(report, known, known, wanted, adopt=adopt))
+                self._converge(Cycle(report, known, known, wanted, adopt=adopt, hold=hold))
                 if not report.partial and self.trial is None:
                     self.store.end()
             else:
@@ -338,6 +342,8 @@ class Engine:
 
     def compare(self, cycle: Cycle) -> None:
         cycle.changes = self._diff(cycle, cycle.observed)
+        if cycle.hold:
+            cycle.report.held, cycle.changes.changes = len(cycle.changes.changes), []
         cycle.report.conflicts = cycle.changes.conflicts
         cycle.report.satisfied_foreign = cycle.changes.satisfied_foreign
         if cycle.changes.conflicts and cycle.candidate:

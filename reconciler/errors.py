@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-ConditionType = Literal["Fetched", "Verified", "Compiled", "Applied", "Confirmed", "Contested"]
+ConditionType = Literal["Fetched", "Verified", "Compiled", "Applied", "Confirmed", "Contested", "Suspended"]
 
 
 class CycleError(Exception):

@@ -49,12 +49,16 @@ class Host:
         self.contest = Contest()
         self.metrics: Metrics | None = None
         self.last: Report | None = None
+        self.held = 0
+        """Changes that wait for the end of a suspension."""
         self._said: dict[str, str] = {}
 
     # Cycles
 
     def restore(self, because: str = "") -> Report:
         """Bring back the last confirmed plan, without git or any network; see `Engine.restore`."""
+        if self._suspended() and self.store.journal() is None:
+            return self.converge()
         return self.finish(self.engine.restore(because))
 
     def judge(self) -> Report | None:
@@ -74,11 +78,21 @@ class Host:
         cascade: bool = True,
         adopt: bool = False,
     ) -> Report:
-        """One cycle, see `Engine.converge`."""
-        return self.finish(self.engine.converge(acquired, kinds=kinds, cascade=cascade, adopt=adopt))
+        """One cycle, see `Engine.converge`; while the agent is suspended it touches nothing."""
+        hold = self._suspended() and not adopt
+        return self.finish(self.engine.converge(acquired, kinds=kinds, cascade=cascade, adopt=adopt, hold=hold))
+
+    def resumed(self) -> bool:
+        """Whether a suspension has ended since the last cycle."""
+        return self.conditions.get("Suspended") is not None and not self._suspended()
+
+    def _suspended(self) -> bool:
+        return self.store.suspension(self.clock()) is not None
 
     def once(self) -> Report:
         """Restore, fetch, and apply what is new. Where nothing is new, one look at the kernel serves both."""
+        if self._suspended():
+            return self.converge(self.acquire())
         restored = self.engine.restore()
         acquired = self.acquire()
         if acquired.candidate is None and restored.error is None:
@@ -132,6 +146,7 @@ class Host:
         now = self.clock()
         report.trial = self.engine.trial.text if self.engine.trial else ""
         self.conditions.update(conclude(report), now)
+        self._note_suspension(report, now)
         contested = self.contest.contested(now)
         if not contested:
             self.conditions.drop("Contested")
@@ -144,6 +159,19 @@ class Host:
             "Under systemd-networkd install deploy/networkd/10-gitwan.conf"
         )
         self.conditions.update([Condition("Contested", "True", "Undone", message)], now)
+
+    def _note_suspension(self, report: Report, now: float) -> None:
+        suspension = self.store.suspension(now)
+        if suspension is None:
+            self.conditions.drop("Suspended")
+            self.held = 0
+            return
+        if not report.partial or report.held:
+            self.held = report.held
+        until = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(suspension.until))
+        waiting = f"{self.held} change{'' if self.held == 1 else 's'} found and not made" if self.held else "no drift"
+        message = f"until {until}: {suspension.why}; {waiting}"
+        self.conditions.update([Condition("Suspended", "True", "Asked", message)], now)
 
     def _log(self, report: Report) -> None:
         commit = short(report.confirmed.commit if report.confirmed else None)
@@ -199,6 +227,7 @@ class Host:
         if self.metrics is not None:
             self.metrics.state(self.name, status["commit"], status["digest"], self.conditions.all())
             self.metrics.tunnels(status["tunnels"])
+            self.metrics.held.set(self.held)
             self.metrics.rejected.set(len(status["rejected"]))
         try:
             self.store.write_status(status)

@@ -27,6 +27,7 @@ class Metrics:
         self.condition = Gauge("gitwan_condition", "1 for a condition's status.", ["type", "status"], registry=to)
         self.info = Gauge("gitwan_info", "What is confirmed.", ["host", "commit", "digest"], registry=to)
         self.rejected = Gauge("gitwan_rejected_commits", "Commits that are not tried again.", registry=to)
+        self.held = Gauge("gitwan_drift_held", "Changes that wait for the end of a suspension.", registry=to)
         self.age = Gauge(
             "gitwan_peer_handshake_age_seconds", "Since the last handshake.", ["device", "peer"], registry=to
         )

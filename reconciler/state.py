@@ -6,6 +6,7 @@ next.json             the same for the plan being applied; becomes confirmed.jso
 journal.json          exists while the kernel may be between two plans (`journal.py`)
 accepted.json         a commit that was allowed by name (`gitwan agent accept`)
 interrupted.json      a commit that was cut off in mid-change, and how often
+suspended.json        until when nothing is touched, and why (`gitwan agent suspend`)
 rejected.json         commits that failed, with reason and time
 status.json           the last status
 lock                  held by the one process that works with this folder
@@ -49,6 +50,14 @@ class Rejected:
     reason: str
     message: str
     time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """Until when, in seconds since the epoch, nothing is touched, and why."""
+
+    until: float
+    why: str
 
 
 class Store:
@@ -190,6 +199,25 @@ class Store:
         except OSError:
             pass
         return count
+
+    # A pause in which nothing is touched
+
+    def suspension(self, now: float) -> Suspension | None:
+        """The pause that is on at a time in seconds since the epoch."""
+        value, _ = read_object(self.folder / "suspended.json")
+        try:
+            found = Suspension(float((value or {})["until"]), str((value or {})["why"]))
+        except (KeyError, TypeError, ValueError):
+            return None
+        return found if now < found.until else None
+
+    def suspend(self, suspension: Suspension) -> None:
+        """Raises OSError."""
+        write_atomic(self.folder / "suspended.json", dump_json(asdict(suspension)))
+
+    def resume(self) -> None:
+        """Raises OSError."""
+        remove(self.folder / "suspended.json")
 
     # Rejected commits
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from reconciler.conditions import Condition, short
+from reconciler.conditions import REMARKS, Condition, short
 from reconciler.diff import Observation
 from reconciler.kinds.base import Observed
 from reconciler.kinds.peer import is_fresh
@@ -92,20 +92,20 @@ def build(
 
 
 def ok(status: Mapping[str, Any]) -> bool:
-    return all(c["status"] == "True" for c in status["conditions"] if c["type"] != "Contested")
+    return all(c["status"] == "True" for c in status["conditions"] if c["type"] not in REMARKS)
 
 
 def render(status: Mapping[str, Any], now: float) -> str:
     """The status in a few lines; nothing in it depends on a terminal."""
     host = str(status["host"])
     pad = " " * (len(host) + 3)
-    marks = "  ".join(f"{c['type']} {MARKS[c['status']]}" for c in status["conditions"] if c["type"] != "Contested")
+    marks = "  ".join(f"{c['type']} {MARKS[c['status']]}" for c in status["conditions"] if c["type"] not in REMARKS)
     when = status["confirmed_time"]
     at = f"{status['source']}@{short(status['commit'])}  {ago(now - when)}" if when else "nothing confirmed"
     lines = [f"{host}   {at}   {marks}"]
     lines += [
         f"{pad}{c['type']}: {c['reason']}: {c['message']}" for c in status["conditions"] if c["status"] == "False"
-    ] + [f"{pad}Contested: {c['message']}" for c in status["conditions"] if c["type"] == "Contested"]
+    ] + [f"{pad}{c['type']}: {c['message']}" for c in status["conditions"] if c["type"] in REMARKS]
     cycle = status["cycle"]
     if cycle:
         lines.append(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,27 @@ def test_every_command_helps() -> None:
     for name in ("run", "status", "notify", "cycle", "retry", "adopt", "remove"):
         assert RUNNER.invoke(APP, [name, "--help"]).exit_code == 0
     assert command
+
+
+def test_suspend_and_resume_without_an_agent_are_read_by_the_next_one(tmp_path: Path) -> None:
+    config = tmp_path / "agent.yaml"
+    config.write_text(f"host: h\nsource: {{plans: {tmp_path}}}\nstate: {tmp_path}/state\nsocket: {tmp_path}/s\n")
+    app = make_app(["false"])
+    words = ["--config", str(config)]
+    done = RUNNER.invoke(app, ["suspend", "--for", "2h", "--why", "cabling", *words])
+    assert done.exit_code == 0 and done.output.startswith("suspended until ")
+    store = Store(tmp_path / "state")
+    found = store.suspension(time.time())
+    assert found is not None and found.why == "cabling" and 7100 < found.until - time.time() <= 7200
+    assert RUNNER.invoke(app, ["resume", *words]).exit_code == 0
+    assert store.suspension(time.time()) is None
+    assert RUNNER.invoke(app, ["suspend", "--for", "soon", "--why", "x", *words]).exit_code == 1
+
+
+def test_accept_takes_a_whole_commit_id_only(tmp_path: Path) -> None:
+    config = tmp_path / "agent.yaml"
+    config.write_text(f"host: h\nsource: {{plans: {tmp_path}}}\nstate: {tmp_path}/state\nsocket: {tmp_path}/s\n")
+    app = make_app(["false"])
+    assert RUNNER.invoke(app, ["accept", "4f2c1d9", "--config", str(config)]).exit_code == 1
+    assert RUNNER.invoke(app, ["accept", "4" * 40, "--config", str(config)]).exit_code == 0
+    assert Store(tmp_path / "state").accepted() == "4" * 40

@@ -8,8 +8,11 @@ import pytest
 from reconciler.acquire import Acquirer
 from reconciler.errors import Transient
 from reconciler.host import Host
+from reconciler.journal import Journal
 from reconciler.metrics import Metrics
 from reconciler.report import Acquired
+from reconciler.state import Suspension
+from reconciler.status import render
 from tests.fakes import FakeHost
 from tests.unit.reconciler.test_acquire import Scripted
 from tests.unit.reconciler.worlds import NOW, candidate, engine_on, site
@@ -163,3 +166,53 @@ def test_metrics(world: World) -> None:
         'commit="c1"',
     ):
         assert line in text
+
+
+# Suspended
+
+
+def suspend(world: World, until: float = NOW + 7200.0) -> None:
+    world.host.store.suspend(Suspension(until, "replacing the switch"))
+
+
+def test_a_suspended_host_shows_drift_and_does_not_repair_it(world: World) -> None:
+    world.apply("c1")
+    suspend(world)
+    gone = world.kernel.stored["route"].popitem()
+    report = world.host.converge(kinds={"route"})
+    assert (report.operations, report.held, gone[0] in world.kernel.stored["route"]) == (0, 1, False)
+    found = world.host.conditions.get("Suspended")
+    assert found is not None and "replacing the switch; 1 change found and not made" in found.message
+    assert "Suspended: until" in render(world.host.status(), NOW)
+
+
+def test_a_suspended_host_applies_no_new_commit_and_goes_on_when_it_is_over(world: World) -> None:
+    world.apply("c1")
+    suspend(world)
+    world.apply("c2")
+    assert world.host.store.confirmed() is not None and world.host.store.confirmed().commit == "c1"  # type: ignore[union-attr]
+    assert not world.host.resumed()
+    world.host.store.resume()
+    assert world.host.resumed()
+    world.apply("c2")
+    assert world.host.store.confirmed().commit == "c2"  # type: ignore[union-attr]
+    assert world.host.conditions.get("Suspended") is None
+
+
+def test_a_suspension_ends_by_itself(world: World) -> None:
+    world.apply("c1")
+    suspend(world, until=NOW - 1.0)
+    world.kernel.stored["route"].popitem()
+    assert world.host.converge().operations == 1
+
+
+def test_a_suspended_host_restores_nothing_at_its_start_but_an_interrupted_change(world: World) -> None:
+    world.apply("c1")
+    suspend(world)
+    world.kernel.stored["route"].clear()
+    world.start()
+    assert world.host.restore().operations == 0
+    digest = world.host.store.confirmed().digest  # type: ignore[union-attr]
+    world.host.store.begin(Journal(digest, "other", "c2", "boot", 1))
+    world.start()
+    assert world.host.restore().operations == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from reconciler.errors import Stalled
 from reconciler.sources.compile import LIMITS, Limits, compile_tree
@@ -55,7 +56,7 @@ class RenderedRepository:
         return self.mirror.reachable(seconds)
 
     def plan(self, commit: str) -> tuple[HostPlan, str]:
-        name = "/".join(part for part in (self.path.strip("/"), self.host, "plan.json") if part)
+        name = str(PurePosixPath(self.path.strip("/"), self.host, "plan.json"))
         data = self.mirror.read_file(commit, name)
         if data is None:
             raise Stalled("Compiled", "NoPlan", f"{name} is not in {commit[:7]}")

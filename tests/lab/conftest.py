@@ -1,4 +1,4 @@
-"""One running lab a module, and a table of what was measured at the end."""
+"""One running lab a module."""
 
 from __future__ import annotations
 
@@ -13,22 +13,6 @@ from lab.client import down
 from lab.folder import Folder
 from tests.contract.conftest import needs_root
 from tests.lab.twin import Twin, start
-
-_measured: dict[str, list[tuple[str, str]]] = {}
-
-
-@pytest.fixture(scope="session")
-def measured() -> dict[str, list[tuple[str, str]]]:
-    """Title -> rows of (what, how much), printed when all tests have ended."""
-    return _measured
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for title, rows in _measured.items():
-        terminalreporter.section(title)
-        width = max(len(what) for what, _ in rows)
-        for what, figure in rows:
-            terminalreporter.line(f"{what:<{width}}  {figure}")
 
 
 @pytest.fixture(scope="session")

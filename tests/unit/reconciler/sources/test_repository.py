@@ -39,6 +39,12 @@ def test_a_rendered_plan_is_taken(origin: Origin, mirror: Mirror) -> None:
     assert source.plan(source.fetch()) == (PLAN, "")
 
 
+def test_rendered_plans_may_stand_at_the_top(origin: Origin, mirror: Mirror) -> None:
+    origin.commit(h1__plan_dot_json=PLAN.canonical().decode())
+    source = RenderedRepository(mirror, "h1", "/.")
+    assert source.plan(source.fetch()) == (PLAN, "")
+
+
 def test_a_plan_that_was_not_rendered_is_stalled(origin: Origin, mirror: Mirror) -> None:
     source = RenderedRepository(mirror, "h2", "plans")
     origin.commit(a_dot_yaml="x")

@@ -1,0 +1,21 @@
+"""What was measured, in a table at the end; and which lanes run."""
+
+from __future__ import annotations
+
+import pytest
+
+_measured: dict[str, list[tuple[str, str]]] = {}
+
+
+@pytest.fixture(scope="session")
+def measured() -> dict[str, list[tuple[str, str]]]:
+    """Title -> rows of (what, how much), printed when all tests have ended."""
+    return _measured
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for title, rows in _measured.items():
+        terminalreporter.section(title)
+        width = max(len(what) for what, _ in rows)
+        for what, figure in rows:
+            terminalreporter.line(f"{what:<{width}}  {figure}")

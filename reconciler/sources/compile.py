@@ -112,7 +112,8 @@ def _run(command: Sequence[str], request: bytes, limits: Limits) -> bytes:
     finally:
         _end(child)
     if child.returncode:
-        raise Stalled("Compiled", "CompilerFailed", _last_words(child.returncode, errors))
+        # Killed for want of memory, or half-way through an upgrade: the commit is not to blame, another try may do.
+        raise Transient("Compiled", "CompilerFailed", _last_words(child.returncode, errors))
     return output
 
 

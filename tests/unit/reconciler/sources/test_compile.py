@@ -34,20 +34,31 @@ def test_the_child_gets_the_host_and_every_file() -> None:
 @pytest.mark.parametrize(
     ("program", "reason", "message"),
     [
-        ("import sys; sys.exit('boom')", "CompilerFailed", "the compiler ended with exit code 1: boom"),
-        ("import os; os.kill(os.getpid(), 9)", "CompilerFailed", "the compiler ended with signal 9"),
         ("print('nonsense')", "CompilerFailed", "the compiler's answer is not a plan"),
         ('print(\'{"plan": {"host": 1}}\')', "CompilerFailed", "plan.host"),
         ('print(\'{"plan": null, "problems": []}\')', "Problems", "there is no plan for nas"),
-        ("x = bytearray(1 << 30)", "CompilerFailed", "MemoryError"),
         ("import time; time.sleep(60)", "CompilerTimeout", "more than 0.5 s"),
     ],
 )
-def test_whatever_else_it_does_is_stalled(program: str, reason: str, message: str) -> None:
+def test_an_answer_that_is_no_plan_is_the_commits_fault(program: str, reason: str, message: str) -> None:
     limits = Limits(seconds=0.5) if "sleep" in program else Limits(memory=512 << 20)
     with pytest.raises(Stalled, match=message) as error:
         compile_tree(child(program), "nas", TREE, limits)
     assert (error.value.condition, error.value.reason) == ("Compiled", reason)
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("import sys; sys.exit('boom')", "the compiler ended with exit code 1: boom"),
+        ("import os; os.kill(os.getpid(), 9)", "the compiler ended with signal 9"),
+        ("x = bytearray(1 << 30)", "MemoryError"),
+    ],
+)
+def test_a_compiler_that_crashes_is_asked_again_later(program: str, message: str) -> None:
+    with pytest.raises(Transient, match=message) as error:
+        compile_tree(child(program), "nas", TREE, Limits(memory=512 << 20))
+    assert (error.value.condition, error.value.reason) == ("Compiled", "CompilerFailed")
 
 
 def test_problems_come_back_with_their_place() -> None:

@@ -18,6 +18,6 @@ def check_lock(fabric: Fabric, strict: bool = False) -> list[Problem]:
             names = ", ".join(" ".join(entry) for entry in entries[:3]) + (", …" if len(entries) > 3 else "")
             count = "1 number" if len(entries) == 1 else f"{len(entries)} numbers"
             hint = "run `gitwan lock` and commit the file"
-            severity = "error" if strict else "warning"
-            found.append(Problem(code, Place(LOCK), f"{count} {what}: {names}", hint, severity=severity))  # type: ignore[arg-type]
+            message = f"{count} {what}: {names}"
+            found.append(Problem(code, Place(LOCK), message, hint, severity="error" if strict else "warning"))
     return found

@@ -82,14 +82,15 @@ class _Ports:
         self.used: dict[str, dict[int, str]] = {name: {} for name in fabric.nodes}
         self.given: dict[tuple[str, str], int] = {}
         for node in fabric.nodes.values():
-            for dev, kind, wanted in (
-                (BACKBONE, "backbone", node in fabric.backbone),
-                (CLIENTS, "clients", node.clients),
-            ):
-                if wanted:
-                    port = node.model.ports.get(kind) or getattr(defaults, kind)  # type: ignore[call-overload]
-                    node.ports[dev] = port
-                    self._claim(node, port, dev, node.place("ports"))
+            pinned = node.model.ports
+            if node in fabric.backbone:
+                self._listen(node, BACKBONE, pinned.get("backbone", defaults.backbone))
+            if node.clients:
+                self._listen(node, CLIENTS, pinned.get("clients", defaults.clients))
+
+    def _listen(self, node: Node, dev: str, port: int) -> None:
+        node.ports[dev] = port
+        self._claim(node, port, dev, node.place("ports"))
 
     def _claim(self, node: Node, port: int, what: str, place: Place) -> None:
         other = self.used[node.name].setdefault(port, what)

@@ -2,7 +2,7 @@
 PYTEST := .venv/bin/python -m pytest
 SOURCES := schema compiler reconciler lab gitwan.py bench tests
 
-.PHONY: help setup lab test check test-kernel golden bench schema clean
+.PHONY: help setup lab test check drill test-kernel golden bench schema clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,9 @@ test: setup  ## every lane: unit, golden, contract, lab, kernel
 	@.venv/bin/ruff check -q $(SOURCES)
 	@.venv/bin/mypy
 	@$(PYTEST)
+
+drill: setup  ## all that takes long: lock-outs, kills at every point, thousands of faults and cycles
+	@GITWAN_DRILL=1 $(PYTEST) -v tests/drill
 
 test-kernel: setup  ## the drivers against a real kernel's WireGuard and bonds, in a virtual machine
 	@$(PYTEST) -v tests/kernel

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.drill import everything
+
 _measured: dict[str, list[tuple[str, str]]] = {}
 
 
@@ -19,3 +21,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         width = max(len(what) for what, _ in rows)
         for what, figure in rows:
             terminalreporter.line(f"{what:<{width}}  {figure}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What takes long runs with `make drill`, or where it is named by its marker."""
+    if everything() or "drill" in config.getoption("markexpr"):
+        return
+    long = [item for item in items if item.get_closest_marker("drill")]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in set(long)]

@@ -7,20 +7,20 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from compiler.compile import compile_files
-from compiler.inputs import read_folder
 from lab.blueprint import GIT_ADDRESS
-from lab.client import down, path_of
+from lab.client import down
 from lab.folder import Folder
 from schema.plan import Firewall, HostPlan, Resource
 from tests.drill.world import DEADLINE, POLL, SLACK, Drill, begin
 from tests.lab.twin import eventually, soon_nothing
 
-pytestmark = [pytest.mark.drill, pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(900)]
 
 HOST = "fra-gw1"
 Plans = dict[str, HostPlan]
@@ -42,7 +42,7 @@ def without_ssh(drill: Drill) -> Plans:
 def with_another_key(drill: Drill) -> Plans:
     """Somebody else's key in the place of a host's: its neighbours speak to nobody, and it cannot be that host."""
     key = drill.twin.run(HOST, "sh", "-c", "wg genkey | wg pubkey").strip()
-    return _edited(drill, "keys/fra-gw1.pub", (drill.twin.sites.joinpath("keys/fra-gw1.pub").read_text().strip(), key))
+    return _edited(drill, "keys/fra-gw1.pub", (drill.read("keys/fra-gw1.pub").strip(), key))
 
 
 def with_another_address(drill: Drill) -> Plans:
@@ -58,13 +58,11 @@ def with_another_address(drill: Drill) -> Plans:
 
 def _edited(drill: Drill, name: str, *edits: tuple[str, str]) -> Plans:
     """The plans that an edit of the network's files changes."""
-    found = read_folder(drill.twin.folder.work / path_of(drill.twin.folder))
-    text = found.files[name].decode().replace('"', "")
+    text = drill.read(name).replace('"', "")
     for old, new in edits:
         assert old in text, f"{name} has no {old!r}"
         text = text.replace(old, new)
-    plans = compile_files({**found.files, name: text.encode()}, found.special).plans()
-    return {host: plan for host, plan in plans.items() if plan.digest != drill.plans[host].digest}
+    return drill.compiled({name: text})
 
 
 def _with(plan: HostPlan, *more: Resource) -> HostPlan:
@@ -140,8 +138,16 @@ def drill() -> Iterator[Drill]:
         down(Folder(root))
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("lockout", LOCKOUTS, ids=[lockout.name for lockout in LOCKOUTS])
+def _cases() -> Iterator[Any]:
+    """Every commit with everything that may happen to the agent; without `make drill` a few of them."""
+    sample = {(LOCKOUTS[0].name, "killed"), (LOCKOUTS[1].name, "alive"), (LOCKOUTS[3].name, "rebooted")}
+    for lockout in LOCKOUTS:
+        for mode in MODES:
+            marks = [] if (lockout.name, mode) in sample else [pytest.mark.drill]
+            yield pytest.param(lockout, mode, id=f"{lockout.name}; {mode}", marks=marks)
+
+
+@pytest.mark.parametrize(("lockout", "mode"), _cases())
 def test_every_host_is_back_in_time(
     drill: Drill, lockout: Lockout, mode: str, measured: dict[str, list[tuple[str, str]]]
 ) -> None:
@@ -154,16 +160,16 @@ def test_every_host_is_back_in_time(
         MODES[mode](drill, target)
         seconds = {}
         for host in plans:
-            soon_nothing(lambda host=host: drill.wrong(host), 3 * DEADLINE + POLL)  # type: ignore[misc]
+            soon_nothing(partial(drill.wrong, host), 3 * DEADLINE + POLL)
             seconds[host] = time.monotonic() - started
         what = f"{lockout.name}; {mode}"
         figure = ", ".join(f"{host} {value:.1f} s" for host, value in seconds.items())
         measured.setdefault("lock-outs: from the executed change to the old plan, reachable", []).append((what, figure))
         assert max(seconds.values()) <= lockout.bound + SLACK
+        for host in plans:
+            # After a reboot it is tried once more; in the end it is rejected everywhere, and says why.
+            eventually(lambda host=host: commit in drill.rejected(host), 3 * DEADLINE, f"{host} rejects it")  # type: ignore[misc]
+            soon_nothing(partial(drill.wrong, host))
+            assert "rejected" in drill.twin.gitwan(host, "status")[1]
     finally:
-        _restore(drill, plans, commit)
-
-
-def _restore(drill: Drill, plans: Plans, commit: str) -> None:
-    """The commit is rejected where it was tried, and the next one brings the old plans back."""
-    drill.push({host: drill.plans[host] for host in plans}, "as before")
+        drill.twin.converged(drill.push({host: drill.plans[host] for host in plans}, "as before"))

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from compiler.compile import compile_files
+from compiler.inputs import read_folder
 from lab.client import up
 from lab.drive import HANDSHAKES, compiled, wait_tunnels
 from lab.folder import Folder
@@ -45,6 +47,17 @@ class Drill:
         git(self.tree, "commit", "-q", "--allow-empty", "-m", message)
         git(self.tree, "push", "-q", "origin", "plans")
         return git(self.tree, "rev-parse", "HEAD")
+
+    def compiled(self, files: dict[str, str]) -> dict[str, HostPlan]:
+        """The plans that change where these files say something else."""
+        found = read_folder(self.twin.sites)
+        edited = {name: text.encode() for name, text in files.items()}
+        result = compile_files(found.files | edited, found.special)
+        assert not result.failed, [problem.text() for problem in result.problems]
+        return {host: plan for host, plan in result.plans().items() if plan.digest != self.plans[host].digest}
+
+    def read(self, name: str) -> str:
+        return (self.twin.sites / name).read_text()
 
     def state(self, host: str) -> Path:
         return self.twin.folder.host(host) / "state"
@@ -100,7 +113,7 @@ REBOOT = (
 )
 
 
-def begin(root: Path) -> Drill:
+def begin(root: Path, poll: float = POLL) -> Drill:
     """The lab, converged on its branch of plans; fra-gw1's underlay is gitwan's own."""
     sites = root.with_name(root.name + "-sites")
     shutil.copytree(SITES, sites)
@@ -123,7 +136,7 @@ def begin(root: Path) -> Drill:
         text = (
             path.read_text().replace("branch: main", "branch: plans\n  plans: .").replace('path: "sites"', 'path: ""')
         )
-        path.write_text(text.replace("{interval: 30s, jitter: 5s}", f"{{interval: {POLL:g}s, jitter: 1s}}"))
+        path.write_text(text.replace("{interval: 30s, jitter: 5s}", f"{{interval: {poll:g}s, jitter: 1s}}"))
         twin.restart(host, signal.SIGTERM)
     # What the operating system had set up goes, and comes back as ours.
     for line in ("ip address flush dev eno1", "ip route flush default", "ip -6 route flush default"):

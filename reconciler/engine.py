@@ -303,10 +303,10 @@ class Engine:
             return
         count = self.store.interrupted(commit)
         if because:
-            self._reject(commit, Stalled("Applied", "DeadlinePassed", because))
+            self._reject(commit, Stalled("Applied", "CutOff", because))
         elif count >= INTERRUPTIONS:
             text = f"it was cut off {count} times in mid-change, by a reboot or a kill"
-            self._reject(commit, Stalled("Applied", "Interrupted", text))
+            self._reject(commit, Stalled("Applied", "CutOff", text))
 
     def _reject(self, commit: str, error: CycleError) -> None:
         rejected = Rejected(commit, error.reason, error.message, self.clock())

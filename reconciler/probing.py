@@ -28,8 +28,8 @@ from schema.plan import Key, Runtime
 
 BEFORE = 1.0
 """Seconds in which something has to answer before a change to be a criterion after it."""
-GLANCE = 0.05
-"""Seconds between two looks at the peers' counters."""
+GLANCE, LONGEST_GLANCE = 0.05, 0.5
+"""Seconds between two looks at the peers' counters: they grow while some stay silent."""
 
 
 class Prober(Protocol):
@@ -127,9 +127,11 @@ class Probing:
 
     def _silent(self, peers: Sequence[Tunnel], crowds: Crowds, end: float) -> list[Tunnel]:
         waiting, groups = list(peers), list(crowds.values())
+        pause = GLANCE
         while waiting or groups:
             self.prober.provoke([*waiting, *(tunnel for some in groups for tunnel in some)])
-            self.sleep(GLANCE)
+            self.sleep(pause)
+            pause = min(LONGEST_GLANCE, 1.5 * pause)
             up = heard(self._since, self.look())
             waiting = [tunnel for tunnel in waiting if tunnel.key not in up]
             groups = [some for some in groups if not any(tunnel.key in up for tunnel in some)]

@@ -147,7 +147,7 @@ def _cases() -> Iterator[Any]:
             yield pytest.param(lockout, mode, id=f"{lockout.name}; {mode}", marks=marks)
 
 
-@pytest.mark.parametrize(("lockout", "mode"), _cases())
+@pytest.mark.parametrize(("lockout", "mode"), [*_cases()])
 def test_every_host_is_back_in_time(
     drill: Drill, lockout: Lockout, mode: str, measured: dict[str, list[tuple[str, str]]]
 ) -> None:

@@ -33,7 +33,9 @@ PASSES = 3
 """How often to execute what is still missing: a link that is replaced takes its addresses and routes with it."""
 RETRY_DISK = 60.0
 PROBE_SHARE, PROBE_MOST = 0.5, 60.0
-"""How much of the deadline asking may take, and how many seconds: the way back needs its time too."""
+"""How much of the deadline asking may take, and how many seconds."""
+WAY_BACK = 5.0
+"""Seconds of the deadline that are kept for restoring, or a fifth of it where that is less."""
 INTERRUPTIONS = 2
 """How often a commit may be cut off by a reboot before it is rejected."""
 LOST = "lost"
@@ -372,7 +374,7 @@ class Engine:
                 self.confirm(cycle)
             elif cycle.changes.changes:
                 boot, netns = here()
-                self.line.arm(_deadline(candidate))
+                self.line.arm(_until_late(candidate))
                 cycle.started = self.ticks()
                 self.store.begin(Journal(before, candidate.digest, candidate.commit, boot or "unknown", netns))
                 cycle.journaled = True
@@ -416,7 +418,7 @@ class Engine:
             raise Stalled("Applied", "ProbeFailed", complaint(failed))
         waiting = self.probing.awaited(criteria.later)
         if waiting or criteria.later_checks:
-            seconds = self.patience + _deadline(candidate)
+            seconds = self.patience + _until_late(candidate)
             self.line.arm(seconds + _deadline(candidate))
             self.trial = Trial(cycle, candidate, waiting, self.ticks() + seconds)
 
@@ -544,6 +546,12 @@ class Engine:
 
 def _deadline(candidate: Candidate) -> float:
     return candidate.plan.runtime.deadline or DEADLINE
+
+
+def _until_late(candidate: Candidate) -> float:
+    """Seconds until it is too late to go on: the rest of the deadline is for the way back."""
+    seconds = _deadline(candidate)
+    return seconds - min(WAY_BACK, seconds / 5)
 
 
 def _as_cycle_error(error: CycleError | OSError) -> CycleError:

@@ -23,8 +23,7 @@ from tests.lab.twin import SITES, Twin
 
 DEADLINE = 10.0
 POLL = 5.0
-SLACK = 5.0
-"""Seconds for what a host does besides: an interpreter that starts on a busy machine, and the restore itself."""
+JITTER = 1.0
 
 
 @dataclass
@@ -136,7 +135,7 @@ def begin(root: Path, poll: float = POLL) -> Drill:
         text = (
             path.read_text().replace("branch: main", "branch: plans\n  plans: .").replace('path: "sites"', 'path: ""')
         )
-        path.write_text(text.replace("{interval: 30s, jitter: 5s}", f"{{interval: {poll:g}s, jitter: 1s}}"))
+        path.write_text(text.replace("{interval: 30s, jitter: 5s}", f"{{interval: {poll:g}s, jitter: {JITTER:g}s}}"))
         twin.restart(host, signal.SIGTERM)
     # What the operating system had set up goes, and comes back as ours.
     for line in ("ip address flush dev eno1", "ip route flush default", "ip -6 route flush default"):

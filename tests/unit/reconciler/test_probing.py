@@ -109,7 +109,7 @@ def scene(tmp_path: Path) -> Scene:
 def test_what_answers_still_is_confirmed(scene: Scene) -> None:
     assert scene.apply("c2", [*BASE, MORE]).result == "changed"
     assert scene.confirmed == "c2"
-    assert scene.world.spoken == ["arm 10", "disarm"]
+    assert scene.world.spoken == ["arm 8", "disarm"]
 
 
 def test_a_commit_that_changes_nothing_here_asks_nobody(scene: Scene) -> None:
@@ -133,7 +133,7 @@ def test_what_is_lost_by_a_change_takes_it_back(scene: Scene, lost: Check, words
     assert report.result == "rolled back" and report.error and report.error.reason == "ProbeFailed"
     assert scene.world.host.snapshot() == before
     assert scene.rejected["c2"].startswith(words)
-    assert scene.world.spoken == ["arm 10", "disarm"]
+    assert scene.world.spoken == ["arm 8", "disarm"]
 
 
 def test_a_peer_that_falls_silent_takes_a_change_back(scene: Scene) -> None:
@@ -206,8 +206,8 @@ def trial(scene: Scene) -> Scene:
 def test_a_far_end_that_has_not_followed_counts_neither_way(trial: Scene) -> None:
     assert (trial.confirmed, trial.rejected) == ("c1", {})
     assert trial.engine.store.journal() is not None
-    assert trial.world.spoken == ["arm 10", "arm 55"]
-    trial.world.now += 44.0
+    assert trial.world.spoken == ["arm 8", "arm 53"]
+    trial.world.now += 42.0
     assert trial.engine.judge() is None
 
 
@@ -221,7 +221,7 @@ def test_it_is_confirmed_once_the_far_end_is_heard(trial: Scene) -> None:
 
 
 def test_a_far_end_that_never_follows_takes_the_change_back(trial: Scene) -> None:
-    trial.world.now += 46.0
+    trial.world.now += 44.0
     report = trial.engine.judge()
     assert report is not None and report.result == "rolled back"
     assert (trial.confirmed, list(trial.rejected)) == ("c1", ["c2"])

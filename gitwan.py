@@ -27,17 +27,24 @@ def build(only: str = "") -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_nothing)
-    if only in ("", "agent", "keys"):
+    if only in ("", "agent"):
         from reconciler.cli import make_app
-        from reconciler.keys_cli import keys
 
         app.add_typer(make_app(COMPILE), name="agent")
-        app.command("keys")(keys)
+    if only in ("", "keys"):
+        from compiler.secret_cli import rotate_keys
+        from reconciler.keys_cli import make_app as make_keys
+
+        keys = make_keys()
+        keys.command("rotate")(rotate_keys)
+        app.add_typer(keys, name="keys")
     if not only:
         from compiler.cli import mount
+        from compiler.secret_cli import app as secret
         from lab.cli import app as lab
 
         mount(app)
+        app.add_typer(secret, name="secret")
         app.add_typer(lab, name="lab")
     return app
 

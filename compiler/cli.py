@@ -105,7 +105,8 @@ def compile_(
     from compiler.clients import client_file
     from compiler.render import render
 
-    result = _compiled(read_folder(folder))
+    found = read_folder(folder)
+    result = _compiled(found)
     if result.failed and not result.hosts:
         raise _stop(result.problems, as_json)
     unknown = sorted(set(host or ()) - set(result.hosts))
@@ -119,15 +120,15 @@ def compile_(
             plan = result.plan(name)
             written[name] = plan.digest
             files = {"plan.json": plan.canonical().decode(), **render(plan)}
-            _replace(out / name, files)
+            _replace(out / name, files | {path: found.files[path].decode() for path in _sealed(result, name)})
     fabric = result.fabric
     assert fabric is not None
     if not host:
         configs = {f"{name}.conf": client_file(fabric, roamer) for name, roamer in sorted(fabric.clients.items())}
         _replace(out / "clients", {name: text for name, text in configs.items() if text})
     if as_json:
-        found = {"plans": written, "problems": [problem.json() for problem in result.problems]}
-        typer.echo(json.dumps(found, indent=2))
+        answer = {"plans": written, "problems": [problem.json() for problem in result.problems]}
+        typer.echo(json.dumps(answer, indent=2))
     else:
         _show(result.problems)
         for name, digest in written.items():
@@ -136,9 +137,15 @@ def compile_(
         raise typer.Exit(1)
 
 
+def _sealed(result: Result, host: str) -> list[str]:
+    """The ciphertexts that a host's plan needs beside it."""
+    needs = result.fabric.needs if result.fabric else {}
+    return [f"secrets/{name}.age" for name, hosts in sorted(needs.items()) if host in hosts]
+
+
 def _replace(folder: Path, files: dict[str, str]) -> None:
     """Puts exactly these files into a folder that is ours; one that holds anything else is left alone."""
-    ours = (".conf", ".rules", ".batch", "plan.json")
+    ours = (".conf", ".rules", ".batch", "plan.json", ".age")
     strangers = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(ours)]
     if strangers:
         hint = "`--out` is for a folder of its own: what stood in it is replaced"

@@ -26,7 +26,7 @@ def client_file(fabric: Fabric, roamer: Roamer) -> str | None:
             "addresses": [address_of(version, value) for version, value in sorted(roamer.address.items())],
             "mtu": gateway.model.underlay.mtu - OVERHEAD[6],
             "gateway": gateway.name,
-            "public_key": gateway.key,
+            "public_key": gateway.clients_key.fingerprint if gateway.clients_key else gateway.key,
             "endpoint": endpoint_text(address, gateway.ports[CLIENTS]),
             "allowed_ips": texts(summarise([*reachable, *doc.model.pools.clients])),
             "keepalive": KEEPALIVE,

@@ -9,6 +9,7 @@ from typing import Literal
 from schema.desired import Client, Desired, Host, Located, Site
 from schema.ip import BITS, Prefix, address_text
 from schema.lock import Entry
+from schema.plan import SecretRef
 from schema.problem import Place, Problem, Problems
 
 
@@ -23,6 +24,13 @@ class Node:
     label: str
     """What stands for it in the names of tunnels that lead to it."""
     key: str | None = None
+    """Its public key: of two, the older one, which others know already."""
+    number: int = 1
+    """Which of its keys that is, counted from its first."""
+    next_key: str | None = None
+    """The key that takes over while keys are rotated."""
+    clients_key: SecretRef | None = None
+    """The key of the device for roaming clients, where that is not its own."""
     address: dict[int, int] = field(default_factory=dict)
     """Version -> its own address, the same on all of its tunnels."""
     networks: list[Prefix] = field(default_factory=list)
@@ -71,6 +79,10 @@ class End:
     port: int
     endpoint: str | None
     """Where this end dials the other: address or name and port; None where it waits to be dialled."""
+    key: str | None = None
+    """The public key of this end."""
+    peer: str | None = None
+    """The public key of the other end."""
 
 
 @dataclass(slots=True, eq=False)
@@ -89,6 +101,9 @@ class Edge:
     a: Node
     b: Node
     tunnels: list[Tunnel] = field(default_factory=list)
+    successors: list[Tunnel] = field(default_factory=list)
+    """The same tunnels with the new key of one end, beside them while keys are rotated."""
+    psk: SecretRef | None = None
     mtu: int = 1420
     keepalive: int = 0
     via: dict[str, dict[int, str]] = field(default_factory=dict)
@@ -115,6 +130,8 @@ class Fabric:
     clients: dict[str, Roamer] = field(default_factory=dict)
     edges: list[Edge] = field(default_factory=list)
     backbone: list[Node] = field(default_factory=list)
+    needs: dict[str, dict[str, Place]] = field(default_factory=dict)
+    """Secret -> the hosts that need it, and where that is written."""
     lock: dict[Entry, int] = field(default_factory=dict)
     """The numbers in use: what the lock should hold."""
     problems: list[Problem] = field(default_factory=list)

@@ -35,7 +35,7 @@ def firewall(fabric: Fabric, node: Node) -> Iterator[Firewall]:
 
 
 def _ports(node: Node) -> list[int]:
-    ends = [tunnel.ends[node.name].port for edge in node.edges for tunnel in edge.tunnels]
+    ends = [tunnel.ends[node.name].port for edge in node.edges for tunnel in (*edge.tunnels, *edge.successors)]
     return sorted({*ends, *(port for port in node.ports.values() if port)})
 
 

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 import schema.desired
 from compiler.fabric import Edge, End, Fabric, Node, address_of, texts
-from compiler.firewall import firewall
-from compiler.stages.links import BACKBONE, CLIENTS
+from compiler.firewall import FAMILIES, firewall
+from compiler.stages.links import CLIENTS
 from compiler.stages.routing import pool_prefixes, ways
 from compiler.summary import subtract, summarise
 from schema.desired import Region
+from schema.desired.secret import RESERVED
 from schema.ip import Prefix
 from schema.plan import (
     Address,
@@ -26,13 +27,13 @@ from schema.plan import (
     Runtime,
     SecretRef,
     Sysctl,
+    Takeover,
     Wireguard,
 )
-from schema.plan.base import Family
 
-PRIVATE_KEY = "private-key"
 GROUP = 117
 """The interface group of all our tunnels; firewall rules name them by it."""
+ROTATING_KEEPALIVE = 10
 GUARD_METRIC = 1117
 """Worse than any route that leads somewhere, so a guard only catches what nothing else takes."""
 NEXTHOP_BASE = 117_000_000
@@ -52,10 +53,10 @@ def plan_host(fabric: Fabric, node: Node) -> HostPlan:
     found += _routes(node, behind)
     found += _guards(fabric, node, behind)
     found += firewall(fabric, node)
-    return HostPlan.of(node.name, found, _runtime(fabric, node))
+    return HostPlan.of(node.name, found, _runtime(fabric, node, tuple(_takeovers(node, behind))))
 
 
-def _runtime(fabric: Fabric, node: Node) -> Runtime:
+def _runtime(fabric: Fabric, node: Node, takeovers: tuple[Takeover, ...]) -> Runtime:
     """What the agent of this host should know beside its resources."""
     doc = fabric.desired.fabric
     if doc is None:
@@ -65,7 +66,7 @@ def _runtime(fabric: Fabric, node: Node) -> Runtime:
         for probe in doc.model.probes
         if not probe.from_ or node in [fabric.resolve(name) for name in probe.from_]
     )
-    return Runtime(deadline=doc.model.deadline, probes=probes or None)
+    return Runtime(deadline=doc.model.deadline, probes=probes or None, takeovers=takeovers or None)
 
 
 def _probe(probe: schema.desired.Probe) -> Probe:
@@ -118,10 +119,14 @@ def _lans(node: Node) -> Iterator[Resource]:
             yield Address(dev=dev, address=str(address))
 
 
-def _device(node: Node, dev: str, port: int, mtu: int) -> Iterator[Resource]:
-    assert node.key is not None
+def _own(key: str | None) -> SecretRef:
+    assert key is not None
+    return SecretRef(secret=RESERVED, fingerprint=key)
+
+
+def _device(node: Node, dev: str, port: int, mtu: int, key: SecretRef) -> Iterator[Resource]:
     yield Link(name=dev, type="wireguard", mtu=mtu, group=GROUP)
-    yield Wireguard(dev=dev, private_key=SecretRef(secret=PRIVATE_KEY, fingerprint=node.key), listen_port=port)
+    yield Wireguard(dev=dev, private_key=key, listen_port=port)
     # Loose: with one address on every tunnel, the way back may be another tunnel than the way here.
     yield Sysctl(name=f"net/ipv4/conf/{dev}/rp_filter", value="2")
     for version, value in node.address.items():
@@ -129,15 +134,16 @@ def _device(node: Node, dev: str, port: int, mtu: int) -> Iterator[Resource]:
 
 
 def _peer(edge: Edge, node: Node, end: End, behind: list[Prefix]) -> Peer:
-    other = edge.other(node)
-    assert other.key is not None
+    assert end.peer is not None
     return Peer(
         dev=end.dev,
-        public_key=other.key,
+        public_key=end.peer,
+        preshared_key=edge.psk,
         endpoint=end.endpoint,
         allowed_ips=texts(behind),
-        keepalive=edge.keepalive,
-        name=other.name,
+        # A tunnel that is to take over has to have a session, whether or not anybody speaks.
+        keepalive=edge.keepalive or (ROTATING_KEEPALIVE if edge.successors else 0),
+        name=edge.other(node).name,
     )
 
 
@@ -145,9 +151,9 @@ def _links(node: Node, behind: dict[Edge, list[Prefix]]) -> Iterator[Resource]:
     for edge in node.edges:
         if edge.kind != "link":
             continue
-        for tunnel in edge.tunnels:
+        for tunnel in (*edge.tunnels, *edge.successors):
             end = tunnel.ends[node.name]
-            yield from _device(node, end.dev, end.port, edge.mtu)
+            yield from _device(node, end.dev, end.port, edge.mtu, _own(end.key))
             yield _peer(edge, node, end, behind.get(edge, []))
         if len(edge.tunnels) > 1:
             yield from _nexthops(edge, node)
@@ -155,8 +161,7 @@ def _links(node: Node, behind: dict[Edge, list[Prefix]]) -> Iterator[Resource]:
 
 def _nexthops(edge: Edge, node: Node) -> Iterator[Resource]:
     ends = [tunnel.ends[node.name] for tunnel in edge.tunnels]
-    families: tuple[Family, ...] = ("inet", "inet6")
-    for family in families:
+    for family in FAMILIES:
         for end in ends:
             yield Nexthop(id=_nexthop_id(end, family), family=family, dev=end.dev)
         members = tuple(Member(id=_nexthop_id(end, family)) for end in ends)
@@ -175,15 +180,19 @@ def _backbone(node: Node, behind: dict[Edge, list[Prefix]]) -> Iterator[Resource
     edges = [edge for edge in node.edges if edge.kind == "backbone"]
     if not edges:
         return
-    yield from _device(node, BACKBONE, node.ports[BACKBONE], min(edge.mtu for edge in edges))
-    for edge in edges:
-        yield _peer(edge, node, edge.tunnels[0].ends[node.name], behind.get(edge, []))
+    ends = [(edge, tunnel.ends[node.name]) for edge in edges for tunnel in (*edge.tunnels, *edge.successors)]
+    mtu = min(edge.mtu for edge in edges)
+    for dev, end in {end.dev: end for _, end in ends}.items():
+        yield from _device(node, dev, end.port, mtu, _own(end.key))
+    for edge, end in ends:
+        yield _peer(edge, node, end, behind.get(edge, []))
 
 
 def _clients(node: Node) -> Iterator[Resource]:
     if not node.clients:
         return
-    yield from _device(node, CLIENTS, node.ports[CLIENTS], node.model.underlay.mtu - 80)
+    key = node.clients_key or _own(node.key)
+    yield from _device(node, CLIENTS, node.ports[CLIENTS], node.model.underlay.mtu - 80, key)
     for roamer in node.clients:
         yield Peer(
             dev=CLIENTS,
@@ -195,11 +204,30 @@ def _clients(node: Node) -> Iterator[Resource]:
         yield Route(dst=str(prefix), dev=CLIENTS)
 
 
-def _routes(node: Node, behind: dict[Edge, list[Prefix]]) -> Iterator[Resource]:
+def _takeovers(node: Node, behind: dict[Edge, list[Prefix]]) -> Iterator[Takeover]:
+    """How traffic moves to the tunnels of a new key, one by one, when they have a session."""
+    for edge in node.edges:
+        pairs = list(zip(edge.tunnels, edge.successors, strict=False))
+        for old, new in ((old.ends[node.name], new.ends[node.name]) for old, new in pairs):
+            assert new.peer is not None
+            moved: list[Nexthop | Route]
+            if len(pairs) > 1:
+                moved = [Nexthop(id=_nexthop_id(old, family), family=family, dev=new.dev) for family in FAMILIES]
+            else:
+                moved = [Route(dst=str(prefix), dev=new.dev) for prefix in _routed(node, behind.get(edge, []))]
+            yield Takeover(dev=new.dev, public_key=new.peer, resources=tuple(moved))
+
+
+def _routed(node: Node, prefixes: list[Prefix]) -> list[Prefix]:
+    """What routes lead to of all that lies behind an edge."""
     # A VPC is no connected network: a summary that covers it would draw its traffic into the tunnel.
     vpc = list(node.doc.model.aws.cidr) if isinstance(node.doc.model, Region) else []
+    return subtract(prefixes, vpc) if vpc else prefixes
+
+
+def _routes(node: Node, behind: dict[Edge, list[Prefix]]) -> Iterator[Resource]:
     for edge, prefixes in behind.items():
-        wanted = subtract(prefixes, vpc) if vpc else prefixes
+        wanted = _routed(node, prefixes)
         if edge.kind == "lan":
             dev, vias = edge.dev[node.name], edge.via[node.name]
             yield from (Route(dst=str(p), dev=dev, via=vias[p.version]) for p in wanted if p.version in vias)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from reconciler.errors import CycleError, Stalled
+from reconciler.errors import CycleError, Stalled, Transient
 from reconciler.report import Acquired, Candidate
-from reconciler.sources.base import Source
-from reconciler.state import Confirmed, Store
+from reconciler.sources.base import Keeps, Source
+from reconciler.state import Confirmed, Store, secrets_of
+from schema.plan import SecretRef
 
 
 class Verifies(Protocol):
@@ -30,12 +31,14 @@ class Acquirer:
         source: Source,
         verifier: Verifies | None = None,
         on_stage: Callable[[str], None] = lambda name: None,
+        open_secret: Callable[[SecretRef], bytes] | None = None,
     ) -> None:
         self.host = host
         self.store = store
         self.source = source
         self.verifier = verifier
         self.on_stage = on_stage
+        self.open_secret = open_secret
         self._compiled: Candidate | None = None
         self._note = ""
         self._failed: tuple[str, Stalled] | None = None
@@ -96,7 +99,42 @@ class Acquirer:
         except Stalled as error:
             self._failed = (commit, error)
             raise
-        return Candidate.of(commit, plan)
+        candidate = Candidate.of(commit, plan)
+        self._keep_secrets(candidate)
+        return candidate
+
+    def _keep_secrets(self, candidate: Candidate) -> None:
+        """Put the ciphertexts beside the plan, and see that this host can open them before anything is touched."""
+        wanted = secrets_of(candidate.plan)
+        if not wanted:
+            return
+        found: dict[SecretRef, bytes] = {}
+        for reference in wanted:
+            ciphertext = None
+            if isinstance(self.source, Keeps):
+                ciphertext = self.source.sealed(candidate.commit, reference.secret)
+            if ciphertext is None:
+                text = f"secrets/{reference.secret}.age is not in {candidate.commit[:7]}"
+                raise Transient("Compiled", "SecretMissing", text)
+            found[reference] = ciphertext
+        try:
+            self.store.save_sealed(candidate.digest, found)
+        except OSError as error:
+            text = f"cannot write {self.store.folder}: {error.strerror}"
+            raise Transient("Compiled", "StateUnwritable", text) from error
+        for reference in wanted:
+            self._openable(reference)
+
+    def _openable(self, reference: SecretRef) -> None:
+        if self.open_secret is None:
+            return
+        try:
+            self.open_secret(reference)
+        except (LookupError, ValueError) as error:
+            raise Transient("Compiled", "SecretUnusable", str(error)) from None
+        except OSError as error:
+            why = f"{error.strerror}: {error.filename}" if error.strerror else str(error)
+            raise Transient("Compiled", "SecretUnusable", f"the secret {reference.secret}: {why}") from None
 
     def _confirmed(self) -> str | None:
         known = self._known()

@@ -101,6 +101,8 @@ class AgentConfig(Model):
     socket: Path = Path("/run/gitwan/agent.sock")
     metrics: Annotated[str | None, BeforeValidator(_off)] = "127.0.0.1:9586"
     keys: Path = Path("/etc/gitwan")
+    identity: Path | None = None
+    """What opens secrets: an age identity or an SSH ed25519 private key; by default `age.key` beside the keys."""
 
     @property
     def metrics_address(self) -> tuple[str, int] | None:

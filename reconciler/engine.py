@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from reconciler import takeover
 from reconciler.diff import NOTHING, ChangeSet, Desired, Kinds, Observation, diff
 from reconciler.endpoints import Heard
 from reconciler.errors import CycleError, Stalled, Transient, Waiting
@@ -27,7 +28,7 @@ from reconciler.probing import Prober, Probing
 from reconciler.report import Acquired, Candidate, Mode, Report
 from reconciler.state import Confirmed, Rejected, Store
 from reconciler.verify import companions, dependents, unfinished
-from schema.plan import DEADLINE, Change, Resource
+from schema.plan import DEADLINE, Change, HostPlan, Key, Resource
 
 PASSES = 3
 """How often to execute what is still missing: a link that is replaced takes its addresses and routes with it."""
@@ -119,6 +120,11 @@ class Engine:
         self._overlays: dict[str, tuple[Resource, ...]] = {}
         self._desired: dict[str, Desired] = {}
         self._heard = Heard()
+        self._awaited: frozenset[Key] = frozenset()
+        """Peers of new keys that take over when they have a session."""
+        self._taking_over: frozenset[Key] = frozenset()
+        self._moving = False
+        """A takeover has come up or gone, and traffic has not followed yet."""
         self.newest: str | None = None
         """The newest commit that is known, whatever became of it."""
         self.line = line or Line(None)
@@ -204,6 +210,22 @@ class Engine:
                     self.store.end()
             else:
                 report.nothing_to_do = True
+        return report
+
+    def follow(self) -> Report | None:
+        """Move traffic to the tunnels of a new key that have come up, and away from those that are lost."""
+        if not self._moving:
+            return None
+        self._moving = False
+        self._desired.clear()
+        with self._reporting("move") as report:
+            report.partial = True
+            report.newest = self.newest
+            report.confirmed = self.store.confirmed()
+            if self.trial is not None:
+                self.trial.cycle.target = self._index(self.trial.candidate)
+            if (known := self._known(report)) is not None:
+                self._converge(Cycle(report, known, known, self._widen(takeover.KINDS)))
         return report
 
     def preview(self, acquired: Acquired | None = None, *, adopt: bool = False) -> ChangeSet:
@@ -470,6 +492,9 @@ class Engine:
         if "peer" in seen:
             self._heard.note(seen["peer"])
             self.observed = {name: seen[name] for name in ("peer", "link") if name in seen}
+            sessions = takeover.up(self._awaited, seen)
+            self._moving |= sessions != self._taking_over
+            self._taking_over = sessions
         return seen
 
     def set_endpoints(self, changes: Iterable[Change]) -> list[Failure]:
@@ -513,7 +538,7 @@ class Engine:
         if not digest:
             return Desired.of((), self._overlays)
         if digest not in self._desired:
-            self._desired[digest] = Desired.of(self.store.load_plan(digest).resources, self._overlays)
+            self._desired[digest] = self._wanted(self.store.load_plan(digest))
         return self._desired[digest]
 
     def _perhaps(self, digest: str) -> Desired:
@@ -525,7 +550,15 @@ class Engine:
     def _index(self, candidate: Candidate) -> Desired:
         if candidate.digest in self._desired:
             return self._desired[candidate.digest]
-        return Desired.of(candidate.plan.resources, self._overlays)
+        return self._wanted(candidate.plan)
+
+    def _wanted(self, plan: HostPlan) -> Desired:
+        """The plan, with what a new key's tunnels have taken over, and the overlays."""
+        if awaited := takeover.awaited(plan):
+            self._awaited = awaited
+            self._peers()  # which of them are up is known from here on
+            self._moving = False
+        return Desired.of(takeover.resources(plan, self._taking_over), self._overlays)
 
     @contextmanager
     def _reporting(self, mode: Mode) -> Iterator[Report]:

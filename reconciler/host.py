@@ -59,7 +59,7 @@ class Host:
         """Bring back the last confirmed plan, without git or any network; see `Engine.restore`."""
         if self._suspended() and self.store.journal() is None:
             return self.converge()
-        return self.finish(self.engine.restore(because))
+        return self._followed(self.engine.restore(because))
 
     def judge(self) -> Report | None:
         """What became of the plan on trial; None where that is not known yet, or there is none."""
@@ -80,7 +80,15 @@ class Host:
     ) -> Report:
         """One cycle, see `Engine.converge`; while the agent is suspended it touches nothing."""
         hold = self._suspended() and not adopt
-        return self.finish(self.engine.converge(acquired, kinds=kinds, cascade=cascade, adopt=adopt, hold=hold))
+        report = self.engine.converge(acquired, kinds=kinds, cascade=cascade, adopt=adopt, hold=hold)
+        return self.finish(report) if hold else self._followed(report)
+
+    def _followed(self, report: Report) -> Report:
+        """Finish a cycle, and let traffic follow what came up or went meanwhile."""
+        self.finish(report)
+        if moved := self.engine.follow():
+            self.finish(moved)
+        return report
 
     def resumed(self) -> bool:
         """Whether a suspension has ended since the last cycle."""

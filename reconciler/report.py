@@ -11,7 +11,7 @@ from reconciler.errors import CycleError
 from reconciler.state import Confirmed, Rejected, name_of
 from schema.plan import Change, HostPlan, Resource
 
-Mode = Literal["restore", "apply", "repair", "adopt", "remove"]
+Mode = Literal["restore", "apply", "repair", "adopt", "remove", "move"]
 Result = Literal["unchanged", "changed", "repaired", "conflict", "failed", "rolled back"]
 
 

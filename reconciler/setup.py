@@ -47,9 +47,10 @@ def host_of(config: AgentConfig, store: Store, compile_command: Sequence[str]) -
     """The host that the settings describe, on this machine's kernel. Raises SetupError."""
     from reconciler.system import Context, drivers
 
+    secret = secret_reader(config.keys, store.sealed, config.identity)
     try:
         inventory = Inventory(config.state / "inventory.json")
-        found = drivers(Context(secret_reader(config.keys), inventory, Resolve()))
+        found = drivers(Context(secret, inventory, Resolve()))
     except (InventoryError, OSError) as error:
         raise SetupError(str(error)) from None
     source = source_of(config, compile_command)
@@ -61,7 +62,7 @@ def host_of(config: AgentConfig, store: Store, compile_command: Sequence[str]) -
         line=line(),
         patience=config.poll.interval + config.poll.jitter,
     )
-    acquirer = Acquirer(host=config.host, store=store, source=source, verifier=verifier_of(config))
+    acquirer = Acquirer(host=config.host, store=store, source=source, verifier=verifier_of(config), open_secret=secret)
     return Host(name=config.host, store=store, engine=engine, acquirer=acquirer)
 
 

@@ -1,6 +1,7 @@
 """The agent's folder: what was confirmed, what was rejected, the plans themselves, and the last status.
 
 plans/<digest>.json   plans by digest, so that each file proves itself
+plans/<digest>.age    the ciphertexts that the plan needs, by name and fingerprint
 confirmed.json        digest, commit and time of the last confirmed plan; confirmed.bak.json is a second copy
 next.json             the same for the plan being applied; becomes confirmed.json
 journal.json          exists while the kernel may be between two plans (`journal.py`)
@@ -17,6 +18,8 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -28,7 +31,8 @@ from reconciler import journal as journals
 from reconciler.errors import Busy, Stalled
 from reconciler.files import dump_json, read_object, remove, set_aside, sync_folder, write_atomic
 from reconciler.journal import Journal
-from schema.plan import HostPlan
+from reconciler.keys import OWN
+from schema.plan import HostPlan, Peer, SecretRef, Wireguard
 
 KEEP_REJECTED = 16
 
@@ -112,6 +116,25 @@ class Store:
             said = "" if isinstance(error, ValidationError) else f": {error}"
             raise Stalled("Confirmed", "PlanLost", f"the confirmed plan {digest} cannot be read{said}") from None
 
+    # Ciphertexts; what is decrypted is never written
+
+    def save_sealed(self, digest: str, secrets: Mapping[SecretRef, bytes]) -> None:
+        """Store durably what a plan needs. Raises OSError."""
+        value = {_sealed_key(reference): b64encode(data).decode() for reference, data in secrets.items()}
+        data = dump_json(value)
+        path = self.plans / f"{digest}.age"
+        if not path.exists() or path.read_bytes() != data:
+            write_atomic(path, data)
+
+    def sealed(self, reference: SecretRef) -> list[bytes]:
+        """The ciphertexts of a secret, of whichever plans are kept. Raises OSError."""
+        found = []
+        for path in sorted(self.plans.glob("*.age")):
+            text = (read_object(path)[0] or {}).get(_sealed_key(reference))
+            if isinstance(text, str):
+                found.append(b64decode(text))
+        return found
+
     # What was confirmed
 
     def confirmed(self) -> Confirmed | None:
@@ -161,7 +184,7 @@ class Store:
         (self.folder / "status.json").unlink(missing_ok=True)
 
     def _prune(self, keep: set[str]) -> None:
-        for path in self.plans.glob("*.json"):
+        for path in (*self.plans.glob("*.json"), *self.plans.glob("*.age")):
             if path.stem not in keep:
                 path.unlink(missing_ok=True)
 
@@ -255,6 +278,17 @@ class Store:
             return read_object(self.folder / "status.json")[0]
         except OSError:
             return None
+
+
+def secrets_of(plan: HostPlan) -> list[SecretRef]:
+    """What a plan needs beside the host's own key, sorted."""
+    references = {r.private_key for r in plan.resources if isinstance(r, Wireguard)}
+    references |= {r.preshared_key for r in plan.resources if isinstance(r, Peer) and r.preshared_key}
+    return sorted((r for r in references if r.secret != OWN), key=_sealed_key)
+
+
+def _sealed_key(reference: SecretRef) -> str:
+    return f"{reference.secret} {reference.fingerprint}"
 
 
 def name_of(data: bytes) -> str:

@@ -11,9 +11,11 @@ from typing import Any, cast, get_args
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from schema.desired import DOCUMENTS, Clients, Desired, Document, Fabric, Located, Site
+from schema.desired import DOCUMENTS, Clients, Desired, Document, Fabric, Located, Secret, Site
+from schema.desired.secret import recipient
 from schema.lock import parse_lock
 from schema.plan.base import PublicKey
+from schema.plan.fingerprint import sealed_digest
 from schema.problem import Place, Problem
 from schema.text import Text, parse
 
@@ -25,7 +27,9 @@ def is_input(path: str) -> bool:
     """Whether a file of the repository is one that gitwan reads; hidden folders are others' business."""
     if any(part.startswith(".") for part in path.split("/")):
         return False
-    return path.endswith((".yaml", ".yml")) or path == LOCK or (path.startswith("keys/") and path.endswith(".pub"))
+    if path.startswith("keys/"):
+        return path.endswith((".pub", ".age"))
+    return path.endswith((".yaml", ".yml")) or path == LOCK or (path.startswith("secrets/") and path.endswith(".age"))
 
 
 def load(files: Mapping[str, bytes], special: Mapping[str, str] | None = None) -> tuple[Desired, list[Problem]]:
@@ -39,8 +43,13 @@ def load(files: Mapping[str, bytes], special: Mapping[str, str] | None = None) -
             if path == LOCK:
                 desired.lock, found = parse_lock(path, files[path])
                 problems += found
+            elif path.startswith("keys/") and path.endswith(".age"):
+                problems += _recipient(desired, path, files[path])
             elif path.startswith("keys/"):
                 problems += _key(desired, path, files[path])
+            elif path.startswith("secrets/") and path.endswith(".age"):
+                name = path.removeprefix("secrets/").removesuffix(".age")
+                desired.sealed[name] = sealed_digest(files[path])
             elif is_input(path):
                 problems += _document(desired, path, files[path])
     if desired.fabric is None and not problems:
@@ -81,6 +90,17 @@ def _key(desired: Desired, path: str, content: bytes) -> list[Problem]:
     except ValidationError:
         hint = f"put the one line that `gitwan keys` prints on {host} into this file"
         return [Problem("GW024", Place(path, 1, 1), "not a WireGuard public key", hint)]
+    return []
+
+
+def _recipient(desired: Desired, path: str, content: bytes) -> list[Problem]:
+    holder = path.removeprefix("keys/").removesuffix(".age")
+    try:
+        found = recipient(content.decode("ascii", "replace").strip())
+    except ValueError as error:
+        hint = f"put the one line that `gitwan keys recipient` prints on {holder}, or an SSH host key, into this file"
+        return [Problem("GW086", Place(path, 1, 1), str(error), hint)]
+    desired.recipients[holder] = (Place(path, 1, 1), found)
     return []
 
 
@@ -128,6 +148,8 @@ def _keep(desired: Desired, document: Document, text: Text) -> list[Problem]:
         desired.fabric = Located(document, text)
     elif isinstance(document, Clients):
         desired.clients += [(name, Located(c, text, ("clients", name))) for name, c in document.clients.items()]
+    elif isinstance(document, Secret):
+        desired.secrets.append(Located(document, text))
     else:
         desired.sites.append(Located(cast(Site, document), text))
     return []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from compiler.fabric import Fabric
 from compiler.stages.addresses import allocate_addresses
@@ -11,9 +11,12 @@ from compiler.stages.links import build_links, leave_out
 from compiler.stages.names import index_names
 from compiler.stages.networks import check_networks
 from compiler.stages.routing import find_ways
+from compiler.stages.secrets import take_secrets
 from schema.desired import Desired
 
-STAGES: tuple[Callable[[Fabric], None], ...] = (
+Stage = Callable[[Fabric], None]
+
+STAGES: tuple[Stage, ...] = (
     index_names,
     Fabric.barrier,
     take_keys,
@@ -23,12 +26,14 @@ STAGES: tuple[Callable[[Fabric], None], ...] = (
     Fabric.barrier,
     leave_out,
     find_ways,
+    take_secrets,
+    Fabric.barrier,
 )
 
 
-def resolve(desired: Desired) -> Fabric:
+def resolve(desired: Desired, stages: Sequence[Stage] = STAGES) -> Fabric:
     """The network that a repository describes. Raises Problems where it describes none."""
     fabric = Fabric(desired)
-    for stage in STAGES:
+    for stage in stages:
         stage(fabric)
     return fabric

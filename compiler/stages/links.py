@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from compiler.fabric import Edge, End, Fabric, Node, Tunnel, endpoint_text
 from schema.desired import fabric as desired
@@ -38,12 +39,16 @@ def build_links(fabric: Fabric) -> None:
         seen[edge.name] = place()
         links.append((edge, link, place))
     ports.take_fixed(links)
+    for edge, link, place in links:
+        _rotatable(fabric, edge, link, place)
+    wanted = [(node, name) for edge, link, _ in links for name in _names(edge, link) for node in (edge.a, edge.b)]
+    wanted += _mesh_ports(fabric)
     for fresh in (False, True):
-        for edge, link, _ in links:
-            ports.take(edge, link, fresh)
+        for node, name in wanted:
+            ports.take(node, name, fresh)
     for edge, link, place in links:
         _tunnels(fabric, edge, link, ports, place)
-    _mesh(fabric, doc.model.defaults)
+    _mesh(fabric, doc.model.defaults, ports)
     _gateways(fabric)
 
 
@@ -98,6 +103,10 @@ class _Ports:
             hint = "two devices cannot listen on one port: choose another"
             self.fabric.problem("GW040", place, f"port {port} of {node.name} is taken by {other}", hint)
 
+    def of(self, node: Node, dev: str) -> int:
+        """The port of a device of the backbone."""
+        return node.ports.setdefault(dev, self.given.get((node.name, dev), 0))
+
     def take_fixed(self, links: list[tuple[Edge, desired.Link, Callable[..., Place]]]) -> None:
         for edge, link, place in links:
             for name, ports in link.ports.items():
@@ -111,18 +120,15 @@ class _Ports:
                     self._claim(node, port, f"{edge.name}/{n}", place("ports", name, n - 1))
                     self.given[node.name, f"{edge.name}/{n}"] = port
 
-    def take(self, edge: Edge, link: desired.Link, fresh: bool) -> None:
-        for node in (edge.a, edge.b):
-            used = self.used[node.name]
-            for n in range(1, link.tunnels + 1):
-                tunnel = f"{edge.name}/{n}"
-                if (node.name, tunnel) in self.given:
-                    continue
-                entry = ("port", node.name, tunnel)
-                port = self._next(used) if fresh else self.fabric.desired.lock.get(entry, 0)
-                if port and port not in used:
-                    used[port] = tunnel
-                    self.given[node.name, tunnel] = self.fabric.lock[entry] = port
+    def take(self, node: Node, tunnel: str, fresh: bool) -> None:
+        if (node.name, tunnel) in self.given:
+            return
+        used = self.used[node.name]
+        entry = ("port", node.name, tunnel)
+        port = self._next(used) if fresh else self.fabric.desired.lock.get(entry, 0)
+        if port and port not in used:
+            used[port] = tunnel
+            self.given[node.name, tunnel] = self.fabric.lock[entry] = port
 
     def _next(self, used: dict[int, str]) -> int:
         return next(port for port in range(self.defaults.links, 65536) if port not in used)
@@ -134,18 +140,60 @@ def _tunnels(fabric: Fabric, edge: Edge, link: desired.Link, ports: _Ports, plac
     if to_a is None and to_b is None:
         hint = "give one of them a `public:` address or name, of a family that the other has too"
         fabric.problem("GW044", place("between"), f"neither {a.name} nor {b.name} can be dialled by the other", hint)
-    edge.tunnels = []
-    for n in range(1, link.tunnels + 1):
-        name = f"{edge.name}/{n}"
-        port_a, port_b = ports.given[a.name, name], ports.given[b.name, name]
-        end_a = End(f"wg-{b.label}-{n}", port_a, to_b and endpoint_text(to_b, port_b))
-        end_b = End(f"wg-{a.label}-{n}", port_b, to_a and endpoint_text(to_a, port_a))
-        edge.tunnels.append(Tunnel(name, {a.name: end_a, b.name: end_b}))
-        for node, other, end in ((a, b, end_a), (b, a, end_b)):
-            _check_name(fabric, node, other, end.dev)
+    for turn in _turns(edge):
+        for n in range(1, link.tunnels + 1):
+            name = f"{edge.name}/{n}{turn.letter}"
+            port_a, port_b = ports.given[a.name, name], ports.given[b.name, name]
+            to_b_port, to_a_port = to_b and endpoint_text(to_b, port_b), to_a and endpoint_text(to_a, port_a)
+            end_a = End(f"wg-{b.label}-{n}{turn.letter}", port_a, to_b_port, turn.key_a, turn.key_b)
+            end_b = End(f"wg-{a.label}-{n}{turn.letter}", port_b, to_a_port, turn.key_b, turn.key_a)
+            turn.into.append(Tunnel(name, {a.name: end_a, b.name: end_b}))
+            for node, other, end in ((a, b, end_a), (b, a, end_b)):
+                _check_name(fabric, node, other, end.dev)
     fabric.edges.append(edge)
     a.edges.append(edge)
     b.edges.append(edge)
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A pair of keys at the two ends of an edge, and what tells its tunnels from those of the pair before it."""
+
+    number_a: int
+    number_b: int
+    key_a: str | None
+    key_b: str | None
+    into: list[Tunnel]
+
+    @property
+    def letter(self) -> str:
+        return "b" if (self.number_a + self.number_b) % 2 else ""
+
+
+def _turns(edge: Edge) -> list[_Turn]:
+    """The pair of keys in use, and while one end rotates its key, the pair that takes over."""
+    a, b = edge.a, edge.b
+    found = [_Turn(a.number, b.number, a.key, b.key, edge.tunnels)]
+    if a.next_key:
+        found.append(_Turn(a.number + 1, b.number, a.next_key, b.key, edge.successors))
+    elif b.next_key:
+        found.append(_Turn(a.number, b.number + 1, a.key, b.next_key, edge.successors))
+    return found
+
+
+def _names(edge: Edge, link: desired.Link) -> list[str]:
+    return [f"{edge.name}/{n}{turn.letter}" for turn in _turns(edge) for n in range(1, link.tunnels + 1)]
+
+
+def _rotatable(fabric: Fabric, edge: Edge, link: desired.Link | None, place: Callable[..., Place]) -> None:
+    """One end at a time; and what is written for the ports of a link holds for every second pair of keys."""
+    if edge.a.next_key and edge.b.next_key:
+        message = f"{edge.a.name} and {edge.b.name} rotate their keys at the same time, and are linked"
+        hint = "finish one before you begin with the other: remove one's new key until then"
+        fabric.problem("GW088", place(), message, hint)
+    if link is not None and link.ports and any(turn.letter for turn in _turns(edge)):
+        message = f"the written ports of {edge.name} hold for every second key of its hosts only"
+        fabric.warning("GW089", place("ports"), message, "the tunnels of the others take their ports from the lock")
 
 
 def _check_name(fabric: Fabric, node: Node, other: Node, dev: str) -> None:
@@ -159,7 +207,26 @@ def _check_name(fabric: Fabric, node: Node, other: Node, dev: str) -> None:
     node.ports[dev] = 0
 
 
-def _mesh(fabric: Fabric, defaults: desired.Defaults) -> None:
+def _device_of(own: int, far: int) -> str:
+    """The device for peers with a key of one number, by the number of the host's own.
+
+    A device has one key, and two keys of one peer want the same addresses: both ways have devices of their own.
+    """
+    return BACKBONE + {(1, 1): "", (0, 1): "-b", (1, 0): "-c", (0, 0): "-d"}[own % 2, far % 2]
+
+
+def _mesh_ports(fabric: Fabric) -> list[tuple[Node, str]]:
+    """Devices of the backbone that have no port in writing."""
+    found: dict[tuple[Node, str], None] = {}
+    for i, a in enumerate(fabric.backbone):
+        for b in fabric.backbone[i + 1 :]:
+            for turn in _turns(Edge("backbone", a, b)):
+                found[a, _device_of(turn.number_a, turn.number_b)] = None
+                found[b, _device_of(turn.number_b, turn.number_a)] = None
+    return [(node, dev) for node, dev in found if dev != BACKBONE]
+
+
+def _mesh(fabric: Fabric, defaults: desired.Defaults, ports: _Ports) -> None:
     """A link between every two members of the backbone, all on one device of each."""
     doc = fabric.desired.fabric
     assert doc is not None
@@ -176,9 +243,14 @@ def _mesh(fabric: Fabric, defaults: desired.Defaults) -> None:
                 hint = "give one of them a `public:` address or name"
                 message = f"neither {a.name} nor {b.name} can be dialled by the other"
                 fabric.problem("GW044", place("backbone"), message, hint)
-            end_a = End(BACKBONE, a.ports[BACKBONE], to_b and endpoint_text(to_b, b.ports[BACKBONE]))
-            end_b = End(BACKBONE, b.ports[BACKBONE], to_a and endpoint_text(to_a, a.ports[BACKBONE]))
-            edge.tunnels = [Tunnel(f"{edge.name}/backbone", {a.name: end_a, b.name: end_b})]
+            _rotatable(fabric, edge, None, lambda: place("backbone"))
+            for turn in _turns(edge):
+                dev_a, dev_b = _device_of(turn.number_a, turn.number_b), _device_of(turn.number_b, turn.number_a)
+                port_a, port_b = ports.of(a, dev_a), ports.of(b, dev_b)
+                to_b_port, to_a_port = to_b and endpoint_text(to_b, port_b), to_a and endpoint_text(to_a, port_a)
+                end_a = End(dev_a, port_a, to_b_port, turn.key_a, turn.key_b)
+                end_b = End(dev_b, port_b, to_a_port, turn.key_b, turn.key_a)
+                turn.into.append(Tunnel(f"{edge.name}/backbone{turn.letter}", {a.name: end_a, b.name: end_b}))
             fabric.edges.append(edge)
             a.edges.append(edge)
             b.edges.append(edge)

@@ -25,6 +25,15 @@ class Source(Protocol):
 
 
 @runtime_checkable
+class Keeps(Protocol):
+    """A source that has ciphertexts beside its plans."""
+
+    def sealed(self, commit: str, name: str) -> bytes | None:
+        """The ciphertext of a secret at a commit; None where it is not there. Raises Stalled or Transient."""
+        ...
+
+
+@runtime_checkable
 class Asks(Protocol):
     """A source that can be asked whether it is there, and that may be lost by a change of the network."""
 

@@ -1,4 +1,5 @@
-"""Plans that CI rendered, in a folder of this host: `<folder>/<host>/plan.json`."""
+"""Plans that CI rendered, in a folder of this host: `<folder>/<host>/plan.json`, and the ciphertexts it
+needs in `secrets` beside it."""
 
 from __future__ import annotations
 
@@ -33,6 +34,12 @@ class Folder:
         if blake2b(data, digest_size=20).hexdigest() != commit:
             raise Transient("Compiled", "PlanChanged", f"{self._path} changed while it was read")
         return parse(data, str(self._path)), ""
+
+    def sealed(self, commit: str, name: str) -> bytes | None:
+        try:
+            return (self._path.parent / "secrets" / f"{name}.age").read_bytes()
+        except OSError:
+            return None
 
     @property
     def _path(self) -> Path:

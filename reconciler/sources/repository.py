@@ -36,6 +36,9 @@ class Repository:
     def plan(self, commit: str) -> tuple[HostPlan, str]:
         return compile_tree(self.compile_command, self.host, self.mirror.read(commit, self.path), self.limits)
 
+    def sealed(self, commit: str, name: str) -> bytes | None:
+        return self.mirror.read_file(commit, _join(self.path, "secrets", f"{name}.age"))
+
 
 @dataclass(frozen=True, slots=True)
 class RenderedRepository:
@@ -61,3 +64,10 @@ class RenderedRepository:
         if data is None:
             raise Stalled("Compiled", "NoPlan", f"{name} is not in {commit[:7]}")
         return parse(data, name), ""
+
+    def sealed(self, commit: str, name: str) -> bytes | None:
+        return self.mirror.read_file(commit, _join(self.path, self.host, "secrets", f"{name}.age"))
+
+
+def _join(*parts: str) -> str:
+    return "/".join(part for part in (part.strip("/") for part in parts) if part)

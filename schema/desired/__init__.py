@@ -10,6 +10,7 @@ from schema.desired.base import Document
 from schema.desired.client import Client, Clients
 from schema.desired.fabric import Fabric, Probe
 from schema.desired.host import Host, Lan, Underlay
+from schema.desired.secret import Secret
 from schema.desired.site import Aws, Datacenter, Edge, Region, Site
 from schema.lock import Entry
 from schema.problem import Place
@@ -17,7 +18,7 @@ from schema.text import Text
 
 __all__ = [
     "DOCUMENTS", "Aws", "Client", "Clients", "Datacenter", "Desired", "Document", "Edge", "Fabric", "Host", "Lan",
-    "Located", "Probe", "Region", "Site", "Underlay",
+    "Located", "Probe", "Region", "Secret", "Site", "Underlay",
 ]  # fmt: skip
 
 D = TypeVar("D", bound=Document)
@@ -26,6 +27,7 @@ DOCUMENTS: dict[str, tuple[str, dict[str, type[Document]]]] = {
     "fabric": ("", {"": Fabric}),
     "site": ("kind", {"edge": Edge, "datacenter": Datacenter, "region": Region}),
     "clients": ("", {"": Clients}),
+    "secret": ("", {"": Secret}),
 }
 """The first key of a document -> the key that chooses its model, and the models."""
 
@@ -51,6 +53,11 @@ class Desired:
     sites: list[Located[Site]] = field(default_factory=list)
     clients: list[tuple[str, Located[Client]]] = field(default_factory=list)
     keys: dict[str, tuple[Place, str]] = field(default_factory=dict)
-    """Host -> its public key in base64."""
+    """Host, or HOST.NUMBER -> its public key in base64."""
+    recipients: dict[str, tuple[Place, str]] = field(default_factory=dict)
+    """Host or `people/NAME` -> whom secrets are encrypted to."""
+    secrets: list[Located[Secret]] = field(default_factory=list)
+    sealed: dict[str, str] = field(default_factory=dict)
+    """Secret -> the digest of its ciphertext."""
     lock: Mapping[Entry, int] = field(default_factory=dict)
     paths: Sequence[str] = ()

@@ -68,6 +68,8 @@ class Link(Document):
     mtu: int | None = Field(default=None, ge=1280, le=65535)
     ports: dict[Name, tuple[Port, ...]] = Field(default_factory=dict)
     """Listening ports by end, one for each tunnel, where they are fixed."""
+    psk: Name | None = None
+    """A secret of the kind `psk`: a preshared key, for all of its tunnels."""
 
 
 class Deny(Document):
@@ -112,6 +114,8 @@ class Fabric(Document):
     links: tuple[Link, ...] = ()
     backbone: tuple[Name, ...] = ()
     """Sites or hosts that are meshed with one another over one device each."""
+    clients_key: Name | None = None
+    """A secret of the kind `key` that all gateways of roaming clients share; by default each has its host's own."""
     deny: tuple[Deny, ...] = ()
     deadline: Annotated[Duration, Field(ge=5.0, le=3600.0)] | None = None
     """How long a host tries a change before it goes back to the last confirmed plan: 60s."""

@@ -20,14 +20,14 @@ from schema.plan.nexthop import Member, Nexthop
 from schema.plan.peer import Peer
 from schema.plan.route import MAIN_TABLE, METRIC, Route
 from schema.plan.rule import Rule
-from schema.plan.runtime import DEADLINE, Probe, Runtime
+from schema.plan.runtime import DEADLINE, Probe, Runtime, Takeover
 from schema.plan.sysctl import Sysctl
 from schema.plan.wireguard import Wireguard
 
 __all__ = [
     "DEADLINE", "MAIN_TABLE", "METRIC", "PROTOCOL", "RESOURCES", "Address", "AnyResource", "BondOptions", "Change",
     "Disruption", "Firewall", "HostPlan", "Key", "Link", "Member", "Model", "Nexthop", "Peer", "Probe", "Resource",
-    "Route", "Rule", "Runtime", "SecretRef", "Sysctl", "Wireguard", "diff", "family_of",
+    "Route", "Rule", "Runtime", "SecretRef", "Sysctl", "Takeover", "Wireguard", "diff", "family_of",
 ]  # fmt: skip
 
 PROTOCOL = 117

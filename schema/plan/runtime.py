@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schema.plan.base import Address, Model
+from schema.plan.base import Address, IfName, Model, PublicKey
+from schema.plan.nexthop import Nexthop
+from schema.plan.route import Route
 
 DEADLINE = 60.0
 """Seconds that a change may take until it is confirmed, where nothing is written."""
@@ -26,9 +28,21 @@ class Probe(Model):
         return f"{self.kind} {self.target}" + (f" at {self.server}" if self.server else "")
 
 
+class Takeover(Model):
+    """What stands in place of the plan's resources of the same keys while a peer has a session.
+
+    So traffic moves to a tunnel with a new key when both ends have it, whichever polled first.
+    """
+
+    dev: IfName
+    public_key: PublicKey
+    resources: tuple[Annotated[Nexthop | Route, Field(discriminator="kind")], ...]
+
+
 class Runtime(Model):
     """Everything is left out where the repository says nothing."""
 
     deadline: float | None = Field(default=None, gt=0)
     """Seconds."""
     probes: tuple[Probe, ...] | None = None
+    takeovers: tuple[Takeover, ...] | None = None

@@ -45,18 +45,17 @@ def ask_all(questions: Iterable[Callable[[float], bool]], seconds: float) -> lis
 def gateway(address: str, dev: str, seconds: float) -> bool:
     """Whether a router of this link is there: it answers an echo, or at least says where it is (ARP, NDP)."""
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if ping(address, min(0.5, seconds), dev) or _neighbour(address, dev):
+    while (left := end - time.monotonic()) > 0:
+        if ping(address, min(0.25, left), dev) or _neighbour(address, dev):
             return True
-        time.sleep(AGAIN)
     return False
 
 
 def _neighbour(address: str, dev: str) -> bool:
-    """Whether the kernel has just heard from a neighbour; it asks again at once, for the next time."""
-    shown = _ip("neigh", "show", "to", address, "dev", dev)
+    """Whether a neighbour answers the kernel: it is asked anew, and what was known of it does not count."""
     _ip("neigh", "change", address, "dev", dev, "nud", "probe")
-    return "REACHABLE" in shown
+    time.sleep(0.1)
+    return "REACHABLE" in _ip("neigh", "show", "to", address, "dev", dev)
 
 
 def _ip(*words: str) -> str:

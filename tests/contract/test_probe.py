@@ -66,6 +66,13 @@ def test_a_gateway_that_answers_no_echo_is_still_heard() -> None:
     assert probe.gateway(FAR, "eth0", 5.0)
 
 
+def test_a_gateway_that_was_known_and_is_gone_is_not_heard() -> None:
+    assert probe.gateway(FAR, "eth0", 5.0)
+    ip("-n far link set eth1 down")
+    assert not probe.gateway(FAR, "eth0", 0.5)
+    ip("-n far link set eth1 up")
+
+
 class Quiet(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(200 if self.path == "/health" else 500)

@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 
 from reconciler.acquire import Acquirer
+from reconciler.diff import NOTHING
+from reconciler.engine import Cycle, Trial
 from reconciler.errors import Transient
 from reconciler.host import Host
 from reconciler.journal import Journal
 from reconciler.metrics import Metrics
-from reconciler.report import Acquired
+from reconciler.probes import Tunnel
+from reconciler.report import Acquired, Report
 from reconciler.state import Suspension
 from reconciler.status import render
 from tests.fakes import FakeHost
@@ -146,6 +149,30 @@ def test_a_status_that_cannot_be_written_stops_nothing(world: World, monkeypatch
     world.apply("c1")
     world.host.converge()
     assert sum("cannot write the status" in text for text in world.said) == 1
+
+
+def test_a_rejected_commit_is_in_status_log_and_metrics(world: World) -> None:
+    from prometheus_client import generate_latest
+
+    world.host.metrics = Metrics()
+    world.kernel.fail_next("route", errno.EINVAL, 3)
+    world.apply("c1")
+    (rejected,) = world.host.status()["rejected"]
+    assert (rejected["commit"], rejected["reason"]) == ("c1", "Refused")
+    assert f"rejected c1 0 s ago: Refused: {rejected['message']}" in render(world.host.status(), NOW)
+    assert any("Applied=False Refused" in text and "rolled back" in text for text in world.said)
+    assert "gitwan_rejected_commits 1.0" in generate_latest(world.host.metrics.registry).decode()
+
+
+def test_a_plan_on_trial_says_what_it_waits_for(world: World) -> None:
+    world.apply("c1")
+    engine = world.host.engine
+    tunnel = Tunnel(("wg0", "K"), "far", ())
+    engine.trial = Trial(Cycle(Report(), NOTHING, NOTHING, frozenset()), candidate("c2", site()), [tunnel], 0.0)
+    engine.newest = "c2"
+    world.host.noted(Acquired(commit="c2"))
+    assert world.conditions()["Confirmed"] == "False:OnTrial"
+    assert "c2 is applied, and waits for the peer far on wg0" in render(world.host.status(), NOW)
 
 
 def test_metrics(world: World) -> None:

@@ -31,7 +31,7 @@ class Check:
 
     kind: Literal["gateway", "git", "ping", "tcp", "http", "dns"]
     target: str = ""
-    """An address, `address:port`, a URL or a name."""
+    """An address, `address:port`, a URL or a name; the git server's address."""
     via: str = ""
     """For a gateway: its interface; for a name: the server to ask."""
 
@@ -157,7 +157,7 @@ def waits(check: Check, later: Iterable[Tunnel], target: Desired) -> bool:
     try:
         address = Prefix.parse(f"{host}/{128 if ':' in host else 32}")
     except ValueError:
-        # A name, or the git server: it may lie anywhere, and where that is, it is judged with the rest.
+        # A name may lie anywhere: it is judged with the rest.
         return False
     peers = (target.kind("peer").get(tunnel.key) for tunnel in later)
     return any(

@@ -43,9 +43,8 @@ class Prober(Protocol):
         """Send something that has each peer answer."""
         ...
 
-    @property
-    def has_git(self) -> bool:
-        """Whether plans come from a git server that can be asked."""
+    def git(self) -> Check | None:
+        """The git server that plans come from, by its address where that is known."""
         ...
 
 
@@ -73,16 +72,15 @@ class Probing:
         silent = self._round(checks, [*steady, *members], {}, BEFORE)
         answered = [check for check in checks if check not in silent]
         loud = {dev: [tunnel for tunnel in some if tunnel not in silent] for dev, some in crowds.items()}
-        found = Criteria(
+        if (git := self.prober.git()) is not None:
+            answered.append(git)  # the commit has just come from there
+        return Criteria(
             checks=[check for check in answered if not waits(check, later, target)],
             tunnels=[tunnel for tunnel in steady if tunnel not in silent],
             crowds={dev: some for dev, some in loud.items() if len(some) >= CROWD},
             later=later,
             later_checks=[check for check in answered if waits(check, later, target)],
         )
-        if self.prober.has_git:
-            found.checks.append(Check("git"))  # the commit has just come from there
-        return found
 
     def after(self, criteria: Criteria, seconds: float) -> list[Check | Tunnel]:
         """What does not answer any more, asked three times within the time that there is."""

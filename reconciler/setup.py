@@ -58,7 +58,7 @@ def host_of(config: AgentConfig, store: Store, compile_command: Sequence[str]) -
         store=store,
         drivers=found,
         kinds=KINDS,
-        prober=Prober(source.reachable if isinstance(source, Asks) else None),
+        prober=Prober(source, Resolve()),
         line=line(),
         patience=config.poll.interval + config.poll.jitter,
     )
@@ -69,12 +69,18 @@ def host_of(config: AgentConfig, store: Store, compile_command: Sequence[str]) -
 class Prober:
     """Carries out the checks of `probes.py`."""
 
-    def __init__(self, git: Callable[[float], bool] | None = None) -> None:
-        self._git = git
+    def __init__(self, source: Source, resolve: Callable[[str], str]) -> None:
+        self._source = source if isinstance(source, Asks) else None
+        self._resolve = resolve
 
-    @property
-    def has_git(self) -> bool:
-        return self._git is not None
+    def git(self) -> Check | None:
+        if self._source is None:
+            return None
+        server = self._source.server
+        try:
+            return Check("git", self._resolve(server) if server else "")
+        except OSError:
+            return Check("git")
 
     def answered(self, checks: Sequence[Check], seconds: float) -> set[Check]:
         from reconciler.system.probe import ask_all
@@ -104,7 +110,7 @@ class Prober:
             case "dns":
                 return probe.resolves(check.target, check.via, seconds)
             case "git":
-                return self._git is None or self._git(seconds)
+                return self._source is None or self._source.reachable(seconds)
 
 
 def source_of(config: AgentConfig, compile_command: Sequence[str]) -> Source:

@@ -37,6 +37,11 @@ class Keeps(Protocol):
 class Asks(Protocol):
     """A source that can be asked whether it is there, and that may be lost by a change of the network."""
 
+    @property
+    def server(self) -> str:
+        """Its address or name; empty where it is on this host."""
+        ...
+
     def reachable(self, seconds: float) -> bool:
         """Whether it answers in time."""
         ...

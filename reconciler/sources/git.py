@@ -66,6 +66,15 @@ class Mirror:
         shutil.rmtree(self.folder, ignore_errors=True)
         return self._fetch(environment)
 
+    @property
+    def server(self) -> str:
+        """The address or name of the remote's host; empty for a folder of this one."""
+        url = self.remote.url
+        if "://" in url:
+            return urlsplit(url).hostname or ""
+        host, colon, _ = url.partition(":")
+        return host.rpartition("@")[2] if colon and "/" not in host else ""
+
     def reachable(self, seconds: float) -> bool:
         """Whether the server answers in time."""
         ref = f"refs/heads/{self.remote.branch}"

@@ -30,6 +30,10 @@ class Repository:
     def fetch(self) -> str:
         return self.mirror.fetch()
 
+    @property
+    def server(self) -> str:
+        return self.mirror.server
+
     def reachable(self, seconds: float) -> bool:
         return self.mirror.reachable(seconds)
 
@@ -54,6 +58,10 @@ class RenderedRepository:
 
     def fetch(self) -> str:
         return self.mirror.fetch()
+
+    @property
+    def server(self) -> str:
+        return self.mirror.server
 
     def reachable(self, seconds: float) -> bool:
         return self.mirror.reachable(seconds)

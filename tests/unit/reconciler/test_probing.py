@@ -30,7 +30,7 @@ class World:
     deaf: set[Any] = field(default_factory=set)
     """Keys of peers that do not answer."""
     asked: int = 0
-    has_git: bool = True
+    git_address: str = "192.0.2.200"
     spoken: list[str] = field(default_factory=list)
     """What was said to the parent."""
     on_ask: Callable[[], None] = lambda: None
@@ -39,6 +39,9 @@ class World:
         self.asked += 1
         self.on_ask()
         return {check for check in checks if check not in self.silent}
+
+    def git(self) -> Check:
+        return Check("git", self.git_address)
 
     def provoke(self, tunnels: Iterable[Tunnel]) -> None:
         stored = self.host.stored["peer"]
@@ -121,7 +124,7 @@ def test_a_commit_that_changes_nothing_here_asks_nobody(scene: Scene) -> None:
 @pytest.mark.parametrize(
     ("lost", "words"),
     [
-        (Check("git"), "the git server answered before"),
+        (Check("git", "192.0.2.200"), "the git server answered before"),
         (PING, "ping 10.9.0.1 answered before"),
         (Check("gateway", "192.0.2.1", "eth0"), "the default gateway 192.0.2.1 on eth0 answered before"),
     ],
@@ -166,7 +169,7 @@ def test_an_answer_at_the_third_try_will_do(scene: Scene) -> None:
         (world.silent.clear if len(tries) == 4 else lambda: None)()
 
     world.on_ask = ask
-    scene.engine.on_stage = lambda stage: world.silent.add(Check("git")) if stage == "execute" else None
+    scene.engine.on_stage = lambda stage: world.silent.add(world.git()) if stage == "execute" else None
     assert scene.apply("c2", [*BASE, MORE]).result == "changed"
 
 
@@ -264,6 +267,17 @@ def test_what_lies_behind_a_far_end_is_asked_when_that_has_followed(scene: Scene
     report = scene.engine.judge()
     assert report is not None and report.result == "rolled back"
     assert scene.rejected["c2"].startswith("ping 10.20.0.7 answered before")
+
+
+def test_a_git_server_behind_a_far_end_is_asked_when_that_has_followed(scene: Scene) -> None:
+    scene.world.git_address = "10.20.0.7"
+    scene.world.deaf.add(FAR.key)
+    scene.engine.on_stage = lambda stage: scene.world.silent.add(scene.world.git()) if stage == "execute" else None
+    assert scene.apply("c2", TWO_ENDED).result == "changed"
+    scene.world.deaf.clear()
+    scene.world.silent.clear()
+    reports = [scene.engine.judge(), scene.engine.judge()]
+    assert reports[1] is not None and reports[1].ok and scene.confirmed == "c2"
 
 
 # Interruptions

@@ -171,3 +171,24 @@ def test_a_server_that_says_nothing_is_given_up(mirror: Mirror) -> None:
 def test_a_server_that_refuses_is_named(mirror: Mirror) -> None:
     with pytest.raises(Transient, match="git fetch: fatal: unable to access"):
         Mirror(mirror.folder, Remote("http://127.0.0.1:1/wan.git")).fetch()
+
+
+@pytest.mark.parametrize(
+    ("url", "server"),
+    [
+        ("ssh://git@git.example.org:2222/wan.git", "git.example.org"),
+        ("https://[2001:db8::1]/wan.git", "2001:db8::1"),
+        ("git@git.example.org:wan.git", "git.example.org"),
+        ("file:///srv/wan.git", ""),
+        ("/srv/wan.git", ""),
+        ("/srv/a:b.git", ""),
+    ],
+)
+def test_the_server_of_an_address(tmp_path: Path, url: str, server: str) -> None:
+    assert Mirror(tmp_path, Remote(url)).server == server
+
+
+def test_a_server_is_reachable_or_not(origin: Origin, mirror: Mirror) -> None:
+    origin.commit(a_dot_yaml="x")
+    assert mirror.reachable(10.0)
+    assert not Mirror(mirror.folder, Remote("/nowhere/wan.git")).reachable(10.0)

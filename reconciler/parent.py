@@ -95,6 +95,8 @@ class Child:
         self.heard: float | None = None
         """When it last said that it is there."""
         self.rest = b""
+        self.deaf = False
+        """It has closed its end."""
 
 
 class Parent:
@@ -114,6 +116,8 @@ class Parent:
             if self._fork():
                 return self.argv
             code, because = self._watch()
+            if self.stopping and code == 0:
+                because = ""  # it was told to end, and what is on trial has passed all but its far ends
             if because and (command := self._restore(because)):
                 return command
             if self.stopping or (code < _KILLED and not because) or "--once" in self.argv:
@@ -154,7 +158,8 @@ class Parent:
         assert child is not None
         because = ""
         while True:
-            readable, _, _ = select.select([child.listening, child.ended], [], [], self._wait(child))
+            ears = [child.ended] if child.deaf else [child.listening, child.ended]
+            readable, _, _ = select.select(ears, [], [], BEAT if because else self._wait(child))
             if child.listening in readable:
                 self._hear(child)
             if child.ended in readable:
@@ -177,6 +182,7 @@ class Parent:
             data = os.read(child.listening, 65536)
         except BlockingIOError:
             return
+        child.deaf = not data
         *lines, child.rest = (child.rest + data).split(b"\n")
         for words in (line.decode().split() for line in lines):
             child.heard = time.monotonic()

@@ -106,15 +106,24 @@ def test_a_restore_that_fails_is_tried_again(family: Family) -> None:
     assert [line.split()[1] for line in family.said] == ["run", "restore", "restore", "restore", "run"]
 
 
-def test_stopping_is_passed_on(family: Family) -> None:
-    body = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\nos.write(1, b'x')\nsignal.pause()"
+def test_an_agent_that_says_no_more_is_still_waited_for(family: Family) -> None:
+    assert family.run("os.close(to._descriptor)\ntime.sleep(0.1)\nsys.exit(3)") == 3
+    assert family.said == [AGAIN]
+
+
+@pytest.mark.parametrize("code", [0, 7])
+def test_stopping_is_passed_on(family: Family, code: int) -> None:
+    handler = f"signal.signal(signal.SIGTERM, lambda *_: sys.exit({code}))"
+    arm = "" if code else "to.arm(60)"
+    body = f"{handler}\n{arm}\nos.write(1, b'x')\nsignal.pause()"
     script = family.folder / "agent.py"
     script.write_text(CHILD + body)
     command = [sys.executable, str(script), *AGAIN.split()]
     with subprocess.Popen(command, cwd=family.folder, env=family.environment, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None and parent.stdout.read(1) == b"x"
         parent.terminate()
-        assert parent.wait(30) == 7
+        assert parent.wait(30) == code
+    assert family.said == [AGAIN]  # what was on trial is left to the next start
 
 
 @pytest.mark.parametrize("state", ["signal.pause()", "os.kill(os.getpid(), signal.SIGSTOP)"])

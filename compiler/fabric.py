@@ -38,7 +38,9 @@ class Node:
     clients: list[Roamer] = field(default_factory=list)
     edges: list[Edge] = field(default_factory=list)
     ports: dict[str, int] = field(default_factory=dict)
-    """Device -> listening port."""
+    """Device of the backbone or for clients -> listening port."""
+    devices: set[str] = field(default_factory=set)
+    """Tunnels of links, by name."""
     shared: tuple[Edge, list[Prefix]] | None = None
     """For a host with one neighbour: the edge, and all that lies behind it."""
 
@@ -130,6 +132,8 @@ class Fabric:
     clients: dict[str, Roamer] = field(default_factory=dict)
     edges: list[Edge] = field(default_factory=list)
     backbone: list[Node] = field(default_factory=list)
+    lengths: dict[Edge, int] = field(default_factory=dict)
+    """Edge -> its length, unique, so that the way there is the way back."""
     needs: dict[str, dict[str, Place]] = field(default_factory=dict)
     """Secret -> the hosts that need it, and where that is written."""
     lock: dict[Entry, int] = field(default_factory=dict)

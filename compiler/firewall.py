@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from compiler.fabric import Fabric, Node
 from schema.ip import Prefix
@@ -28,15 +29,20 @@ def firewall(fabric: Fabric, node: Node) -> Iterator[Firewall]:
     listening = tuple(_listen(_ports(node)))
     for family in FAMILIES:
         denied = tuple(_denied(fabric, node, family))
-        yield Firewall(
-            family=family, table="filter", chain="GITWAN-FORWARD", hook="FORWARD", rules=(*denied, *_FORWARD)
-        )
-        yield Firewall(family=family, table="filter", chain="GITWAN-INPUT", hook="INPUT", rules=listening)
+        yield _chain(family, "FORWARD", (*denied, *_FORWARD))
+        # The host's own addresses are part of what is denied: traffic from and to it passes no FORWARD chain.
+        yield _chain(family, "INPUT", (*denied, *listening))
+        if denied:
+            yield _chain(family, "OUTPUT", denied)
+
+
+def _chain(family: Family, hook: Literal["INPUT", "FORWARD", "OUTPUT"], rules: tuple[str, ...]) -> Firewall:
+    return Firewall(family=family, table="filter", chain=f"GITWAN-{hook}", hook=hook, rules=rules)
 
 
 def _ports(node: Node) -> list[int]:
     ends = [tunnel.ends[node.name].port for edge in node.edges for tunnel in (*edge.tunnels, *edge.successors)]
-    return sorted({*ends, *(port for port in node.ports.values() if port)})
+    return sorted({*ends, *node.ports.values()})
 
 
 def _listen(ports: Iterable[int]) -> Iterator[str]:

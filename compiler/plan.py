@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import schema.desired
 from compiler.fabric import Edge, End, Fabric, Node, address_of, texts
 from compiler.firewall import FAMILIES, firewall
-from compiler.stages.links import CLIENTS
+from compiler.stages.links import CLIENTS, OVERHEAD
 from compiler.stages.routing import pool_prefixes, ways
 from compiler.summary import subtract, summarise
 from schema.desired import Region
@@ -192,7 +192,7 @@ def _clients(node: Node) -> Iterator[Resource]:
     if not node.clients:
         return
     key = node.clients_key or _own(node.key)
-    yield from _device(node, CLIENTS, node.ports[CLIENTS], node.model.underlay.mtu - 80, key)
+    yield from _device(node, CLIENTS, node.ports[CLIENTS], node.model.underlay.mtu - OVERHEAD[6], key)
     for roamer in node.clients:
         yield Peer(
             dev=CLIENTS,

@@ -37,7 +37,7 @@ def load(files: Mapping[str, bytes], special: Mapping[str, str] | None = None) -
 
     Never raises for bad input; what could not be read is missing from the result and named by a problem.
     """
-    desired, problems = Desired(paths=sorted(files)), _special(special or {})
+    desired, problems = Desired(), _special(special or {})
     with quiet_gc():
         for path in sorted(files):
             if path == LOCK:

@@ -15,10 +15,8 @@ def take_keys(fabric: Fabric) -> None:
         keys = found.pop(name, {})
         if not keys:
             path = f"keys/{name}.pub"
-            # A file that is there and no key has a problem of its own.
-            if path not in fabric.desired.paths:
-                hint = f"run `gitwan keys` on {name} and commit its line as {path}; until then it is left out"
-                fabric.problem("GW023", node.place(key=True), f"{name} has no key: {path} is missing", hint)
+            hint = f"run `gitwan keys` on {name} and commit its line as {path}; until then it is left out"
+            fabric.problem("GW023", node.place(key=True), f"{name} has no key: {path} is missing", hint)
             continue
         _take(fabric, node, keys)
         for place, key in keys.values():

@@ -13,6 +13,7 @@ from schema.problem import Place
 
 OVERHEAD = {4: 60, 6: 80}
 """Outer IP header, UDP and WireGuard's data message: 20 or 40, 8, and 32 bytes (wireguard.com/protocol)."""
+MIN_MTU = 1280
 IFNAMSIZ = 15
 BACKBONE, CLIENTS = "wg-backbone", "wg-clients"
 
@@ -76,7 +77,12 @@ def _mtu(fabric: Fabric, edge: Edge, wanted: int | None, place: Callable[..., Pl
         message = f"an MTU of {wanted} does not fit into {underlay} bytes of underlay"
         hint = f"WireGuard over IPv{version} takes {OVERHEAD[version]} bytes: at most {underlay - OVERHEAD[version]}"
         fabric.problem("GW043", place("mtu"), message, hint)
-    return wanted or underlay - OVERHEAD[6]
+    mtu = wanted or underlay - OVERHEAD[6]
+    if mtu < MIN_MTU:
+        message = f"{underlay} bytes of underlay between {edge.a.name} and {edge.b.name} leave {mtu} to a tunnel"
+        hint = f"IPv6 needs {MIN_MTU} (RFC 8200, 5): write a larger `mtu:` for the underlay, or for the link"
+        fabric.problem("GW043", place("mtu"), message, hint)
+    return mtu
 
 
 class _Ports:
@@ -125,13 +131,19 @@ class _Ports:
             return
         used = self.used[node.name]
         entry = ("port", node.name, tunnel)
-        port = self._next(used) if fresh else self.fabric.desired.lock.get(entry, 0)
-        if port and port not in used:
+        port = self._next(node, used) if fresh else self.fabric.desired.lock.get(entry, 0)
+        if port and (fresh or port not in used):
             used[port] = tunnel
             self.given[node.name, tunnel] = self.fabric.lock[entry] = port
 
-    def _next(self, used: dict[int, str]) -> int:
-        return next(port for port in range(self.defaults.links, 65536) if port not in used)
+    def _next(self, node: Node, used: dict[int, str]) -> int:
+        port = next((port for port in range(self.defaults.links, 65536) if port not in used), 0)
+        doc = self.fabric.desired.fabric
+        if not port and doc is not None:
+            hint = "let the ports of links begin lower: `defaults.ports.links`"
+            place = doc.place("defaults", "ports", "links")
+            self.fabric.problem("GW034", place, f"{node.name} has no UDP port left for its tunnels", hint)
+        return port or self.defaults.links
 
 
 def _tunnels(fabric: Fabric, edge: Edge, link: desired.Link, ports: _Ports, place: Callable[..., Place]) -> None:
@@ -201,10 +213,10 @@ def _check_name(fabric: Fabric, node: Node, other: Node, dev: str) -> None:
         message = f"the interface {dev!r} on {node.name} would have {len(dev)} bytes, {IFNAMSIZ} fit"
         hint = f"give {other.name} a shorter name in interfaces: `short: {other.label[:6].strip('-')}`"
         fabric.problem("GW041", other.place(key=True), message, hint)
-    if dev in (node.model.underlay.dev, *node.model.lans) or dev in node.ports:
+    if dev in (node.model.underlay.dev, *node.model.lans) or dev in node.ports or dev in node.devices:
         hint = f"rename the interface, or give {other.name} a `short:` name"
         fabric.problem("GW045", node.place(key=True), f"{node.name} has two interfaces called {dev}", hint)
-    node.ports[dev] = 0
+    node.devices.add(dev)
 
 
 def _device_of(own: int, far: int) -> str:

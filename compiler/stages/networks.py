@@ -18,6 +18,7 @@ class _Claim:
     place: Place | None
     node: Node | None
     loc: tuple[str | int, ...]
+    pool: bool = False
 
     def where(self) -> Place:
         return self.place or (self.node.place(*self.loc) if self.node else Place(""))
@@ -45,7 +46,7 @@ def _pools(fabric: Fabric) -> list[_Claim]:
         return []
     pools = doc.model.pools
     return [
-        _Claim(prefix, f"pool {name}", f"the pool of {name}", doc.place("pools", name, i), None, ())
+        _Claim(prefix, f"pool {name}", f"the pool of {name}", doc.place("pools", name, i), None, (), pool=True)
         for name, prefixes in (("links", pools.links), ("backbone", pools.backbone), ("clients", pools.clients))
         for i, prefix in enumerate(prefixes)
     ]
@@ -54,6 +55,8 @@ def _pools(fabric: Fabric) -> list[_Claim]:
 def _site_claims(fabric: Fabric, site: str, nodes: list[Node]) -> list[_Claim]:
     claims: list[_Claim] = []
     on_lan: dict[Prefix, list[tuple[Node, str, Interface]]] = {}
+    # A host without a key is left out, and must not take along what others of its site stand on.
+    nodes = sorted(nodes, key=lambda node: (node.key is None, node.name))
     doc = nodes[0].doc
     if isinstance(doc.model, Region):
         for i, prefix in enumerate(doc.model.aws.cidr):
@@ -96,7 +99,7 @@ def _clash(fabric: Fabric, outer: _Claim, inner: _Claim) -> None:
         return  # a gateway's LAN inside its own VPC
     later, first = (inner, outer) if outer.where() <= inner.where() else (outer, inner)
     message = f"{later.what} {later.prefix} overlaps {first.what} {first.prefix}"
-    code = "GW032" if "pool" in (outer.site.split()[0], inner.site.split()[0]) else "GW031"
+    code = "GW032" if outer.pool or inner.pool else "GW031"
     hint = "two owners cannot both have an address: shrink or move one of them"
     fabric.problem(code, later.where(), message, hint, (first.where(), "the other one"))
 

@@ -22,6 +22,7 @@ Ways = dict[Edge, list[Prefix]]
 
 def find_ways(fabric: Fabric) -> None:
     """Warns of networks without a way between them; gives hosts with one neighbour their summary."""
+    fabric.lengths = _lengths(fabric)
     components = _components(fabric)
     for nodes in components:
         everything = condense(summarise([*_pools(fabric), *(p for node in nodes for p in node.networks)]))
@@ -100,7 +101,7 @@ def _lengths(fabric: Fabric) -> dict[Edge, int]:
 
 def _first_edges(fabric: Fabric, start: Node) -> dict[Node, Edge]:
     """Node -> the edge by which the way to it leaves `start` (Dijkstra)."""
-    lengths = _lengths(fabric)
+    lengths = fabric.lengths
     first: dict[Node, Edge] = {}
     best: dict[Node, int] = {start: 0}
     queue: list[tuple[int, str, Node]] = [(0, start.name, start)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -60,4 +60,3 @@ class Desired:
     sealed: dict[str, str] = field(default_factory=dict)
     """Secret -> the digest of its ciphertext."""
     lock: Mapping[Entry, int] = field(default_factory=dict)
-    paths: Sequence[str] = ()

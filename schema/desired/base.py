@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema, core_schema
 
-from schema.plan.base import IfName as IfName
+from schema.ip import BITS, Interface
 from schema.plan.base import PublicKey as PublicKey
 
 
@@ -24,13 +34,14 @@ DnsName = Annotated[
     str, StringConstraints(pattern=r"^([a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?\.)+[a-zA-Z]{2,63}$")
 ]
 
+IfName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]([A-Za-z0-9_.@-]{0,13}[A-Za-z0-9_-])?$")]
+"""An interface name: what the kernel takes, less what cannot stand in a sysctl's name or an iptables rule."""
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def seconds(value: object) -> float:
     """`10s`, `100ms`, `2m`, `1h` as seconds. Raises ValueError for anything else."""
-    if isinstance(value, float):
-        return value
     found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h|d)", value) if isinstance(value, str) else None
     if not found:
         raise ValueError(f"{value!r} is not a duration: write 10s, 100ms, 2m or 1h")
@@ -44,6 +55,40 @@ Duration = Annotated[
 ]
 
 
-def one_or_many(value: Any) -> Any:
-    """Lets a single value stand where a list may."""
-    return value if isinstance(value, list) else [value]
+def _whole(value: float) -> float:
+    if value != int(value) or value > 65535:
+        raise ValueError("a keepalive has whole seconds, at most 65535s; 0s is none")
+    return value
+
+
+Keepalive = Annotated[Duration, AfterValidator(_whole)]
+"""WireGuard counts it in seconds, in 16 bits."""
+
+T = TypeVar("T")
+
+
+class _OneOrMany:
+    """Lets a single value stand where a list may, for pydantic and in the JSON Schema."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(
+            lambda value: value if isinstance(value, list | tuple) else [value], handler(source)
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        found = handler(schema)
+        return {"anyOf": [found["items"], found]}
+
+
+OneOrMany = Annotated[tuple[T, ...], _OneOrMany()]
+
+
+def one_of_each_family(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """At most one address of each family, and each an address alone. Raises ValueError."""
+    versions = [value.version for value in values if isinstance(value, Interface)]
+    if len(versions) != len(set(versions)):
+        raise ValueError("one address of each family, not more")
+    long = [value for value in values if isinstance(value, Interface) and value.length != BITS[value.version]]
+    if long:
+        raise ValueError(f"{long[0]} has a prefix length, which means nothing here: write {long[0].address}")
+    return values

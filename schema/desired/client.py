@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from schema.desired.base import Document, Name, PublicKey
+from schema.desired.base import Document, Name, PublicKey, one_of_each_family
 from schema.ip import Interface
 
 
@@ -16,7 +16,7 @@ class Client(Document):
     public_key: PublicKey
     gateway: Name
     """The site or host that it connects to."""
-    addresses: tuple[Interface, ...] = ()
+    addresses: Annotated[tuple[Interface, ...], AfterValidator(one_of_each_family)] = ()
     """Out of the pool of clients; by default the lock chooses."""
 
 

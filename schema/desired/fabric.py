@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from schema.desired.base import DnsName, Document, Duration, Name, one_or_many
+from schema.desired.base import DnsName, Document, Duration, Keepalive, Name, OneOrMany
 from schema.ip import Interface, Prefix
 
 
@@ -52,7 +52,7 @@ class Ports(Document):
 class Defaults(Document):
     """What a link takes when it does not say so itself."""
 
-    keepalive: Duration = 10.0
+    keepalive: Keepalive = 10.0
     mtu: int | None = Field(default=None, ge=1280, le=65535)
     """MTU of tunnels; by default what the underlays of both ends leave: 1420 on 1500."""
     ports: Ports = Ports()
@@ -64,7 +64,7 @@ class Link(Document):
     between: tuple[Name, Name]
     """Two names of sites or hosts; a site stands for its first host by name."""
     tunnels: int = Field(default=1, ge=1, le=256)
-    keepalive: Duration | None = None
+    keepalive: Keepalive | None = None
     mtu: int | None = Field(default=None, ge=1280, le=65535)
     ports: dict[Name, tuple[Port, ...]] = Field(default_factory=dict)
     """Listening ports by end, one for each tunnel, where they are fixed."""
@@ -92,7 +92,7 @@ class Probe(Document):
     """A name that has to resolve."""
     server: Ip | None = None
     """For `dns`: the server to ask; the host's own resolver where there is none."""
-    from_: Annotated[tuple[Name, ...], BeforeValidator(one_or_many)] = Field(default=(), alias="from")
+    from_: OneOrMany[Name] = Field(default=(), alias="from")
     """Sites or hosts that probe; all where there are none."""
 
     @model_validator(mode="after")
@@ -121,10 +121,3 @@ class Fabric(Document):
     """How long a host tries a change before it goes back to the last confirmed plan: 60s."""
     probes: tuple[Probe, ...] = ()
     """What has to answer after a change, beside the default gateway, the git server and every tunnel."""
-
-
-def as_prefixes(value: object) -> object:
-    return value if isinstance(value, list | tuple) else [value]
-
-
-Prefixes = Annotated[tuple[Prefix, ...], BeforeValidator(as_prefixes)]

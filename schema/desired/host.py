@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
-from schema.desired.base import DnsName, Document, IfName, Name, one_or_many
+from schema.desired.base import DnsName, Document, IfName, Name, OneOrMany, one_of_each_family
 from schema.desired.fabric import Port
 from schema.ip import Interface
 
@@ -34,9 +42,9 @@ class Underlay(Document):
     name: IfName = "bond0"
     """The bond's own name."""
     addresses: tuple[Interface, ...] | Literal["dhcp"] = "dhcp"
-    gateway: Annotated[tuple[Interface, ...], BeforeValidator(one_or_many)] = ()
+    gateway: Annotated[OneOrMany[Interface], AfterValidator(one_of_each_family)] = ()
     """The default gateway, one for each family."""
-    public: Annotated[tuple[Public, ...], BeforeValidator(one_or_many)] = ()
+    public: Annotated[OneOrMany[Public], AfterValidator(one_of_each_family)] = ()
     """Where others reach this host: addresses or a DNS name. By default its own addresses that are not private;
     with none of these it can only dial out."""
     mtu: int = Field(default=1500, ge=1280, le=65535)
@@ -66,6 +74,11 @@ class Lan(Document):
     @classmethod
     def _short_form(cls, value: object) -> object:
         return {"addresses": value} if isinstance(value, list) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        found = handler(schema)
+        return {"anyOf": [handler.resolve_ref_schema(found)["properties"]["addresses"], found]}
 
 
 class Host(Document):

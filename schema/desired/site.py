@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
-from schema.desired.base import Document, Name
-from schema.desired.fabric import Prefixes
+from schema.desired.base import Document, Name, OneOrMany
 from schema.desired.host import Hosts, Short
+from schema.ip import Prefix
 
 
 class Edge(Document):
@@ -34,7 +34,7 @@ class Aws(Document):
 
     region: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
     vpc: Annotated[str, StringConstraints(pattern=r"^vpc-[0-9a-f]+$")]
-    cidr: Prefixes
+    cidr: OneOrMany[Prefix]
     """Its networks, IPv4 and IPv6."""
 
 
@@ -48,4 +48,4 @@ class Region(Document):
     short: Short | None = None
 
 
-Site = Edge | Datacenter | Region
+Site = Annotated[Edge | Datacenter | Region, Field(discriminator="kind")]

@@ -39,5 +39,5 @@ class Firewall(Resource):
 
     @classmethod
     def disruption(cls, before: Firewall | None, after: Firewall | None) -> Disruption:
-        # Established flows pass before any rule of ours is asked, so rules may come and go under them.
+        # Only new connections are ever refused, so rules may come and go under flows that are established.
         return Disruption.NONE

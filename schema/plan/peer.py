@@ -10,7 +10,7 @@ from schema.ip import Prefix
 from schema.plan.base import Disruption, IfName, Key, PublicKey, Resource, SecretRef
 from schema.plan.base import Prefix as PrefixText
 
-Endpoint = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-f:]+\]|[A-Za-z0-9.-]+):\d{1,5}$")]
+Endpoint = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-f:.]+\]|[A-Za-z0-9._-]+):\d{1,5}$")]
 """`address:port`, `[address]:port`, or a DNS name in place of the address."""
 
 

@@ -9,13 +9,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+from compiler import vault
 from compiler.compile import Result, compile_files
+from compiler.fabric import Fabric
 from compiler.inputs import read_folder
+from compiler.secrets import sidecar
 from lab.blueprint import GIT_ADDRESS
 from lab.folder import Folder, LabError
+from reconciler.keys import ensure_identity
 from reconciler.system.wg_key import generate_private, public_key
 from schema.load import LOCK
 from schema.lock import lock_text
+from schema.plan.fingerprint import sealed_digest
 from schema.problem import Problems
 
 HOOK = """\
@@ -67,9 +72,12 @@ def make(sites: Path, folder: Folder) -> tuple[Result, str]:
     first = compile_files(*_input(here))
     if first.fabric is None:
         raise Problems(first.problems)
+    shutil.rmtree(here / "keys", ignore_errors=True)
+    (here / "keys").mkdir()
     for host in sorted(first.fabric.nodes):
-        (here / "keys").mkdir(exist_ok=True)
         (here / "keys" / f"{host}.pub").write_text(_key(folder, host) + "\n")
+        (here / "keys" / f"{host}.age").write_text(ensure_identity(folder.host(host) / "keys") + "\n")
+    _secrets(here, first.fabric)
     for name, roamer in sorted(first.fabric.clients.items()):
         _client_key(here / roamer.doc.text.path, name, _key(folder, name))
     result = compile_files(*_input(here))
@@ -119,6 +127,23 @@ def _key(folder: Folder, name: str) -> str:
     with os.fdopen(os.open(home / "private.key", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(base64.b64encode(private).decode() + "\n")
     return public_key(private)
+
+
+def _secrets(here: Path, fabric: Fabric) -> None:
+    """Secrets of the same names and kinds: nobody here can know the values, and the lab needs none of them."""
+    for doc in fabric.desired.secrets:
+        secret = doc.model
+        if secret.secret not in fabric.needs:
+            (here / "secrets" / f"{secret.secret}.age").unlink()
+            (here / doc.text.path).unlink()
+            continue
+        value = vault.generate("psk" if secret.kind == "value" else secret.kind)
+        holders = {host: (here / "keys" / f"{host}.age").read_text().strip() for host in fabric.needs[secret.secret]}
+        ciphertext = vault.seal(value, holders.values())
+        fresh = {"fingerprint": vault.fingerprint(secret.kind, value), "digest": sealed_digest(ciphertext)}
+        (here / "secrets" / f"{secret.secret}.age").write_bytes(ciphertext)
+        text = sidecar(secret.model_copy(update={**fresh, "recipients": holders}))
+        (here / doc.text.path).write_text(text)
 
 
 def _client_key(path: Path, name: str, key: str) -> None:

@@ -29,6 +29,7 @@ LONGEST_PAUSE = 30.0
 """Seconds between two starts of an agent that keeps dying."""
 _KILLED = 128
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 
 _to_parent: int | None = None
 """In a child: where the parent listens."""
@@ -110,6 +111,7 @@ class Parent:
         self.notify = os.environ.pop("NOTIFY_SOCKET", "")
 
     def run(self) -> list[str]:
+        _no_core()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._pass_on)
         while True:
@@ -274,12 +276,21 @@ def _kill(pid: int, number: int) -> None:
         pass
 
 
+def _no_core() -> None:
+    """What is decrypted shall not reach the disk in a core dump, neither this process's nor its children's."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends, stopped or not (prctl(2))."""
+    """Have the kernel kill this process when its parent ends, stopped or not (prctl(2)), and never dump its memory."""
     try:
         import ctypes
 
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        library = ctypes.CDLL(None)
+        library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        library.prctl(_PR_SET_DUMPABLE, 0)  # a core_pattern that pipes heeds no limit
     except (ImportError, OSError, AttributeError, MemoryError):
         pass  # the lock of the state folder still keeps a second agent from writing
     if os.getppid() != parent:

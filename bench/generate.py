@@ -6,7 +6,7 @@ import base64
 import hashlib
 
 from compiler.compile import compile_files
-from schema.load import LOCK
+from schema.input import LOCK
 from schema.lock import lock_text
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -13,11 +12,14 @@ import typer
 
 from compiler.compile import Result, compile_files
 from compiler.inputs import Input, read_folder, read_revision
+from compiler.outputs import replace, write
 from schema.problem import Place, Problem, Problems
 
 Folder = Annotated[Path, typer.Argument(help="The folder of fabric.yaml.", show_default="here")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 HERE = Path()
+CLIENTS = "_clients"
+"""Where clients' configurations are written; no host can have that name."""
 
 
 class Format(StrEnum):
@@ -66,10 +68,8 @@ def init(folder: Annotated[Path, typer.Argument(help="A new or empty folder.")])
     if folder.exists() and (not folder.is_dir() or any(p.name != ".git" for p in folder.iterdir())):
         raise _stop([Problem("GW073", Place(str(folder)), "not empty", "`gitwan init` writes into a new folder")])
     for name, text in STARTER.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        typer.echo(f"wrote {path}")
+        write(folder / name, text)
+        typer.echo(f"wrote {folder / name}")
     typer.echo(f"next: edit these files, then `gitwan validate {folder}`; README.md in it says how to go on")
 
 
@@ -96,9 +96,13 @@ def compile_(
     folder: Folder = HERE,
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write; gitwan owns this folder.")] = Path("out"),
     host: Annotated[list[str] | None, typer.Option("--host", help="Only these hosts.")] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Exit 0 even where hosts are left out.")] = False,
     as_json: Json = False,
 ) -> None:
     """Write each host's plan.json, and the same plan in native files.
+
+    In OUT/HOST: plan.json, wireguard/DEVICE.conf, iptables.rules, ip6tables.rules, 1-ip.batch, 2-ip6.batch,
+    3-ip.batch, sysctl.conf; in OUT/_clients the configurations of roaming clients.
 
     Example: gitwan compile sites --out out --host nas
     """
@@ -107,12 +111,15 @@ def compile_(
 
     found = read_folder(folder)
     result = _compiled(found)
-    if result.failed and not result.hosts:
+    fabric = result.fabric
+    if fabric is None:
         raise _stop(result.problems, as_json)
     unknown = sorted(set(host or ()) - set(result.hosts))
     if unknown:
         hint = f"hosts with a plan: {', '.join(result.hosts)}"
-        raise _stop([*result.problems, Problem("GW070", Place(str(folder)), f"no plan for {unknown[0]!r}", hint)])
+        raise _stop(
+            [*result.problems, Problem("GW070", Place(str(folder)), f"no plan for {unknown[0]!r}", hint)], as_json
+        )
     hosts = host or result.hosts
     written = {}
     with typer.progressbar(hosts, label="compiling", file=sys.stderr, hidden=len(hosts) < 50) as bar:
@@ -120,12 +127,13 @@ def compile_(
             plan = result.plan(name)
             written[name] = plan.digest
             files = {"plan.json": plan.canonical().decode(), **render(plan)}
-            _replace(out / name, files | {path: found.files[path].decode() for path in _sealed(result, name)})
-    fabric = result.fabric
-    assert fabric is not None
+            replace(out / name, files | {path: found.files[path].decode() for path in _sealed(result, name)})
     if not host:
         configs = {f"{name}.conf": client_file(fabric, roamer) for name, roamer in sorted(fabric.clients.items())}
-        _replace(out / "clients", {name: text for name, text in configs.items() if text})
+        replace(out / CLIENTS, {name: text for name, text in configs.items() if text})
+        for name in sorted(path.name for path in out.iterdir() if path.is_dir()):
+            if name not in (*hosts, CLIENTS):
+                replace(out / name, {})
     if as_json:
         answer = {"plans": written, "problems": [problem.json() for problem in result.problems]}
         typer.echo(json.dumps(answer, indent=2))
@@ -133,7 +141,7 @@ def compile_(
         _show(result.problems)
         for name, digest in written.items():
             typer.echo(f"{out / name}/plan.json  {digest}")
-    if result.failed:
+    if result.failed and not partial:
         raise typer.Exit(1)
 
 
@@ -141,20 +149,6 @@ def _sealed(result: Result, host: str) -> list[str]:
     """The ciphertexts that a host's plan needs beside it."""
     needs = result.fabric.needs if result.fabric else {}
     return [f"secrets/{name}.age" for name, hosts in sorted(needs.items()) if host in hosts]
-
-
-def _replace(folder: Path, files: dict[str, str]) -> None:
-    """Puts exactly these files into a folder that is ours; one that holds anything else is left alone."""
-    ours = (".conf", ".rules", ".batch", "plan.json", ".age")
-    strangers = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(ours)]
-    if strangers:
-        hint = "`--out` is for a folder of its own: what stood in it is replaced"
-        raise Problems([Problem("GW073", Place(str(strangers[0])), "not written by `gitwan compile`", hint)])
-    shutil.rmtree(folder, ignore_errors=True)
-    for name, text in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
 
 
 def lock(
@@ -165,7 +159,7 @@ def lock(
 
     Example: gitwan lock sites && git add sites/fabric.lock
     """
-    from schema.load import LOCK
+    from schema.input import LOCK
     from schema.lock import lock_text
 
     result = _compiled(read_folder(folder), strict=check)
@@ -176,9 +170,9 @@ def lock(
     if check:
         typer.echo(f"{path}: names every number")
         return
-    before = path.read_text() if path.exists() else ""
+    before = path.read_bytes().decode(errors="replace") if path.is_file() else ""
     if text != before:
-        path.write_text(text)
+        write(path, text)
     changed = len(set(before.splitlines()) ^ set(text.splitlines()))
     typer.echo(
         f"{path}: {len(result.fabric.lock)} numbers, {changed} lines changed" if changed else f"{path}: no change"
@@ -202,25 +196,31 @@ def diff(
     from compiler.report import json_report, markdown_report, text_report
 
     form = Format.JSON if as_json else form
-    old = _compiled(read_revision(folder, base))
+    old = _base(folder, base)
     new = _compiled(read_revision(folder, head) if head else read_folder(folder))
-    if new.fabric is None:
-        if form is Format.MARKDOWN:
-            empty = diff_plans({}, {})
-            typer.echo(markdown_report(empty, [p.text() for p in new.problems]), nl=False)
-        raise _stop(new.problems, form is Format.JSON)
-    # A base that does not compile has no plans: everything is new.
-    found = diff_plans(old.plans() if old.fabric else {}, new.plans())
+    errors = [problem for problem in new.problems if problem.severity == "error"]
+    found = diff_plans(old.plans() if old.fabric else {}, new.plans()) if new.fabric else diff_plans({}, {})
     if form is Format.JSON:
-        typer.echo(json.dumps(json_report(found), indent=2))
+        typer.echo(json.dumps(json_report(found, new.problems), indent=2))
     elif form is Format.MARKDOWN:
-        typer.echo(markdown_report(found), nl=False)
+        typer.echo(markdown_report(found, errors, compiled=new.fabric is not None), nl=False)
     else:
-        typer.echo(text_report(found), nl=False)
-    _show([problem for problem in new.problems if problem.severity == "error"])
-    if new.failed:
+        typer.echo(text_report(found) if new.fabric else "", nl=False)
+        _show(errors)
+    if errors:
         raise typer.Exit(1)
     raise typer.Exit(2 if found.hosts else 0)
+
+
+def _base(folder: Path, revision: str) -> Result:
+    """The network to compare with. One that was not there yet is empty. Raises Problems for one that is broken."""
+    found = read_revision(folder, revision)
+    result = _compiled(found)
+    if result.fabric is None and found.files:
+        hint = "its problems follow; name another revision to compare with"
+        broken = Problem("GW074", Place(revision), "the revision to compare with does not compile", hint)
+        raise Problems([broken, *result.problems])
+    return result
 
 
 def client(
@@ -259,11 +259,10 @@ def schema(
         if out is None:
             typer.echo(text, nl=False)
         else:
-            out.mkdir(parents=True, exist_ok=True)
-            (out / name).write_text(text)
+            write(out / name, text)
 
 
 def report(error: Problems) -> int:
     """Problems that reached the front door, as every command shows them; the exit code."""
-    _show(list(error.problems))
+    _show(list(error.problems), as_json="--json" in sys.argv)
     return 1

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from schema.ip import Prefix
-from schema.plan import Change, Disruption, HostPlan, Resource, Route, diff
+from schema.plan import Change, Disruption, HostPlan, Resource, Route, Runtime, diff
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,8 @@ class HostDiff:
 
     host: str
     steps: Sequence[Step]
+    settings: Sequence[str] = ()
+    """What changes in the agent's own settings, one line each."""
     new: bool = False
     gone: bool = False
 
@@ -56,8 +58,22 @@ def diff_plans(before: Mapping[str, HostPlan], after: Mapping[str, HostPlan]) ->
         changes = diff(old.resources if old else (), new.resources if new else ())
         kept = _Kept(new.resources if new else ())
         steps = tuple(Step(change, kept.judge(change)) for change in changes)
-        hosts.append(HostDiff(host, steps, new=old is None, gone=new is None))
+        settings = _settings(old.runtime, new.runtime) if old and new else ()
+        hosts.append(HostDiff(host, steps, settings, new=old is None, gone=new is None))
     return PlanDiff(hosts, len(before.keys() | after.keys()) - len(hosts))
+
+
+def _settings(old: Runtime, new: Runtime) -> tuple[str, ...]:
+    fields = (name for name in Runtime.model_fields if getattr(old, name) != getattr(new, name))
+    return tuple(
+        f"~ settings   {name}: {_short(getattr(old, name))} -> {_short(getattr(new, name))}" for name in fields
+    )
+
+
+def _short(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"{len(value)} entries"
+    return "default" if value is None else str(value)
 
 
 class _Kept:

@@ -1,6 +1,6 @@
 """Where the compiler's files come from: a folder, or a revision of the git repository around it.
 
-With `cli.py` the only file of this room that touches the disk.
+This room is pure but for this file, `outputs.py`, `vault.py` and the command lines.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from schema.load import is_input
+from schema.input import is_input
 from schema.problem import Place, Problem, Problems
 
 MODES = {0o120000: "symlink", 0o160000: "submodule"}
@@ -28,21 +28,29 @@ def read_folder(folder: Path) -> Input:
     found = Input()
     try:
         for root, folders, names in os.walk(folder, onerror=_refuse):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            folders[:] = [name for name in sorted(folders) if not _outside(folder, Path(root, name), found)]
             for name in sorted(names):
                 path = Path(root, name)
                 relative = path.relative_to(folder).as_posix()
-                if not is_input(relative):
-                    continue
                 if path.is_symlink():
                     found.special[relative] = "symlink"
-                else:
+                elif is_input(relative):
                     found.files[relative] = path.read_bytes()
     except OSError as error:
         raise Problems([_unreadable(error, str(folder))]) from None
     if not folder.is_dir():
         raise Problems([Problem("GW071", Place(str(folder)), "no such folder", "give the folder of fabric.yaml")])
     return found
+
+
+def _outside(folder: Path, path: Path, found: Input) -> bool:
+    """Whether a folder is not walked into: hidden ones, and what leads out of the repository, which is noted."""
+    relative = path.relative_to(folder).as_posix()
+    if path.is_symlink():
+        found.special[relative] = "symlink"
+    elif (path / ".git").exists():
+        found.special[relative] = "submodule"
+    return relative in found.special or path.name.startswith(".")
 
 
 def _refuse(error: OSError) -> None:

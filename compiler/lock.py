@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compiler.fabric import Fabric
-from schema.load import LOCK
+from schema.input import LOCK
 from schema.problem import Place, Problem
 
 

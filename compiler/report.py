@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from compiler.diff import HostDiff, PlanDiff
 from compiler.render import environment
+from schema.problem import Problem
 
 COMMENT_LIMIT = 60_000
 """Characters; GitHub refuses a comment of more than 65,536."""
@@ -18,6 +19,7 @@ def text_report(diff: PlanDiff) -> str:
     lines: list[str] = []
     for host in diff.hosts:
         lines += [f"{host.host:<12} {_summary(host):<44} disruption: {host.disruption.text}".rstrip()]
+        lines += [f"  {line}" for line in host.settings]
         for step in host.steps:
             cost = f"   ({step.disruption.text})" if step.disruption else ""
             lines.append(f"  {step.change.describe()}{cost}")
@@ -25,8 +27,8 @@ def text_report(diff: PlanDiff) -> str:
     return "\n".join([*lines, count if diff.hosts else f"no change: {count}"]) + "\n"
 
 
-def markdown_report(diff: PlanDiff, problems: Sequence[str] = ()) -> str:
-    """A comment for a pull request, cut host by host where it would be too long."""
+def markdown_report(diff: PlanDiff, problems: Sequence[Problem] = (), compiled: bool = True) -> str:
+    """A comment for a pull request, cut where it would be too long; `compiled` says whether there are plans."""
     template = environment().get_template("comment.md.j2")
     shown = list(diff.hosts)
     while True:
@@ -43,9 +45,10 @@ def markdown_report(diff: PlanDiff, problems: Sequence[str] = ()) -> str:
         shown = shown[: len(shown) // 2]
 
 
-def json_report(diff: PlanDiff) -> dict[str, object]:
-    """The diff as plain data."""
+def json_report(diff: PlanDiff, problems: Sequence[Problem] = ()) -> dict[str, object]:
+    """The diff as plain data, and the problems of what it leads to."""
     return {
+        "problems": [problem.json() for problem in problems],
         "disruption": diff.disruption.name.lower(),
         "untouched": diff.untouched,
         "hosts": [
@@ -53,6 +56,7 @@ def json_report(diff: PlanDiff) -> dict[str, object]:
                 "host": host.host,
                 "state": "new" if host.new else "gone" if host.gone else "changed",
                 "disruption": host.disruption.name.lower(),
+                "settings": list(host.settings),
                 "changes": [
                     {
                         "verb": step.change.verb,
@@ -76,5 +80,6 @@ def _summary(host: HostDiff) -> str:
         for verb, name in (("create", "added"), ("change", "changed"), ("delete", "removed"))
         if (count := host.count(verb))
     ]
+    words += ["settings"] if host.settings else []
     prefix = "new host: " if host.new else "host goes: " if host.gone else ""
     return prefix + ", ".join(words)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from compiler.inputs import read_folder
+from compiler.outputs import refuse, write
 from schema.desired import Secret
 from schema.desired.secret import SecretKind
 
@@ -161,7 +162,7 @@ def _finish(folder: Path, host: str, keys: dict[int, Path]) -> None:
 def _lock_with(folder: Path, path: Path, text: str | None) -> None:
     """Write or remove a key's file, and the lock that goes with it; or neither, where the result does not compile."""
     from compiler.compile import compile_files
-    from schema.load import LOCK
+    from schema.input import LOCK
     from schema.lock import lock_text
     from schema.problem import Problems
 
@@ -177,8 +178,8 @@ def _lock_with(folder: Path, path: Path, text: str | None) -> None:
     if text is None:
         path.unlink()
     else:
-        path.write_text(text)
-    (folder / LOCK).write_text(lock_text(result.fabric.lock))
+        write(path, text)
+    write(folder / LOCK, lock_text(result.fabric.lock))
 
 
 def _keys(folder: Path, host: str) -> dict[int, Path]:
@@ -230,9 +231,8 @@ def _write(
     except ValidationError:
         _fail(f"{name!r} is no name for a secret: lower-case letters, digits and hyphens")
     place = folder / "secrets"
-    place.mkdir(exist_ok=True)
-    (place / f"{name}.age").write_bytes(ciphertext)
-    (place / f"{name}.yaml").write_text(sidecar(secret))
+    refuse(place, lambda: (place.mkdir(exist_ok=True), (place / f"{name}.age").write_bytes(ciphertext)))
+    write(place / f"{name}.yaml", sidecar(secret))
     typer.echo(f"{place / name}.age: encrypted to {', '.join(recipients)}")
 
 

@@ -13,7 +13,7 @@ import sys
 from typing import BinaryIO
 
 from compiler.compile import compile_files
-from schema.load import is_input
+from schema.input import is_input
 from schema.problem import Place, Problem
 
 

@@ -20,8 +20,8 @@ from lab.folder import Folder, LabError
 from lab.repository import git
 from lab.table import complaints, host_table, measure, ping_table
 from reconciler.status import ok as all_true
+from schema.input import LOCK
 from schema.ip import Prefix, address_text
-from schema.load import LOCK
 from schema.lock import lock_text
 
 CONVERGE = 60.0

@@ -18,7 +18,7 @@ from lab.blueprint import GIT_ADDRESS
 from lab.folder import Folder, LabError
 from reconciler.keys import ensure_identity
 from reconciler.system.wg_key import generate_private, public_key
-from schema.load import LOCK
+from schema.input import LOCK
 from schema.lock import lock_text
 from schema.plan.fingerprint import sealed_digest
 from schema.problem import Problems

@@ -13,23 +13,14 @@ from pydantic_core import ErrorDetails
 
 from schema.desired import DOCUMENTS, Clients, Desired, Document, Fabric, Located, Secret, Site
 from schema.desired.secret import recipient
+from schema.input import LOCK, is_input, is_refused
 from schema.lock import parse_lock
 from schema.plan.base import PublicKey
 from schema.plan.fingerprint import sealed_digest
 from schema.problem import Place, Problem
 from schema.text import Text, parse
 
-LOCK = "fabric.lock"
 _KEY = TypeAdapter(PublicKey)
-
-
-def is_input(path: str) -> bool:
-    """Whether a file of the repository is one that gitwan reads; hidden folders are others' business."""
-    if any(part.startswith(".") for part in path.split("/")):
-        return False
-    if path.startswith("keys/"):
-        return path.endswith((".pub", ".age"))
-    return path.endswith((".yaml", ".yml")) or path == LOCK or (path.startswith("secrets/") and path.endswith(".age"))
 
 
 def load(files: Mapping[str, bytes], special: Mapping[str, str] | None = None) -> tuple[Desired, list[Problem]]:
@@ -78,7 +69,7 @@ def _special(special: Mapping[str, str]) -> list[Problem]:
     return [
         Problem(codes[kind][0], Place(path), f"{codes[kind][1]} in the repository", hint)
         for path, kind in sorted(special.items())
-        if kind == "submodule" or is_input(path)
+        if is_refused(path, kind)
     ]
 
 

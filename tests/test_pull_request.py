@@ -96,6 +96,8 @@ def test_one_comment_is_kept_up_to_date_and_others_are_left_alone(clone: Path, t
     (comments / "99").write_text("Looks good to me")
     (programs / "gh").write_text(GH.format(python=sys.executable, folder=comments))
     (programs / "gh").chmod(0o755)
+    (clone / "empty.md").write_text("")
+    assert step(clone, "comment.sh", "o/r", "7", "empty.md", path=programs).returncode == 1
     for tunnels in ("4", "5"):
         edit(clone, "fabric.yaml", f"tunnels: {int(tunnels) - 1}", f"tunnels: {tunnels}")
         step(clone, "plan.sh", "main", "sites", "plan.md")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler.fabric import Fabric
+from schema.input import LOCK
 from schema.ip import BITS, Interface, Prefix, address_text
-from schema.load import LOCK
 from schema.lock import Entry
 from schema.problem import Place
 

@@ -3,7 +3,8 @@
 # Needs GitHub's `gh`, and GH_TOKEN with the right to write to pull requests.
 set -eu
 repository=$1 number=$2 file=$3
-marker=$(head -n 1 "$file")
+marker="<!-- gitwan plan -->"
+if [ "$(head -n 1 "$file")" != "$marker" ]; then echo "$file holds no plan: nothing to say" >&2; exit 1; fi
 comments="repos/$repository/issues/$number/comments"
 id=$(gh api --paginate "$comments" --jq ".[] | select(.body | startswith(\"$marker\")) | .id" | head -n 1)
 if [ -n "$id" ]; then

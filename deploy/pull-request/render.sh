@@ -5,7 +5,7 @@ set -eu
 folder=$1 branch=$2
 out=$(mktemp -d)
 trap 'git worktree remove --force "$out/tree" 2>/dev/null || true; rm -rf "$out"' EXIT
-gitwan compile "$folder" --out "$out/plans"
+gitwan compile "$folder" --out "$out/plans" --partial
 source=$(git rev-parse --short HEAD)
 if git fetch -q origin "$branch" 2>/dev/null; then
     git worktree add -q "$out/tree" FETCH_HEAD

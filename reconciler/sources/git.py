@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from reconciler.errors import ConditionType, Stalled, Transient
 from reconciler.sources.compile import Blob, FileKind
+from schema.input import is_input, is_refused
 
 if TYPE_CHECKING:
     from git.cmd import Git
@@ -87,7 +88,7 @@ class Mirror:
     def read(self, commit: str, path: str = "") -> dict[str, Blob]:
         """What the compiler wants of a commit, by path below `path`. Raises Stalled or Transient (Compiled)."""
         try:
-            entries = [entry for entry in self._list(commit, path) if is_wanted(entry[0])]
+            entries = [entry for entry in self._list(commit, path) if _counts(entry[0], entry[1])]
         except Transient as error:
             if path and "Not a valid object name" in error.message:
                 raise Stalled("Compiled", "NoFolder", f"there is no folder {path} in {commit[:7]}") from None
@@ -227,10 +228,9 @@ class Mirror:
         }
 
 
-def is_wanted(path: str) -> bool:
-    """Whether the compiler reads a file: YAML anywhere, the lock, and all of keys/ and secrets/."""
-    first, _, rest = path.partition("/")
-    return path.endswith((".yaml", ".yml")) or path == "fabric.lock" or (bool(rest) and first in ("keys", "secrets"))
+def _counts(path: str, kind: FileKind) -> bool:
+    """Whether the compiler has to know of an entry: to read it, or to refuse it."""
+    return is_input(path) if kind == "file" else is_refused(path, kind)
 
 
 def _runner(folder: Path) -> Git:

@@ -21,7 +21,7 @@ from lab.drive import CONVERGE, HANDSHAKES, compiled, wait_tunnels
 from lab.folder import Folder
 from lab.repository import git
 from lab.table import Cell, measure
-from schema.load import LOCK
+from schema.input import LOCK
 from schema.lock import lock_text
 
 REPOSITORY = Path(__file__).parents[2]

@@ -87,8 +87,12 @@ def test_problems_are_printed_with_their_places(command: Command, sites: Path) -
 def test_compile_writes_plans_and_native_files_and_takes_away_hosts_that_went(command: Command, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert command("compile", ROOT / "sites", "--out", out) == 0
-    assert (out / "nas" / "plan.json").exists() and (out / "clients" / "laptop.conf").exists()
+    assert (out / "nas" / "plan.json").exists() and (out / "_clients" / "laptop.conf").exists()
     assert (out / "nas" / "wireguard" / "wg-ams-1.conf").exists()
+    (out / "gone").mkdir()
+    (out / "gone" / "plan.json").write_text("{}")
+    assert command("compile", ROOT / "sites", "--out", out) == 0
+    assert not (out / "gone").exists()
 
 
 def test_compile_does_not_write_over_a_folder_of_somebody_else(command: Command, sites: Path) -> None:
@@ -134,3 +138,62 @@ def test_a_file_that_cannot_be_read_is_a_problem(command: Command, tmp_path: Pat
     assert command("validate", tmp_path) == 1
     assert command("validate", tmp_path / "nowhere") == 1
     assert "GW071" in command.err
+
+
+def test_a_base_that_does_not_compile_is_an_error_and_no_empty_network(command: Command, sites: Path) -> None:
+    good = (sites / "fabric.yaml").read_text()
+    (sites / "fabric.yaml").write_text("fabric: [")
+    settings = ["-c", "user.name=t", "-c", "user.email=t@localhost", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", "-C", sites, *settings, "commit", "-qam", "broken"], check=True)
+    (sites / "fabric.yaml").write_text(good)
+    assert command("diff", "HEAD", "--dir", sites) == 1
+    assert "GW074" in command.err and "GW001" in command.err
+    assert command("diff", "HEAD", "--dir", sites, "--json") == 1
+    assert json.loads(command.out)["problems"][0]["code"] == "GW074"
+
+
+def test_a_change_of_settings_is_shown(command: Command, sites: Path) -> None:
+    with (sites / "fabric.yaml").open("a") as file:
+        file.write("\ndeadline: 30s\n")
+    assert command("diff", "HEAD", "--dir", sites) == 2
+    assert "~ settings   deadline: default -> 30.0" in command.out
+
+
+def test_a_host_without_a_key_is_in_every_form_of_the_diff(command: Command, sites: Path) -> None:
+    (sites / "keys" / "nas.pub").unlink()
+    assert command("diff", "HEAD", "--dir", sites, "--format", "markdown") == 1
+    assert "GW023" in command.out
+    assert command("diff", "HEAD", "--dir", sites, "--json") == 1
+    assert json.loads(command.out)["problems"][0]["code"] == "GW023"
+
+
+def test_partial_plans_are_a_success_where_that_is_asked_for(command: Command, sites: Path, tmp_path: Path) -> None:
+    (sites / "keys" / "nas.pub").unlink()
+    assert command("compile", sites, "--out", tmp_path / "out") == 1
+    assert command("compile", sites, "--out", tmp_path / "out", "--partial") == 0
+    assert not (tmp_path / "out" / "nas").exists() and (tmp_path / "out" / "ams-gw1").exists()
+
+
+def test_what_cannot_be_written_is_a_problem(command: Command, sites: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    assert command("compile", sites, "--out", tmp_path / "out") == 1
+    assert command("init", tmp_path / "out" / "x") == 1
+    assert command("schema", "--out", tmp_path / "out") == 1
+
+
+def test_a_lock_that_is_no_text_is_replaced(command: Command, sites: Path) -> None:
+    with (sites / "fabric.lock").open("ab") as file:
+        file.write(b"# \xff\n")
+    assert command("lock", sites) == 0
+
+
+@pytest.mark.parametrize("kind", ["folder", "module"])
+def test_a_folder_from_elsewhere_is_a_problem(command: Command, sites: Path, tmp_path: Path, kind: str) -> None:
+    if kind == "folder":
+        (sites / "more").symlink_to(tmp_path)
+    else:
+        (sites / "more").mkdir()
+        (sites / "more" / ".git").write_text("gitdir: x")
+        (sites / "more" / "x.yaml").write_text("site: [")
+    assert command("validate", sites) == 1
+    assert ("GW006" if kind == "folder" else "GW007") in command.err

@@ -3,21 +3,9 @@ from __future__ import annotations
 import pytest
 
 from bench.generate import hub_and_spoke, key
-from schema.load import is_input, load
+from schema.load import load
 
 SITE = b"site: a\nkind: edge\nhosts: {h: {underlay: {interface: eth0}}}\n"
-
-
-@pytest.mark.parametrize(
-    ("path", "ours"),
-    [
-        ("fabric.yaml", True), ("deep/er/a.yml", True), ("fabric.lock", True), ("keys/a.pub", True),
-        (".github/workflows/ci.yaml", False), ("a/.hidden/b.yaml", False), ("README.md", False), ("keys/a.txt", False),
-        ("other/fabric.lock", False),
-    ],
-)  # fmt: skip
-def test_which_files_are_read(path: str, ours: bool) -> None:
-    assert is_input(path) is ours
 
 
 def test_a_whole_repository() -> None:
@@ -34,7 +22,7 @@ def test_links_out_of_the_repository_are_problems_and_not_followed() -> None:
 
 
 def test_a_link_to_what_gitwan_does_not_read_is_nobodys_business() -> None:
-    _, problems = load({"fabric.yaml": b"fabric: a\nversion: 1\n"}, {"docs/latest": "symlink"})
+    _, problems = load({"fabric.yaml": b"fabric: a\nversion: 1\n"}, {"docs/latest.md": "symlink"})
     assert problems == []
 
 

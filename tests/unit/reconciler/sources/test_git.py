@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.errors import Stalled, Transient
 from reconciler.sources import git as module
-from reconciler.sources.git import Mirror, Remote, is_wanted
+from reconciler.sources.git import Mirror, Remote
 
 
 class Origin:
@@ -149,15 +149,18 @@ def test_a_deploy_key_is_the_only_identity(tmp_path: Path) -> None:
         assert words in command
 
 
-@pytest.mark.parametrize(
-    ("path", "wanted"),
-    [
-        ("fabric.yaml", True), ("sites/a.yml", True), ("fabric.lock", True), ("keys/nas.pub", True),
-        ("secrets/pia.age", True), ("README.md", False), ("keys", False), ("sites/fabric.lock", False),
-    ],
-)  # fmt: skip
-def test_what_is_read(path: str, wanted: bool) -> None:
-    assert is_wanted(path) is wanted
+def test_what_is_no_plain_file_is_passed_on_to_be_refused(origin: Origin, mirror: Mirror) -> None:
+    (origin.folder / "keys").mkdir()
+    (origin.folder / "keys" / "nas.pub").symlink_to("/etc/passwd")
+    (origin.folder / "more").symlink_to("/etc")
+    (origin.folder / "notes.md").symlink_to("README.md")
+    commit = origin.commit(fabric_dot_yaml="fabric: a\n", README_dot_md="x")
+    mirror.fetch()
+    assert {path: blob.kind for path, blob in mirror.read(commit).items()} == {
+        "fabric.yaml": "file",
+        "keys/nas.pub": "symlink",
+        "more": "symlink",
+    }
 
 
 def test_a_server_that_says_nothing_is_given_up(mirror: Mirror) -> None:

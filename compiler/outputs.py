@@ -1,0 +1,57 @@
+"""What commands write: whole files or none, and a problem instead of a traceback where that is impossible."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from schema.problem import Place, Problem, Problems
+
+T = TypeVar("T")
+
+
+def write(path: Path, text: str) -> None:
+    """Replaces a file by way of one beside it. Raises Problems."""
+    beside = path.with_name(f".{path.name}.new")
+
+    def replace() -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+
+    try:
+        refuse(path, replace)
+    except Problems:
+        beside.unlink(missing_ok=True) if os.access(path.parent, os.W_OK) else None
+        raise
+
+
+def refuse(path: Path, action: Callable[[], T]) -> T:
+    """Runs something that touches the disk. Raises Problems, with a place, where the disk refuses."""
+    try:
+        return action()
+    except OSError as error:
+        where = Place(str(error.filename or path))
+        hint = "look at its permissions, and that it is no folder"
+        raise Problems([Problem("GW071", where, f"cannot be written: {error.strerror}", hint)]) from None
+
+
+OURS = (".conf", ".rules", ".batch", "plan.json", ".age")
+
+
+def replace(folder: Path, files: Mapping[str, str]) -> None:
+    """Puts exactly these files into a folder that is ours, or removes it where there are none.
+
+    Raises Problems for a folder that holds anything else: it is left alone.
+    """
+    strangers = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(OURS)]
+    if strangers:
+        hint = "`--out` is for a folder of its own: what stood in it is replaced"
+        raise Problems([Problem("GW073", Place(str(strangers[0])), "not written by `gitwan compile`", hint)])
+    if folder.exists():
+        refuse(folder, lambda: shutil.rmtree(folder))
+    for name, text in files.items():
+        write(folder / name, text)

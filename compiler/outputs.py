@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,19 +13,21 @@ from schema.problem import Place, Problem, Problems
 T = TypeVar("T")
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, content: str | bytes) -> None:
     """Replaces a file by way of one beside it. Raises Problems."""
+    data = content.encode() if isinstance(content, str) else content
     beside = path.with_name(f".{path.name}.new")
 
-    def replace() -> None:
+    def through() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(text, encoding="utf-8")
+        beside.write_bytes(data)
         beside.replace(path)
 
     try:
-        refuse(path, replace)
+        refuse(path, through)
     except Problems:
-        beside.unlink(missing_ok=True) if os.access(path.parent, os.W_OK) else None
+        with suppress(OSError):
+            beside.unlink()
         raise
 
 

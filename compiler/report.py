@@ -31,15 +31,10 @@ def markdown_report(diff: PlanDiff, problems: Sequence[Problem] = (), compiled: 
     """A comment for a pull request, cut where it would be too long; `compiled` says whether there are plans."""
     template = environment().get_template("comment.md.j2")
     shown = list(diff.hosts)
+    words = {"marker": MARKER, "summary": _summary, "problems": problems, "compiled": compiled}
     while True:
-        text = template.render(
-            marker=MARKER,
-            diff=diff,
-            shown=shown,
-            left=len(diff.hosts) - len(shown),
-            summary=_summary,
-            problems=problems,
-        )
+        left = len(diff.hosts) - len(shown)
+        text = template.render(diff=diff, shown=shown, left=left, **words)
         if len(text) <= COMMENT_LIMIT or not shown:
             return text[:COMMENT_LIMIT]
         shown = shown[: len(shown) // 2]

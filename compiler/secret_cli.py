@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from compiler.inputs import read_folder
-from compiler.outputs import refuse, write
+from compiler.outputs import write
 from schema.desired import Secret
 from schema.desired.secret import SecretKind
 
@@ -231,7 +231,7 @@ def _write(
     except ValidationError:
         _fail(f"{name!r} is no name for a secret: lower-case letters, digits and hyphens")
     place = folder / "secrets"
-    refuse(place, lambda: (place.mkdir(exist_ok=True), (place / f"{name}.age").write_bytes(ciphertext)))
+    write(place / f"{name}.age", ciphertext)
     write(place / f"{name}.yaml", sidecar(secret))
     typer.echo(f"{place / name}.age: encrypted to {', '.join(recipients)}")
 

@@ -11,6 +11,7 @@ import re
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from schema.plan import SecretRef
@@ -49,13 +50,12 @@ def _own_key(folder: Path, fingerprint: str) -> bytes:
     """Of several, the key that is meant; the first where none is, for the driver to say so."""
     from reconciler.system.wg_key import public_key
 
-    first, *others = key_files(folder) or [folder / FILE]
-    key = read_key(first)
-    if others and public_key(key) != fingerprint:
-        for path in others:
-            if public_key(other := read_key(path)) == fingerprint:
-                return other
-    return key
+    files = key_files(folder) or [folder / FILE]
+    for path in files[1:] and files:
+        with suppress(OSError, ValueError):
+            if public_key(key := read_key(path)) == fingerprint:
+                return key
+    return read_key(files[0])
 
 
 def _opened(reference: SecretRef, ciphertexts: Iterable[bytes], identity: Path) -> bytes:
@@ -86,7 +86,9 @@ def raw(value: bytes) -> bytes:
 
 def key_files(folder: Path) -> list[Path]:
     """The host's WireGuard keys, the oldest first."""
-    numbered = {int(found[1] or 1): path for path in folder.glob("private*.key") if (found := _FILE.match(path.name))}
+    numbered = {
+        int(found[1] or 1): path for path in folder.glob("private*.key") if (found := _FILE.fullmatch(path.name))
+    }
     return [path for _, path in sorted(numbered.items())]
 
 
@@ -140,7 +142,7 @@ def next_key(folder: Path) -> tuple[str, Path]:
     files = key_files(folder)
     if not files:
         raise KeyFileError(f"there is no key in {folder} yet: `gitwan keys` makes the first one")
-    found = _FILE.match(files[-1].name)
+    found = _FILE.fullmatch(files[-1].name)
     assert found is not None
     path = folder / f"private.{int(found[1] or 1) + 1}.key"
     return _ensure(path)[0], path

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -9,7 +10,8 @@ from reconciler.acquire import Acquirer
 from reconciler.errors import CycleError, Stalled, Transient
 from reconciler.report import Candidate
 from reconciler.state import Confirmed, Rejected, Store
-from schema.plan import HostPlan
+from schema.plan import HostPlan, Peer, SecretRef
+from tests.unit.reconciler.worlds import key
 
 
 @dataclass
@@ -104,3 +106,69 @@ def test_stages_in_order(tmp_path: Path, source: Scripted) -> None:
     stages: list[str] = []
     Acquirer(host="h1", store=Store(tmp_path), source=source, on_stage=stages.append).acquire()
     assert stages == ["fetch", "verify", "compile_plan"]
+
+
+PSK = SecretRef(secret="between", fingerprint="f")
+WANTS = HostPlan.of("h1", [Peer(dev="wg0", public_key=key(1), preshared_key=PSK)])
+
+
+class Vault(Scripted):
+    """A source with ciphertexts beside its plans."""
+
+    ciphertexts: ClassVar[dict[str, bytes]] = {"between": b"sealed"}
+
+    def plan(self, commit: str) -> tuple[HostPlan, str]:
+        return WANTS, ""
+
+    def sealed(self, commit: str, name: str) -> bytes | None:
+        return self.ciphertexts.get(name)
+
+
+def with_secrets(folder: Path, source: Scripted, error: Exception | None = None) -> Acquirer:
+    def opened(reference: SecretRef) -> bytes:
+        assert reference == PSK
+        if error:
+            raise error
+        return b"opened"
+
+    store = Store(folder)
+    store.open()
+    return Acquirer(host="h1", store=store, source=source, open_secret=opened)
+
+
+def test_ciphertexts_are_kept_with_the_plan_before_anything_is_touched(tmp_path: Path) -> None:
+    acquirer = with_secrets(tmp_path, Vault())
+    got = acquirer.acquire()
+    assert got.candidate is not None and acquirer.store.sealed(PSK) == [b"sealed"]
+    acquirer.store.save_plan(got.candidate.digest, got.candidate.data)
+    acquirer.store.prepare(Confirmed(got.candidate.digest, "c1", 1.0))
+    acquirer.store.confirm(Confirmed(got.candidate.digest, "c1", 1.0))
+    assert acquirer.store.sealed(PSK) == [b"sealed"]
+    confirm(acquirer.store, "c2")
+    assert acquirer.store.sealed(PSK) == [], "and go with it"
+
+
+def test_a_secret_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Vault, "ciphertexts", {})
+    for source in (Vault(), Scripted()):
+        monkeypatch.setattr(Scripted, "plan", lambda self, commit: (WANTS, ""))
+        error = with_secrets(tmp_path, source).acquire().compile_error
+        assert isinstance(error, Transient)
+        assert (error.reason, error.message) == ("SecretMissing", "secrets/between.age is not in c1")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("the secret between is not encrypted to /etc/gitwan/age.key"), "not encrypted to /etc/gitwan/age"),
+        (FileNotFoundError(2, "No such file", "/etc/gitwan/age.key"), "between: No such file: /etc/gitwan/age.key"),
+        (PermissionError("age.key may be read by others"), "may be read by others"),
+    ],
+)
+def test_a_secret_that_this_host_cannot_open_stops_the_commit(tmp_path: Path, error: Exception, message: str) -> None:
+    """It is tried again: somebody may put the right identity there."""
+    acquirer = with_secrets(tmp_path, Vault(), error)
+    found = acquirer.acquire().compile_error
+    assert isinstance(found, Transient) and found.reason == "SecretUnusable" and message in found.message
+    acquirer.open_secret = lambda reference: b"opened"
+    assert acquirer.acquire().candidate is not None

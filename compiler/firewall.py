@@ -71,6 +71,12 @@ def _denied(fabric: Fabric, node: Node, family: Family) -> Iterator[str]:
                     yield f"-s {source} -d {target} -m conntrack --ctstate NEW {comment} {action}"
 
 
+def denies(fabric: Fabric) -> list[tuple[list[Prefix], list[Prefix]]]:
+    """From which prefixes to which no new connection is allowed."""
+    doc = fabric.desired.fabric
+    return [(_prefixes(fabric, d.from_), _prefixes(fabric, d.to)) for d in doc.model.deny] if doc else []
+
+
 def _prefixes(fabric: Fabric, name: str) -> list[Prefix]:
     if name in fabric.clients:
         return fabric.clients[name].prefixes

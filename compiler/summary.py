@@ -56,7 +56,7 @@ def subtract(prefixes: Iterable[Prefix], holes: Iterable[Prefix]) -> list[Prefix
 
 LIMIT = 64
 """Routes of one family on one host to one neighbour, above which a summary may cover more than it must."""
-_SPACES = tuple(map(Prefix.parse, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8")))
+PRIVATE = tuple(map(Prefix.parse, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8")))
 
 
 def condense(prefixes: list[Prefix], limit: int = LIMIT) -> list[Prefix]:
@@ -68,7 +68,7 @@ def condense(prefixes: list[Prefix], limit: int = LIMIT) -> list[Prefix]:
     result: list[Prefix] = []
     for version, bits in BITS.items():
         family = [prefix for prefix in prefixes if prefix.version == version]
-        private = [p for p in family if any(space.covers(p) for space in _SPACES)] if len(family) > limit else []
+        private = [p for p in family if any(space.covers(p) for space in PRIVATE)] if len(family) > limit else []
         if private:
             # The count falls with the length, so the longest that fits can be bisected.
             low, high = 0, bits
@@ -85,7 +85,7 @@ def condense(prefixes: list[Prefix], limit: int = LIMIT) -> list[Prefix]:
 
 
 def _widened(prefix: Prefix, length: int) -> Prefix:
-    floor = next(space.length for space in _SPACES if space.covers(prefix))
+    floor = next(space.length for space in PRIVATE if space.covers(prefix))
     length = min(prefix.length, max(length, floor))
     shift = BITS[prefix.version] - length
     return Prefix(prefix.version, prefix.value >> shift << shift, length)

@@ -11,6 +11,7 @@ from itertools import count
 from typing import Literal
 
 from compiler.fabric import Fabric, Node
+from compiler.summary import PRIVATE
 from schema.desired import Region
 from schema.ip import BITS, Interface, Prefix, address_text, is_private
 
@@ -19,9 +20,6 @@ SPARE = "lan-new"
 """An interface without addresses on one host, for a subnet that is added while the lab runs."""
 GIT_ADDRESS = "198.18.0.2"
 INTERNET = "internet"
-PRIVATE = tuple(map(Prefix.parse, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8")))
-PUBLIC, CARRIER = "198.18", "100.64"
-"""The lab's own addresses: RFC 2544's for whatever has no public address written, RFC 6598's behind a NAT."""
 
 
 @dataclass(slots=True)
@@ -91,9 +89,9 @@ def draw(fabric: Fabric) -> Blueprint:
     plan.space(INTERNET, "router")
     plan.space("git", "git")
     plan.wire((INTERNET, "git"), ("git", "eth0"))
-    plan.address(INTERNET, "git", f"{PUBLIC}.0.1/24")
+    plan.address(INTERNET, "git", f"{_public(0, 1)}/24")
     plan.address("git", "eth0", f"{GIT_ADDRESS}/24")
-    plan.default("git", f"{PUBLIC}.0.1")
+    plan.default("git", _public(0, 1))
     number = count(1)
     for _, node in sorted(fabric.nodes.items()):
         plan.space(node.name, "host")
@@ -121,9 +119,19 @@ def _uplink(plan: Blueprint, space: str, dev: str, number: int) -> None:
     """A wire to the internet with addresses of the lab's own."""
     port = f"up{number}"
     plan.wire((INTERNET, port), (space, dev))
-    plan.address(INTERNET, port, f"{PUBLIC}.{number}.1/24")
-    plan.address(space, dev, f"{PUBLIC}.{number}.2/24")
-    plan.default(space, f"{PUBLIC}.{number}.1")
+    plan.address(INTERNET, port, f"{_public(number, 1)}/24")
+    plan.address(space, dev, f"{_public(number, 2)}/24")
+    plan.default(space, _public(number, 1))
+
+
+def _public(number: int, host: int) -> str:
+    """An address on the uplink of a number, out of 198.18.0.0/15."""
+    return f"198.{18 + number // 256}.{number % 256}.{host}"
+
+
+def _carrier(number: int, host: int) -> str:
+    """An address behind the provider of a number, out of 100.64.0.0/10."""
+    return f"100.{64 + number // 256}.{number % 256}.{host}"
 
 
 def _behind_nat(plan: Blueprint, node: Node, number: int) -> None:
@@ -132,10 +140,10 @@ def _behind_nat(plan: Blueprint, node: Node, number: int) -> None:
     _uplink(plan, router, "wan", number)
     dev = node.model.underlay.dev
     plan.wire((router, "lan"), (node.name, dev))
-    plan.address(router, "lan", f"{CARRIER}.{number}.1/24")
-    plan.address(node.name, dev, f"{CARRIER}.{number}.2/24")
-    plan.default(node.name, f"{CARRIER}.{number}.1")
-    _translate(plan, node, router, f"{CARRIER}.{number}.2", number)
+    plan.address(router, "lan", f"{_carrier(number, 1)}/24")
+    plan.address(node.name, dev, f"{_carrier(number, 2)}/24")
+    plan.default(node.name, _carrier(number, 1))
+    _translate(plan, node, router, _carrier(number, 2), number)
 
 
 def _translate(plan: Blueprint, node: Node, router: str, inside: str, number: int) -> None:
@@ -144,11 +152,11 @@ def _translate(plan: Blueprint, node: Node, router: str, inside: str, number: in
         if isinstance(public, Interface) and public.version == 4:
             outside = public.address
         elif isinstance(public, str):
-            outside = f"{PUBLIC}.{number}.100"
+            outside = _public(number, 100)
             plan.names[public] = outside
         else:
             continue
-        plan.spaces[INTERNET].ip.append(f"route add {outside}/32 via {PUBLIC}.{number}.2")
+        plan.spaces[INTERNET].ip.append(f"route add {outside}/32 via {_public(number, 2)}")
         plan.spaces[router].nat += [
             f"-A PREROUTING -i wan -d {outside} -j DNAT --to-destination {inside}",
             f"-A POSTROUTING -o wan -s {inside} -j SNAT --to-source {outside}",
@@ -191,8 +199,8 @@ def _on_the_internet(plan: Blueprint, node: Node, addresses: tuple[Interface, ..
         if isinstance(public, str):
             plan.names[public] = addresses[0].address
         elif public.host not in [address.host for address in addresses]:
-            via = next(a.address for a in addresses if a.version == public.version)
-            plan.spaces[INTERNET].ip.append(f"route add {public.host} via {via}")
+            vias = [a.address for a in addresses if a.version == public.version]
+            plan.spaces[INTERNET].ip += [f"route add {public.host} via {via}" for via in vias[:1]]
 
 
 def _segment(plan: Blueprint, router: str, node: Node, addresses: tuple[Interface, ...]) -> None:

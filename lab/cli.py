@@ -46,13 +46,22 @@ def up_(sites: Sites = HERE, lab: Where = LAB) -> None:
 
 @app.command("down")
 def down_(lab: Where = LAB) -> None:
-    """End the lab and remove its folder. Nothing of it is left."""
-    typer.echo("lab: gone" if down(_folder(lab)) else "lab: there was none")
+    """End the lab and remove its folder. Nothing of it is left.
+
+    Example: gitwan lab down
+    """
+    try:
+        typer.echo("lab: gone" if down(_folder(lab)) else "lab: there was none")
+    except LabError as error:
+        raise _fail(error) from None
 
 
 @app.command()
 def status(lab: Where = LAB, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show every host of the lab: commit, conditions, tunnels. Exit 1 where one is not well."""
+    """Show every host of the lab: commit, conditions, tunnels. Exit 1 where one is not well.
+
+    Example: gitwan lab status --json
+    """
     from lab.drive import show_hosts, statuses
     from reconciler.status import ok
 

@@ -53,6 +53,8 @@ def up(sites: Path, folder: Folder, say: Callable[[str], None]) -> None:
     from lab.repository import make
 
     _check(folder)
+    if running(folder):
+        raise LabError(f"a lab runs in {folder.root}: `gitwan lab down` ends it, and removes what you edited there")
     down(folder)
     for place in (folder.root, folder.logs):
         place.mkdir(parents=True, exist_ok=True)
@@ -91,8 +93,7 @@ def _follow(process: subprocess.Popen[bytes], lines: Any, say: Callable[[str], N
 
 def _check(folder: Folder) -> None:
     folder.check()
-    if os.geteuid() != 0:
-        raise LabError("the lab needs root for its namespaces: run it with sudo")
+    _only_root()
     missing = [
         tool
         for tool in ("unshare", "nsenter", "ip", "git", "git-shell", "wg", "iptables", "ping")
@@ -106,10 +107,16 @@ def _check(folder: Folder) -> None:
         raise LabError(f"{folder.root} holds something else: choose another folder with --lab")
 
 
+def _only_root() -> None:
+    if os.geteuid() != 0:
+        raise LabError("the lab needs root for its namespaces: run it with sudo")
+
+
 def down(folder: Folder) -> bool:
     """Ends a lab and removes its folder; whether there was anything."""
     if not folder.settings.exists():
         return False
+    _only_root()
     with suppress(OSError, ValueError):
         pid = int(folder.pid.read_text())
         if process := _started.pop(pid, None):

@@ -12,16 +12,17 @@ from rich.console import Console
 
 from compiler.compile import Result, compile_files
 from compiler.diff import diff_plans
+from compiler.firewall import denies
 from compiler.inputs import read_folder
 from compiler.report import text_report
 from lab.blueprint import SPARE
 from lab.client import agent, ask, path_of
 from lab.folder import Folder, LabError
 from lab.repository import git
-from lab.table import complaints, host_table, measure, ping_table
+from lab.table import Refused, complaints, host_table, measure, ping_table
 from reconciler.status import ok as all_true
 from schema.input import LOCK
-from schema.ip import Prefix, address_text
+from schema.ip import Interface, Prefix, address_text
 from schema.lock import lock_text
 
 CONVERGE = 60.0
@@ -113,21 +114,22 @@ def _seconds(seconds: float | None) -> str:
     return "not in time" if seconds is None else f"{seconds:.1f} s"
 
 
-def _denied(result: Result) -> list[tuple[str, str]]:
-    fabric = result.fabric
-    doc = fabric.desired.fabric if fabric else None
-    if fabric is None or doc is None:
-        return []
+def refused(result: Result) -> Refused:
+    """Whether policy refuses what one address sends to another."""
+    rules = denies(result.fabric) if result.fabric else []
 
-    def networks(name: str) -> str:
-        return fabric.nodes[name].site if name in fabric.nodes else name
+    def ask_policy(source: str, target: str) -> bool:
+        a, b = Interface.parse(source).host, Interface.parse(target).host
+        return any(
+            any(p.covers(a) for p in sources) and any(p.covers(b) for p in targets) for sources, targets in rules
+        )
 
-    return [(networks(deny.from_), networks(deny.to)) for deny in doc.model.deny]
+    return ask_policy
 
 
 def _pings(folder: Folder, checks: Checks) -> None:
     with checks.console.status("pinging every pair of networks"):
-        cells = measure(folder, _denied(compiled(folder)))
+        cells = measure(folder, refused(compiled(folder)))
     checks.console.print(ping_table(cells))
     bad = [f"{a} to {b}" for (a, b), cell in sorted(cells.items()) if not cell.ok]
     count = sum(len(cell.times) for cell in cells.values())
@@ -165,8 +167,9 @@ def _push(folder: Folder, checks: Checks) -> None:
     if edit.addresses:
         sources = [e for e in ask(folder, "describe")["endpoints"] if e["addresses"]]
         pairs = [[e["space"], edit.addresses[v], 4] for e in sources for v in e["addresses"] if v in edit.addresses]
-        denied = {source for source, target in _denied(after) if target == edit.site}
-        wanted = [e["network"] not in denied for e in sources for v in e["addresses"] if v in edit.addresses]
+        policy = refused(after)
+        ways = [(a, edit.addresses[v]) for e in sources for v, a in e["addresses"].items() if v in edit.addresses]
+        wanted = [not policy(*way) for way in ways]
         results = [time is not None for time in ask(folder, "ping", pairs=pairs)["results"]]
         checks.row("pings to the new subnet", results == wanted, f"{sum(results)} of {sum(wanted)} came back")
 
@@ -176,7 +179,6 @@ class Edit:
     """What the demonstration writes into the YAML."""
 
     text: str
-    site: str = ""
     addresses: dict[str, str] = field(default_factory=dict)
 
 
@@ -192,11 +194,11 @@ def change(folder: Folder, result: Result) -> Edit:
     yaml.preserve_quotes = True
     yaml.width = 200
     root = folder.work / path_of(folder)
-    words, site, addresses = [], "", {}
+    words, addresses = [], {}
     if spare:
         host, space = spare
         node = fabric.nodes[host]
-        site, networks = node.site, _free_networks(fabric.nodes.values())
+        networks = _free_networks(fabric.nodes.values())
         _rewrite(yaml, root / node.doc.text.path, lambda doc: _lan(doc["hosts"][host], networks))
         addresses = {str(p.version): address_text(p.version, p.first + 10) for p in networks}
         for prefix in networks:
@@ -213,7 +215,7 @@ def change(folder: Folder, result: Result) -> Edit:
         path = root / fabric.desired.fabric.text.path
         _rewrite(yaml, path, lambda doc: doc["links"][index].update({"tunnels": tunnels}))
         words.append(f"tunnel {tunnels} between {' and '.join(links[index].between)}")
-    return Edit("; ".join(words), site, addresses)
+    return Edit("; ".join(words), addresses)
 
 
 def _free_networks(nodes: Any) -> list[Prefix]:

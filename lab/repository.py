@@ -111,8 +111,12 @@ def _clone(sites: Path, folder: Folder) -> str:
     else:
         git(folder.root, "clone", "-q", "--no-hardlinks", str(root), str(folder.work))
         git(folder.work, "checkout", "-q", "-B", "main")
-        shutil.rmtree(folder.work / path, ignore_errors=True) if path else None
-    for name, content in read_folder(sites).files.items():
+        for name in read_folder(folder.work / path).files:
+            (folder.work / path / name).unlink()  # deleted here and not committed yet
+    found = read_folder(sites)
+    if found.special:
+        raise Problems(compile_files(found.files, found.special).problems)
+    for name, content in found.files.items():
         target = folder.work / path / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)

@@ -102,8 +102,6 @@ class Lab:
                 return self._restart(host, number)
             case {"do": "clients"}:
                 return self._reconfigure()
-            case {"do": "stop"}:
-                return {"ok": True}
         return {"error": "unknown request"}
 
     def _describe(self) -> dict[str, Any]:
@@ -163,8 +161,7 @@ def _run(command: Sequence[str], files: Sequence[int], connection: socket.socket
 
 
 def serve(lab: Lab, listener: socket.socket) -> None:
-    """Takes requests until one says stop."""
-    stopped = threading.Event()
+    """Takes requests for as long as the lab runs."""
 
     def talk(connection: socket.socket) -> None:
         with connection:
@@ -173,23 +170,17 @@ def serve(lab: Lab, listener: socket.socket) -> None:
                 request = json.loads(data)
                 answer = lab.answer(request, files, connection)
             except (ValueError, OSError, IndexError, RuntimeError) as error:
-                request, answer = {}, {"error": str(error)}
+                answer = {"error": str(error)}
             for file in files:
                 os.close(file)
             try:
                 connection.sendall(json.dumps(answer).encode() + b"\n")
             except OSError:
                 pass
-            if request.get("do") == "stop":
-                stopped.set()
 
-    def accept() -> None:
-        while True:
-            connection, _ = listener.accept()
-            threading.Thread(target=talk, args=(connection,), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    stopped.wait()
+    while True:
+        connection, _ = listener.accept()
+        threading.Thread(target=talk, args=(connection,), daemon=True).start()
 
 
 def main(root: str, sites: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,23 +31,24 @@ class Cell:
         return " / ".join("LOST" if time is None else f"{time:.1f}" for _, time in sorted(self.times.items()))
 
 
-def measure(folder: Folder, denied: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Cell]:
+Refused = Callable[[str, str], bool]
+"""Whether policy refuses what the first address sends to the second."""
+
+
+def measure(folder: Folder, refused: Refused) -> dict[tuple[str, str], Cell]:
     """(from, to) -> what came back, for every two endpoints of the running lab."""
     endpoints = ask(folder, "describe")["endpoints"]
-    refused = set(denied)
     keys, pairs = [], []
     for source in endpoints:
         for target in endpoints:
-            if source is target:
-                continue
-            for version in sorted(source["addresses"].keys() & target["addresses"].keys()):
-                names = (source["network"], target["network"])
-                keys.append((names, version))
-                pairs.append([source["space"], target["addresses"][version], 1 if names in refused else 4])
+            for version in sorted(source["addresses"].keys() & target["addresses"].keys() if source != target else ()):
+                denied = refused(source["addresses"][version], target["addresses"][version])
+                keys.append((source["network"], target["network"], version, denied))
+                pairs.append([source["space"], target["addresses"][version], 1 if denied else 4])
     results = ask(folder, "ping", pairs=pairs)["results"]
     cells: dict[tuple[str, str], Cell] = {}
-    for (names, version), time in zip(keys, results, strict=True):
-        cells.setdefault(names, Cell(names in refused, {})).times[version] = time
+    for (source, target, version, denied), time in zip(keys, results, strict=True):
+        cells.setdefault((source, target), Cell(denied, {})).times[version] = time
     return cells
 
 

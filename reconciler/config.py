@@ -9,19 +9,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from schema.desired.base import seconds
+
 DEFAULT_FILE = Path("/etc/gitwan/agent.yaml")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class ConfigError(Exception):
     """The file cannot be used; the text says where and why."""
-
-
-def _seconds(value: Any) -> Any:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)", value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError("must be a time with its unit, like 30s or 5m")
-    return float(match[1]) * _UNITS[match[2]]
 
 
 def _off(value: Any) -> Any:
@@ -38,7 +32,7 @@ def _url(value: str) -> str:
     return value
 
 
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+Seconds = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
 
 
 class Model(BaseModel):

@@ -25,7 +25,7 @@ def find_ways(fabric: Fabric) -> None:
     fabric.lengths = _lengths(fabric)
     components = _components(fabric)
     for nodes in components:
-        everything = condense(summarise([*_pools(fabric), *(p for node in nodes for p in node.networks)]))
+        everything = condense(summarise([*pool_prefixes(fabric), *(p for node in nodes for p in node.networks)]))
         for node in nodes:
             if len(node.edges) == 1:
                 node.shared = (node.edges[0], everything)
@@ -52,10 +52,6 @@ def ways(fabric: Fabric, node: Node) -> Ways:
 
 def pool_prefixes(fabric: Fabric) -> list[Prefix]:
     """The pools that something is allocated from."""
-    return _pools(fabric)
-
-
-def _pools(fabric: Fabric) -> list[Prefix]:
     doc = fabric.desired.fabric
     if doc is None:
         return []

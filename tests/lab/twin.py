@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.client import agent, ask, path_of, up
-from lab.drive import CONVERGE, HANDSHAKES, compiled, wait_tunnels
+from lab.drive import CONVERGE, HANDSHAKES, compiled, refused, wait_tunnels
 from lab.folder import Folder
 from lab.repository import git
 from lab.table import Cell, measure
@@ -112,7 +112,7 @@ class Twin:
 
     def measure(self) -> dict[tuple[str, str], Cell]:
         """Every pair of networks, pinged, with the denied pair of the example."""
-        return measure(self.folder, [("callserver-sg-1", "home")])
+        return measure(self.folder, refused(compiled(self.folder)))
 
     def reaches(self, *pairs: tuple[str, str]) -> list[tuple[str, str]]:
         """The pairs (from this space, to this address) that do not answer a ping."""

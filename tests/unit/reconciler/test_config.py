@@ -46,7 +46,7 @@ def test_defaults() -> None:
         ("{host: a, source: {git: '--upload-pack=x'}}", "`source.git`: must be an ssh"),
         ("{host: a, source: {git: 'https://u:p@h/w'}}", "must hold no user or password"),
         ("{host: a, source: {git: '/w', token_file: /t}}", "`token_file` goes with an https address only"),
-        ("{host: a, source: {git: /w}, poll: {interval: 30}}", "`poll.interval`: must be a time with its unit"),
+        ("{host: a, source: {git: /w}, poll: {interval: 30}}", "`poll.interval`: 30 is not a duration"),
         ("{host: a, source: {git: /w, branch: '-x'}}", "`source.branch`"),
         ("{host: a, source: {git: /w}, metrics: 9586}", "`metrics`"),
     ],

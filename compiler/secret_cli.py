@@ -15,6 +15,7 @@ from schema.desired import Secret
 from schema.desired.secret import SecretKind
 
 if TYPE_CHECKING:
+    from compiler.fabric import Fabric
     from compiler.secrets import Shelf
 
 Name = Annotated[str, typer.Argument(help="The secret's name.")]
@@ -145,10 +146,15 @@ def rotate_keys(
     if not key:
         _fail(f"run `gitwan keys next` on {host}, and give the line that it prints")
     path = folder / "keys" / f"{host}.{max(keys) + 1}.pub"
-    _lock_with(folder, path, f"{key}\n")
+    node = _lock_with(folder, path, f"{key}\n").nodes[host]
     typer.echo(f"wrote {path}: commit it with fabric.lock")
     typer.echo("next: wait until each tunnel of the new key has a handshake at both ends (`gitwan agent status`), then")
     typer.echo(f"      `gitwan keys rotate {host} --finish`")
+    if node.clients and not node.clients_key:
+        names = ", ".join(roamer.name for roamer in node.clients)
+        typer.echo(
+            f"note: with that, {names} need the new key too (`gitwan client`); `clients_key:` would spare them that"
+        )
 
 
 def _finish(folder: Path, host: str, keys: dict[int, Path]) -> None:
@@ -159,7 +165,7 @@ def _finish(folder: Path, host: str, keys: dict[int, Path]) -> None:
     typer.echo(f"next: when {host} is at that commit, remove its old private key from /etc/gitwan")
 
 
-def _lock_with(folder: Path, path: Path, text: str | None) -> None:
+def _lock_with(folder: Path, path: Path, text: str | None) -> Fabric:
     """Write or remove a key's file, and the lock that goes with it; or neither, where the result does not compile."""
     from compiler.compile import compile_files
     from schema.input import LOCK
@@ -180,6 +186,7 @@ def _lock_with(folder: Path, path: Path, text: str | None) -> None:
     else:
         write(path, text)
     write(folder / LOCK, lock_text(result.fabric.lock))
+    return result.fabric
 
 
 def _keys(folder: Path, host: str) -> dict[int, Path]:

@@ -61,7 +61,7 @@ class Shelf:
         """Holders that a secret is encrypted to, or not, otherwise than it should be."""
         now, want = self.secrets[name].recipients, set(self.needs.get(name, ()))
         known = {holder: key for holder, (_, key) in self.desired.recipients.items()}
-        return sorted({h for h in want if h not in now or now[h] != known.get(h)} | {h for h in now if h not in known})
+        return sorted((want - now.keys()) | {holder for holder in now if now[holder] != known.get(holder)})
 
 
 def sidecar(secret: Secret) -> str:

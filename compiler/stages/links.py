@@ -42,7 +42,10 @@ def build_links(fabric: Fabric) -> None:
     ports.take_fixed(links)
     for edge, link, place in links:
         _rotatable(fabric, edge, link, place)
-    wanted = [(node, name) for edge, link, _ in links for name in _names(edge, link) for node in (edge.a, edge.b)]
+    wanted: list[tuple[Node, str]] = []
+    for turn in (0, 1):  # what takes over comes after all that is in use, and moves none of it
+        for edge, link, _ in links:
+            wanted += [(node, name) for name in _names(edge, link, turn) for node in (edge.a, edge.b)]
     wanted += _mesh_ports(fabric)
     for fresh in (False, True):
         for node, name in wanted:
@@ -193,8 +196,10 @@ def _turns(edge: Edge) -> list[_Turn]:
     return found
 
 
-def _names(edge: Edge, link: desired.Link) -> list[str]:
-    return [f"{edge.name}/{n}{turn.letter}" for turn in _turns(edge) for n in range(1, link.tunnels + 1)]
+def _names(edge: Edge, link: desired.Link, number: int) -> list[str]:
+    """The tunnels of an edge with the pair of keys in use (0), and with the one that takes over (1)."""
+    turns = _turns(edge)[number : number + 1]
+    return [f"{edge.name}/{n}{turn.letter}" for turn in turns for n in range(1, link.tunnels + 1)]
 
 
 def _rotatable(fabric: Fabric, edge: Edge, link: desired.Link | None, place: Callable[..., Place]) -> None:

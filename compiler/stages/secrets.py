@@ -66,13 +66,13 @@ def _clients_key(fabric: Fabric, known: Known) -> None:
 
 
 def _need(fabric: Fabric, secret: str, hosts: tuple[str, ...], place: Place) -> None:
-    known = fabric.needs.setdefault(secret, {})
     for host in hosts:
-        known.setdefault(host, place)
+        fabric.needs[secret].setdefault(host, place)
 
 
 def _reference(fabric: Fabric, known: Known, name: str, kind: str, place: Place) -> SecretRef | None:
     doc = known.get(name)
+    fabric.needs.setdefault(name, {})
     if doc is None:
         hint = f"`gitwan secret add {name} --generate {kind}` makes it"
         fabric.problem("GW080", place, f"there is no secret {name!r}", hint)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +188,7 @@ class Flow:
         self.name = f"{source} to {target}"
         self._twin, self._source = twin, source
         self._output = tempfile.NamedTemporaryFile("w+")  # noqa: SIM115 - closed by close
-        command = ["sh", "-c", f"echo $$; exec ping -n -i 0.02 -W 2 {target}"]
+        command = ["sh", "-c", f"echo $$; exec ping -D -n -i 0.02 -W 2 {target}"]
         arguments = {"space": source, "command": command}
         with Path("/dev/null").open("r+b") as null:
             files = [null.fileno(), self._output.fileno(), self._output.fileno()]
@@ -195,6 +196,8 @@ class Flow:
             self._thread.start()
             eventually(lambda: len(self._seen()) > 10, what=f"{self.name}: replies")
         self.sent = 0
+        self.gap = 0.0
+        """The longest time between two replies, in seconds."""
 
     def _text(self) -> str:
         return Path(self._output.name).read_text()
@@ -213,6 +216,8 @@ class Flow:
         sent = re.search(r"(\d+) packets transmitted", text)
         assert sent is not None, text[-300:]
         self.sent = int(sent[1])
+        times = [float(time) for time in re.findall(r"^\[([\d.]+)\].*icmp_seq", text, re.MULTILINE)]
+        self.gap = max(later - earlier for earlier, later in pairwise(times))
         return [number for number in range(1, self.sent) if number not in seen]
 
 
@@ -225,7 +230,11 @@ def unharmed(twin: Twin, *ways: tuple[str, str]) -> Iterator[None]:
     finally:
         lost = {flow.name: flow.close() for flow in flows}
     assert not any(lost.values()), f"lost packets: {lost}"
-    print(", ".join(f"{flow.name}: {flow.sent} packets, none lost" for flow in flows))
+    print(
+        ", ".join(
+            f"{flow.name}: {flow.sent} packets, none lost, {flow.gap * 1000:.0f} ms apart at most" for flow in flows
+        )
+    )
 
 
 def cli(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

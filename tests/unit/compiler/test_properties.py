@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -12,8 +13,11 @@ from hypothesis import strategies as st
 from bench.generate import key
 from compiler.compile import Result, compile_files
 from compiler.inputs import read_folder
+from reconciler.diff import Desired
+from reconciler.takeover import awaited, resources
 from schema.ip import Prefix, address_text
 from schema.lock import lock_text
+from schema.plan import HostPlan, Key, Nexthop, Resource, Route
 from tests.unit.compiler.walk import Walker
 
 EXAMPLE = read_folder(Path(__file__).parents[3] / "sites").files
@@ -115,6 +119,51 @@ def test_with_a_lock_adding_or_removing_anything_moves_no_other_number(
     assert second is not None
     for entry, value in second.lock.items():
         assert first.lock.get(entry, value) == value
+
+
+@settings(max_examples=60, deadline=None)
+@given(networks(), st.data())
+def test_a_rotation_makes_before_it_breaks(files: dict[str, bytes], data: st.DataObject) -> None:
+    """One host after the other gets a new key, some of them several times."""
+    numbers = dict.fromkeys(sorted(good(files).hosts), 1)
+    before = good(with_lock(files))
+    for host in data.draw(st.lists(st.sampled_from(sorted(numbers)), min_size=1, max_size=4), "rotated"):
+        numbers[host] += 1
+        new, old = (f"keys/{host}.{number}.pub" for number in (numbers[host], numbers[host] - 1))
+        files = {**files, new: key(f"{host}{numbers[host]}").encode()}
+        both = good(files := with_lock(files))
+        files = {path: text for path, text in files.items() if path != old.replace(".1.pub", ".pub")}
+        after = good(files := with_lock(files))
+        for name, plan in both.plans().items():
+            assert tunnels(before.plan(name)) <= tunnels(plan), "the first commit only adds"
+            assert tunnels(after.plan(name)) <= tunnels(plan), "the second only takes away"
+            assert ways(before.plan(name).resources) == ways(plan.resources), "nothing moves by itself"
+            assert ways(resources(plan, awaited(plan))) == ways(after.plan(name).resources), "all has moved before"
+            assert not Desired.of(plan.resources).clashes
+        before = after
+
+
+def with_lock(files: dict[str, bytes]) -> dict[str, bytes]:
+    fabric = good(files).fabric
+    assert fabric is not None
+    return {**files, "fabric.lock": lock_text(fabric.lock).encode()}
+
+
+def tunnels(plan: HostPlan) -> set[Resource]:
+    """All but the device of roaming clients, who have no agent and take a new key by hand."""
+    kinds = ("link", "wireguard", "peer", "address")
+    return {r for r in plan.resources if r.kind in kinds and "wg-clients" not in r.key}
+
+
+def ways(found: Iterable[Resource]) -> dict[Key, set[str]]:
+    """Route -> the devices that it leads to."""
+    found = list(found)
+    nexthops = {r.id: r for r in found if isinstance(r, Nexthop)}
+    out = {number: {nexthop.dev or ""} for number, nexthop in nexthops.items() if not nexthop.group}
+    for number, nexthop in nexthops.items():
+        if nexthop.group:
+            out[number] = set().union(*(out[member.id] for member in nexthop.group))
+    return {r.key: out[r.nhid] if r.nhid else {r.dev or ""} for r in found if isinstance(r, Route)}
 
 
 MUTATIONS = ("cut", "insert", "repeat", "swap", "drop")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -117,10 +117,13 @@ class Probing:
     ) -> set[Check | Tunnel]:
         """Ask all of them once; those that stay silent, and of a crowd that does its first."""
         end = self.clock() + seconds
-        with ThreadPoolExecutor(1, "probe") as pool:
-            asking = pool.submit(self.prober.answered, checks, seconds) if checks else None
-            silent: set[Check | Tunnel] = set(self._silent(peers, crowds, end))
-            answered = asking.result() if asking else set()
+        answered: set[Check] = set()
+        asking = threading.Thread(target=lambda: answered.update(self.prober.answered(checks, seconds)), daemon=True)
+        if checks:
+            asking.start()
+        silent: set[Check | Tunnel] = set(self._silent(peers, crowds, end))
+        if checks:
+            asking.join()
         return silent.union(check for check in checks if check not in answered)
 
     def _silent(self, peers: Sequence[Tunnel], crowds: Crowds, end: float) -> list[Tunnel]:

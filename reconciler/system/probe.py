@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import socket
 import struct
@@ -31,7 +30,7 @@ def ask_all(questions: Iterable[Callable[[float], bool]], seconds: float) -> lis
     answers = [False] * len(asked)
 
     def ask(number: int) -> None:
-        with suppress(OSError, ValueError, http.client.HTTPException):
+        with suppress(OSError, ValueError):
             answers[number] = asked[number](seconds)
 
     threads = [threading.Thread(target=ask, args=(number,), daemon=True) for number in range(len(asked))]
@@ -111,12 +110,16 @@ def web(url: str, seconds: float) -> bool:
 
 
 def _get(url: str, seconds: float) -> bool:
+    import http.client  # here: 10 ms that few hosts need
+
     parts = urlsplit(url)
     make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = make(parts.hostname or "", parts.port, timeout=seconds)
     try:
         connection.request("GET", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
         return connection.getresponse().status < 400
+    except http.client.HTTPException:
+        return False
     finally:
         connection.close()
 
@@ -146,7 +149,7 @@ def _until(seconds: float, ask: Callable[[float], bool]) -> bool:
     """Ask again until there is an answer or the time is over."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
-        with suppress(OSError, http.client.HTTPException, struct.error):
+        with suppress(OSError, struct.error):
             if ask(left):
                 return True
         time.sleep(min(AGAIN, max(0.0, end - time.monotonic())))

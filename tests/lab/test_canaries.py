@@ -75,9 +75,11 @@ class Watching:
     def look(self) -> None:
         for folder in Path("/proc").glob("[0-9]*"):
             try:
-                words = (folder / "cmdline").read_bytes()
-                self.command_lines.add(words)
-                self.environments.add((words, (folder / "environ").read_bytes()))
+                words, environment = (folder / "cmdline").read_bytes(), (folder / "environ").read_bytes()
+                # It may have become another program between the two, or ended.
+                if words := (folder / "cmdline").read_bytes() or words:
+                    self.command_lines.add(words)
+                    self.environments.add((words, environment))
             except OSError:
                 continue  # it ended meanwhile
 

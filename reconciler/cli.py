@@ -128,7 +128,7 @@ def _add_suspend(app: typer.Typer) -> None:
         gitwan agent suspend --for 2h --why "replacing the switch"
         """
         from reconciler.state import Suspension
-        from schema.desired.base import seconds
+        from schema.duration import seconds
 
         try:
             until = time.time() + seconds(period)

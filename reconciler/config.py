@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from schema.desired.base import seconds
+from schema.duration import seconds
 
 DEFAULT_FILE = Path("/etc/gitwan/agent.yaml")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
@@ -17,6 +16,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
+from schema.duration import seconds
 from schema.ip import BITS, Interface
 from schema.plan.base import PublicKey as PublicKey
 
@@ -36,17 +36,6 @@ DnsName = Annotated[
 
 IfName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]([A-Za-z0-9_.@-]{0,13}[A-Za-z0-9_-])?$")]
 """An interface name: what the kernel takes, less what cannot stand in a sysctl's name or an iptables rule."""
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def seconds(value: object) -> float:
-    """`10s`, `100ms`, `2m`, `1h` as seconds. Raises ValueError for anything else."""
-    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h|d)", value) if isinstance(value, str) else None
-    if not found:
-        raise ValueError(f"{value!r} is not a duration: write 10s, 100ms, 2m or 1h")
-    return float(found[1]) * _UNITS[found[2]]
-
 
 Duration = Annotated[
     float,

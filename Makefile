@@ -17,7 +17,7 @@ check: setup  ## formatting, lint, types and pure tests, in under a minute
 	@.venv/bin/ruff format --check -q $(SOURCES)
 	@.venv/bin/ruff check -q $(SOURCES)
 	@.venv/bin/mypy
-	@$(PYTEST) -q tests/test_architecture.py tests/unit tests/golden
+	@$(PYTEST) -q -n 2 tests/test_architecture.py tests/unit tests/golden
 
 test: setup  ## every lane: unit, golden, contract, lab, kernel
 	@.venv/bin/ruff format --check -q $(SOURCES)

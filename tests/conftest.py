@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes is the machine's business; speed lives in `make bench`.
+settings.register_profile("gitwan", deadline=None)
+settings.load_profile("gitwan")
+
 
 from tests.drill import everything
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 
+from tests.drill import everything
+
 # How long an example takes is the machine's business; speed lives in `make bench`.
 settings.register_profile("gitwan", deadline=None)
 settings.load_profile("gitwan")
-
-
-from tests.drill import everything
 
 _measured: dict[str, list[tuple[str, str]]] = {}
 

@@ -9,9 +9,10 @@ from compiler.fabric import Fabric
 from compiler.lock import check_lock
 from compiler.plan import plan_host
 from compiler.stages import resolve
-from schema.load import load, quiet_gc
+from schema.load import load
 from schema.plan import HostPlan
 from schema.problem import Problem, Problems
+from schema.quiet import quiet_gc
 
 
 @dataclass(slots=True)

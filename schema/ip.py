@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -34,9 +34,10 @@ def address_text(version: int, value: int) -> str:
 class _Text:
     """What turns text into one of the tuples below, for pydantic and for JSON Schema."""
 
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        raise NotImplementedError
+    if TYPE_CHECKING:
+
+        @classmethod
+        def parse(cls, text: str) -> Self: ...
 
     @classmethod
     def _validate(cls, value: object) -> Self:

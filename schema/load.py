@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, cast, get_args
 
@@ -18,6 +16,7 @@ from schema.lock import parse_lock
 from schema.plan.base import PublicKey
 from schema.plan.fingerprint import sealed_digest
 from schema.problem import Place, Problem
+from schema.quiet import quiet_gc
 from schema.text import Text, parse
 
 _KEY = TypeAdapter(PublicKey)
@@ -49,18 +48,6 @@ def load(files: Mapping[str, bytes], special: Mapping[str, str] | None = None) -
         )
         problems.append(Problem("GW014", Place("fabric.yaml"), "there is no document that begins with `fabric:`", hint))
     return desired, problems
-
-
-@contextmanager
-def quiet_gc() -> Iterator[None]:
-    """For work that makes many objects and no garbage: the collector would walk them again and again."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _special(special: Mapping[str, str]) -> list[Problem]:

@@ -13,29 +13,35 @@ from reconciler.sources.rendered import parse
 from schema.plan import HostPlan
 
 
-@dataclass(frozen=True, slots=True)
-class Repository:
-    """Compiles the newest commit for one host with `compile_command`."""
+@dataclass(frozen=True)
+class _Mirrored:
+    """What comes out of a mirror, whatever is in it."""
 
     mirror: Mirror
     host: str
-    compile_command: Sequence[str]
-    path: str = ""
-    limits: Limits = LIMITS
 
     @property
     def name(self) -> str:
         return self.mirror.name
 
-    def fetch(self) -> str:
-        return self.mirror.fetch()
-
     @property
     def server(self) -> str:
         return self.mirror.server
 
+    def fetch(self) -> str:
+        return self.mirror.fetch()
+
     def reachable(self, seconds: float) -> bool:
         return self.mirror.reachable(seconds)
+
+
+@dataclass(frozen=True)
+class Repository(_Mirrored):
+    """Compiles the newest commit for one host with `compile_command`."""
+
+    compile_command: Sequence[str]
+    path: str = ""
+    limits: Limits = LIMITS
 
     def plan(self, commit: str) -> tuple[HostPlan, str]:
         return compile_tree(self.compile_command, self.host, self.mirror.read(commit, self.path), self.limits)
@@ -44,27 +50,11 @@ class Repository:
         return self.mirror.read_file(commit, _join(self.path, "secrets", f"{name}.age"))
 
 
-@dataclass(frozen=True, slots=True)
-class RenderedRepository:
+@dataclass(frozen=True)
+class RenderedRepository(_Mirrored):
     """Takes `<path>/<host>/plan.json` of the newest commit."""
 
-    mirror: Mirror
-    host: str
     path: str
-
-    @property
-    def name(self) -> str:
-        return self.mirror.name
-
-    def fetch(self) -> str:
-        return self.mirror.fetch()
-
-    @property
-    def server(self) -> str:
-        return self.mirror.server
-
-    def reachable(self, seconds: float) -> bool:
-        return self.mirror.reachable(seconds)
 
     def plan(self, commit: str) -> tuple[HostPlan, str]:
         name = str(PurePosixPath(self.path.strip("/"), self.host, "plan.json"))

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.acquire import Acquirer
+from reconciler.cycle import Cycle, Trial
 from reconciler.diff import NOTHING
-from reconciler.engine import Cycle, Trial
 from reconciler.errors import Transient
 from reconciler.host import Host
 from reconciler.journal import Journal

@@ -29,6 +29,13 @@ def read(text: str) -> Any:
     return found.data
 
 
+def only_text(value: Any) -> bool:
+    """Whether all keys are text."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and only_text(item) for key, item in value.items())
+    return all(map(only_text, value)) if isinstance(value, list) else True
+
+
 @given(documents)
 def test_a_document_is_read_as_the_library_reads_it(document: dict[str, Any]) -> None:
     stream = io.StringIO()
@@ -37,6 +44,8 @@ def test_a_document_is_read_as_the_library_reads_it(document: dict[str, Any]) ->
         expected = YAML(typ="safe").load(stream.getvalue())
     except YAMLError:
         reject()  # the library writes some texts that it cannot read
+    if not only_text(expected):
+        reject()  # a key that reads as a number stays text here: keys are names
     assert read(stream.getvalue()) == expected
 
 

@@ -110,7 +110,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
             place.mkdir()
         # A cable's link-local addresses come by themselves in its first second, and would be a difference.
         run("sysctl -qw net.ipv6.conf.all.disable_ipv6=1")
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", found.state], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", found.state], check=True)
         found.git("init", "-q", "-b", "main")
         yield found
 
@@ -129,7 +129,7 @@ def conditions(said: str) -> str:
 def test_a_full_disk(machine: Machine) -> None:
     before = machine.start()
     with pytest.raises(OSError, match="No space"), (machine.state / "filler").open("wb") as file:
-        file.write(os.urandom(8 << 20))
+        file.write(os.urandom(20 << 20))
     machine.push("10.2.0.1/24")
     code, said = machine.run()
     assert code == 1

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from struct import Struct
 
 from reconciler.kinds.base import Failure, Observed
-from reconciler.system.failure import failure, judge
+from reconciler.system.failure import failure, send
 from reconciler.system.interfaces import Interfaces
 from reconciler.system.ip import pack_prefix, unpack
 from reconciler.system.netlink import (
@@ -76,27 +76,23 @@ class AddressDriver:
         """
         theirs = self._foreign() if any(change.after is None for change in changes) else set()
         self._interfaces.refresh()
-        messages: list[Message] = []
-        sent: list[Change] = []
-        failures: list[Failure] = []
-        for change in changes:
+
+        def pack_one(change: Change) -> Message | None:
             address = change.resource
             assert isinstance(address, Address)
             index = self._interfaces.indices.get(address.dev)
             if change.after is None and (index is None or address.key in theirs):
-                continue  # nothing of ours is there
+                return None  # nothing of ours is there
             if index is None:
-                failures.append(failure(change, OSError(errno.ENODEV, f"no interface {address.dev}")))
-                continue
-            messages.append((*_verb(change), encode(address, index)))
-            sent.append(change)
+                raise OSError(errno.ENODEV, f"no interface {address.dev}")
+            return *_verb(change), encode(address, index)
+
         # Interface, address and length are all there is to an address: one that exists is an equal one.
-        refused, _ = judge(sent, self._netlink.batch(messages))
-        failures += refused
-        changed = [change for change in sent if change.before is not None and change.after is not None]
-        theirs = self._foreign() if changed else set()
+        failures, _ = send(self._netlink, changes, pack_one)
+        changed = [change for change in changes if change.before is not None and change.after is not None]
+        unmarked = self._foreign() if changed else set()
         cannot = OSError(errno.EOPNOTSUPP, "this kernel cannot mark an address that is there already: delete it first")
-        return failures + [failure(change, cannot) for change in changed if change.resource.key in theirs]
+        return failures + [failure(change, cannot) for change in changed if change.resource.key in unmarked]
 
     def _foreign(self) -> set[Key]:
         return {observed.resource.key for observed in self.observe() if observed.marker != PROTOCOL}

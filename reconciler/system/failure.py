@@ -1,12 +1,13 @@
-"""Errors of the kernel as failures of changes."""
+"""Changes as one batch of messages, and the kernel's errors as failures of changes."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from reconciler.kinds.base import Failure
+from reconciler.system.netlink import Message, Netlink
 from schema.plan import Change
 
 ABSENT = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL, errno.ENXIO})
@@ -33,3 +34,26 @@ def judge(sent: Sequence[Change], errors: Mapping[int, OSError]) -> tuple[list[F
         there = change.before is None and error.errno == errno.EEXIST
         (exist if there else failures).append(failure(change, error))
     return failures, exist
+
+
+def send(
+    netlink: Netlink, changes: Sequence[Change], pack: Callable[[Change], Message | None]
+) -> tuple[list[Failure], list[Failure]]:
+    """Pack and send changes in their order; failures and creations of what exists, as `judge` tells them apart.
+
+    `pack` gives None for what needs no message, and raises OSError for what cannot be one.
+    """
+    messages: list[Message] = []
+    sent: list[Change] = []
+    failures: list[Failure] = []
+    for change in changes:
+        try:
+            message = pack(change)
+        except OSError as error:
+            failures.append(failure(change, error))
+            continue
+        if message is not None:
+            messages.append(message)
+            sent.append(change)
+    refused, exist = judge(sent, netlink.batch(messages))
+    return failures + refused, exist

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from struct import Struct
 
 from reconciler.kinds.base import Failure, Observed
-from reconciler.system.failure import failure, judge
+from reconciler.system.failure import send
 from reconciler.system.interfaces import Interfaces
 from reconciler.system.ip import FAMILIES, NAMES, pack, unpack
 from reconciler.system.netlink import (
@@ -99,22 +99,17 @@ class NexthopDriver:
         """
         there = {o.resource.id: o for o in self.observe()} if any(c.after is None for c in changes) else {}
         self._interfaces.refresh()
-        messages: list[Message] = []
-        sent: list[Change] = []
-        failures: list[Failure] = []
-        for change in changes:
-            try:
-                if change.after is None:
-                    assert isinstance(change.before, Nexthop)
-                    seen = there.get(change.before.id)
-                    if seen is None or seen.marker != PROTOCOL:
-                        continue
-                messages.append(_message(change, self._interfaces.indices))
-                sent.append(change)
-            except OSError as error:
-                failures.append(failure(change, error))
-        refused, exist = judge(sent, self._netlink.batch(messages))
-        return failures + refused + self._differing(exist)
+
+        def pack_one(change: Change) -> Message | None:
+            if change.after is None:
+                assert isinstance(change.before, Nexthop)
+                seen = there.get(change.before.id)
+                if seen is None or seen.marker != PROTOCOL:
+                    return None
+            return _message(change, self._interfaces.indices)
+
+        failures, exist = send(self._netlink, changes, pack_one)
+        return failures + self._differing(exist)
 
     def _differing(self, exist: list[Failure]) -> list[Failure]:
         """Of nexthops that could not be created because one is there, those where that is another one."""

@@ -12,7 +12,7 @@ from struct import Struct
 from typing import Any, cast
 
 from reconciler.kinds.base import Failure, Observed
-from reconciler.system.failure import failure, judge
+from reconciler.system.failure import send
 from reconciler.system.interfaces import Interfaces
 from reconciler.system.ip import pack, unpack
 from reconciler.system.netlink import (
@@ -169,17 +169,8 @@ class RouteDriver:
         """Creates never replace; changes replace what has the same table, prefix and metric, which is ours."""
         self._interfaces.refresh()
         indices = self._interfaces.indices
-        messages: list[Message] = []
-        sent: list[Change] = []
-        failures: list[Failure] = []
-        for change in changes:
-            try:
-                messages.append(_message(change, indices))
-                sent.append(change)
-            except OSError as error:
-                failures.append(failure(change, error))
-        refused, exist = judge(sent, self._netlink.batch(messages))
-        return failures + refused + self._differing(exist)
+        failures, exist = send(self._netlink, changes, lambda change: _message(change, indices))
+        return failures + self._differing(exist)
 
     def _differing(self, exist: list[Failure]) -> list[Failure]:
         """Of routes that could not be created because one is there, those where that is another one."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from struct import Struct
 
 from reconciler.kinds.base import Failure, Observed
-from reconciler.system.failure import judge
+from reconciler.system.failure import send
 from reconciler.system.ip import FAMILIES, NAMES, pack_prefix, unpack
 from reconciler.system.netlink import (
     NLM_F_CREATE,
@@ -106,18 +106,16 @@ class RuleDriver:
     def apply(self, changes: Sequence[Change]) -> list[Failure]:
         """A change of a rule can only be its marker: ours is made beside the other one."""
         ours = {o.resource for o in self.observe() if o.marker == PROTOCOL}
-        messages: list[Message] = []
-        sent: list[Change] = []
-        for change in changes:
+
+        def pack_one(change: Change) -> Message | None:
             rule = change.resource
             assert isinstance(rule, Rule)
             if (change.after is None) != (rule in ours):
-                continue  # already as it should be; a deletion by its fields might hit another owner's rule
+                return None  # already as it should be; a deletion by its fields might hit another owner's rule
             if change.after is None:
-                messages.append((RTM_DELRULE, 0, encode(rule)))
                 ours.discard(rule)
-            else:
-                messages.append((RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, encode(rule)))
-                ours.add(rule)
-            sent.append(change)
-        return judge(sent, self._netlink.batch(messages))[0]
+                return RTM_DELRULE, 0, encode(rule)
+            ours.add(rule)
+            return RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, encode(rule)
+
+        return send(self._netlink, changes, pack_one)[0]

@@ -73,7 +73,11 @@ def _agent(state: Path) -> Iterator[Engine]:
 
     store = Store(state)
     store.open()
-    yield Engine(store=store, drivers=drivers(Context(no_secret, Inventory(state / "inventory.json"))), kinds=KINDS)
+    yield Engine(
+        store=store,
+        drivers=drivers(Context(no_secret, Inventory(state / "inventory.json"), state / "services")),
+        kinds=KINDS,
+    )
 
 
 def _cycle(engine: Engine, operations: int, acquired: Acquired | None = None) -> None:

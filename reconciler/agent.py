@@ -37,7 +37,7 @@ REST = 4.0
 """How many times as long as the last look took to rest before the next one, so many seconds at the most:"""
 LONGEST_REST = 0.5
 QUIET_INTERVAL = 2.0
-QUIET = frozenset({"wireguard", "peer", "sysctl"})
+QUIET = frozenset({"wireguard", "peer", "sysctl", "service"})
 """Kinds that change without an event."""
 STATUS_INTERVAL = 10.0
 """Seconds between two status files when nothing happens: handshakes age."""

@@ -50,7 +50,7 @@ def host_of(config: AgentConfig, store: Store, compile_command: Sequence[str]) -
     secret = secret_reader(config.keys, store.sealed, config.identity)
     try:
         inventory = Inventory(config.state / "inventory.json")
-        found = drivers(Context(secret, inventory, Resolve()))
+        found = drivers(Context(secret, inventory, config.state / "services", Resolve()))
     except (InventoryError, OSError) as error:
         raise SetupError(str(error)) from None
     source = source_of(config, compile_command)

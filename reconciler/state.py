@@ -10,6 +10,7 @@ interrupted.json      a commit that was cut off in mid-change, and how often
 suspended.json        until when nothing is touched, and why (`gitwan agent suspend`)
 rejected.json         commits that failed, with reason and time
 status.json           the last status
+services/             daemons that gitwan runs: their configurations and pid files (`system/service.py`)
 lock                  held by the one process that works with this folder
 """
 
@@ -179,7 +180,7 @@ class Store:
 
     def wipe(self) -> None:
         """Remove what the agent can do without, when the host has been given back. Best effort."""
-        for folder in ("plans", "repo.git"):
+        for folder in ("plans", "repo.git", "services"):
             shutil.rmtree(self.folder / folder, ignore_errors=True)
         (self.folder / "status.json").unlink(missing_ok=True)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from reconciler.kinds.base import ALIAS, Failure, Observed, Session
 from reconciler.kinds.firewall import PREFIX
+from reconciler.kinds.service import MARKER as SERVICES
 from reconciler.kinds.sysctl import MARKER
 from schema.plan import (
     PROTOCOL,
@@ -29,6 +30,7 @@ from schema.plan import (
     Route,
     Rule,
     SecretRef,
+    Service,
     Sysctl,
     Wireguard,
 )
@@ -90,6 +92,10 @@ class FakeHost:
         link = self.stored["link"][name,]
         self.stored["link"][name,] = replace(link, up=False)
         self._drop_ways_out(name)
+
+    def end_service(self, name: str) -> None:
+        """A daemon dies."""
+        self.stored["service"][name,] = replace(self.stored["service"][name,], up=False)
 
     def handshake(self, dev: str, public_key: str, *, age: float = 0.0, endpoint: str | None = None) -> None:
         """A peer spoke, perhaps from somewhere else."""
@@ -392,6 +398,16 @@ class FakeHost:
         self.inventory.setdefault(name, self.parameters[name])
         self.parameters[name] = " ".join(wanted.value.split())
 
+    def _apply_service(self, change: Change) -> None:
+        wanted = change.resource
+        assert isinstance(wanted, Service)
+        if change.after is None:
+            self.stored["service"].pop(wanted.key, None)
+        elif wanted.config.count("{") != wanted.config.count("}"):
+            raise OSError(errno.EINVAL, f"{wanted.name} refuses its configuration")
+        else:
+            self.stored["service"][wanted.key] = Observed(wanted, SERVICES)
+
 
 @dataclass(frozen=True)
 class FakeDriver:
@@ -411,6 +427,7 @@ _APPLY: dict[str, Callable[[FakeHost, Change], None]] = {
     "firewall": FakeHost._apply_firewall, "link": FakeHost._apply_link, "sysctl": FakeHost._apply_sysctl,
     "wireguard": FakeHost._apply_wireguard, "address": FakeHost._apply_address, "peer": FakeHost._apply_peer,
     "nexthop": FakeHost._apply_nexthop, "route": FakeHost._apply_route, "rule": FakeHost._apply_rule,
+    "service": FakeHost._apply_service,
 }  # fmt: skip
 
 

@@ -35,6 +35,8 @@ TABLE: tuple[tuple[str, set[str], str], ...] = (
     ("reconciler.sources", {"schema", "reconciler", "git", "pydantic"}, "where plans come from"),
     ("reconciler.system", {"schema", "reconciler.system", "reconciler.kinds", "reconciler.inventory", "cryptography"},
      "effects know resources, not who asked for them"),
+    ("reconciler.system.service", {"schema", "reconciler.system", "reconciler.kinds", "reconciler.files"},
+     "a daemon's configuration is a file that has to be whole"),
     ("reconciler.system.age", {"pyrage"}, "the one place of this room that decrypts"),
     ("lab", {"schema", "compiler", "reconciler", "lab", "typer", "rich", "ruamel"}, "the twin uses what users use"),
 )  # fmt: skip

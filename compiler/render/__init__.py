@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from schema.plan import Address, Firewall, HostPlan, Link, Nexthop, Peer, Route, Rule, Sysctl, Wireguard
+from schema.plan import Address, Firewall, HostPlan, Link, Nexthop, Peer, Route, Rule, Service, Sysctl, Wireguard
 
 
 @cache
@@ -40,6 +40,7 @@ def render(plan: HostPlan) -> dict[str, str]:
     files["ip6tables.rules"] = _firewall(plan, kinds.get(Firewall, []), "inet6")
     files |= _batches(plan, kinds)
     files["sysctl.conf"] = _template("sysctl.conf", plan=plan, sysctl=kinds.get(Sysctl, []))
+    files |= {f"{service.name}.conf": service.config for service in kinds.get(Service, [])}
     return files
 
 

@@ -32,11 +32,11 @@ class Observed(Generic[R]):
 
     resource: R
     marker: int | str | None = None
-    """Route, rule, nexthop or address protocol; interface alias; `inventory` for what the inventory names."""
+    """Route, rule, nexthop or address protocol; interface alias; a word where ours are known otherwise."""
     session: Session | None = None
     """Only for peers."""
     up: bool = True
-    """False only for a link that somebody set down: a link of ours is always up."""
+    """False only for a link that somebody set down, and a service that has ended: ours are always up."""
 
 
 def owned_by_protocol(observed: Observed[Resource]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from reconciler.kinds.base import Driver
@@ -28,6 +29,8 @@ class Context:
     """A secret at the moment of applying: 32 raw bytes for a key. Raises LookupError, ValueError or OSError, none
     of them with the secret in it."""
     inventory: Inventory
+    services: Path
+    """The folder of the daemons that it runs; on a machine with several agents each has its own."""
     resolve: Callable[[str], str] = resolve
     """An address for a DNS name. Raises OSError."""
 
@@ -45,6 +48,7 @@ def drivers(context: Context) -> dict[str, Driver[Any]]:
     from reconciler.system.peer import PeerDriver
     from reconciler.system.route import RouteDriver
     from reconciler.system.rule import RuleDriver
+    from reconciler.system.service import ServiceDriver
     from reconciler.system.sysctl import SysctlDriver
     from reconciler.system.wg_devices import Devices
     from reconciler.system.wireguard import WireguardDriver
@@ -61,4 +65,5 @@ def drivers(context: Context) -> dict[str, Driver[Any]]:
         "nexthop": NexthopDriver(netlink),
         "route": RouteDriver(netlink),
         "rule": RuleDriver(netlink),
+        "service": ServiceDriver(context.services),
     }

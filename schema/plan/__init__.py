@@ -21,24 +21,26 @@ from schema.plan.peer import Peer
 from schema.plan.route import MAIN_TABLE, METRIC, Route
 from schema.plan.rule import Rule
 from schema.plan.runtime import DEADLINE, Probe, Runtime, Takeover
+from schema.plan.service import Service
 from schema.plan.sysctl import Sysctl
 from schema.plan.wireguard import Wireguard
 
 __all__ = [
     "DEADLINE", "MAIN_TABLE", "METRIC", "PROTOCOL", "RESOURCES", "Address", "AnyResource", "BondOptions", "Change",
     "Disruption", "Firewall", "HostPlan", "Key", "Link", "Member", "Model", "Nexthop", "Peer", "Probe", "Resource",
-    "Route", "Rule", "Runtime", "SecretRef", "Sysctl", "Takeover", "Wireguard", "diff", "family_of",
+    "Route", "Rule", "Runtime", "SecretRef", "Service", "Sysctl", "Takeover", "Wireguard", "diff", "family_of",
 ]  # fmt: skip
 
 PROTOCOL = 117
 """Who made a route, rule, nexthop or address, as the kernel stores it (rtm_protocol and its kin)."""
 
 AnyResource = Annotated[
-    Address | Firewall | Link | Nexthop | Peer | Route | Rule | Sysctl | Wireguard, Field(discriminator="kind")
+    Address | Firewall | Link | Nexthop | Peer | Route | Rule | Service | Sysctl | Wireguard,
+    Field(discriminator="kind"),
 ]
 RESOURCES: dict[str, type[Resource]] = {
     "firewall": Firewall, "link": Link, "sysctl": Sysctl, "wireguard": Wireguard, "address": Address, "peer": Peer,
-    "nexthop": Nexthop, "route": Route, "rule": Rule,
+    "nexthop": Nexthop, "route": Route, "rule": Rule, "service": Service,
 }  # fmt: skip
 """Every kind, in the order in which it is created."""
 

@@ -55,6 +55,8 @@ def _field(name: str, before: Resource, after: Resource) -> str:
     """What changed in one field: `old -> new`, or what a list gains and loses."""
     old, new = getattr(before, name), getattr(after, name)
     word = name.replace("_", "-")
+    if isinstance(old, str) and isinstance(new, str) and "\n" in old + new:
+        old, new = (tuple(line.strip() for line in text.splitlines()) for text in (old, new))
     if not isinstance(new, tuple):
         return f"{word} {_value(old)} -> {_value(new)}"
     gained, lost = [x for x in new if x not in old], [x for x in old if x not in new]

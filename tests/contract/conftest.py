@@ -127,5 +127,6 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
                 raise OSError(f"no such name: {name}")
             return names[name]
 
-        context = Context(secret=secret, inventory=Inventory(tmp_path / "inventory.json"), resolve=resolve)
+        inventory, services = Inventory(tmp_path / "inventory.json"), tmp_path / "services"
+        context = Context(secret=secret, inventory=inventory, services=services, resolve=resolve)
         yield World(drivers(context), None, names)

@@ -64,7 +64,7 @@ def test_native_tools_and_the_agent_agree(host: str, network: None, tmp_path: Pa
         text = files[f"wireguard/{device.dev}.conf"].replace("<private-key>", base64.b64encode(PRIVATE).decode())
         feed(text, "wg", "setconf", device.dev, "/dev/stdin")
     inventory = Inventory(tmp_path / "inventory.json")
-    kernel = drivers(Context(secret=lambda ref: PRIVATE, inventory=inventory))
+    kernel = drivers(Context(secret=lambda ref: PRIVATE, inventory=inventory, services=tmp_path / "services"))
     desired = Desired.of(plan.resources, {})
     observed = {kind: driver.observe() for kind, driver in kernel.items()}
     found = diff(desired, observed, desired, KINDS)

@@ -57,7 +57,7 @@ def test_cycles_leave_nothing_behind(tmp_path: Path, capsys: pytest.CaptureFixtu
     with private_network():
         store = Store(tmp_path)
         store.open()
-        found = drivers(Context(lambda ref: b"", Inventory(tmp_path / "inventory.json")))
+        found = drivers(Context(lambda ref: b"", Inventory(tmp_path / "inventory.json"), tmp_path / "services"))
         engine = Engine(store=store, drivers=found, kinds=KINDS)
         source = Acquirer(host="h", store=store, source=Scripted())
         host = Host(name="h", store=store, engine=engine, acquirer=source, say=lambda *_: None)

@@ -114,7 +114,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
         KERNEL.left = 0
         store = Store(tmp_path)
         store.open()
-        found = drivers(Context(lambda ref: b"", Inventory(tmp_path / "inventory.json")))
+        found = drivers(Context(lambda ref: b"", Inventory(tmp_path / "inventory.json"), tmp_path / "services"))
         kinds = ("link", "address", "nexthop", "route", "rule")
         yield Engine(store=store, drivers={kind: found[kind] for kind in kinds}, kinds=KINDS, clock=lambda: 0.0)
 

@@ -270,7 +270,7 @@ def test_a_clock_that_jumps_a_year_both_ways(tmp_path: Path) -> None:
         now = [1_800_000_000.0]
         store = Store(tmp_path)
         store.open()
-        found = drivers(Context(lambda ref: b"", Inventory(tmp_path / "inventory.json")))
+        found = drivers(Context(lambda ref: b"", Inventory(tmp_path / "inventory.json"), tmp_path / "services"))
         kinds = {kind: found[kind] for kind in ("link", "route")}
         engine = Engine(store=store, drivers=kinds, kinds=KINDS, clock=lambda: now[0])
         source = Acquirer(host="h", store=store, source=Scripted())

@@ -6,7 +6,7 @@ import pytest
 
 from reconciler.kinds import KINDS
 from reconciler.kinds.base import Observed
-from schema.plan import RESOURCES, Nexthop, Resource, Route, SecretRef, Sysctl, Wireguard
+from schema.plan import RESOURCES, Nexthop, Resource, Route, SecretRef, Service, Sysctl, Wireguard
 from schema.plan.nexthop import Member
 
 KEY = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAABgA="
@@ -27,7 +27,7 @@ def test_every_resource_has_its_kind_in_the_same_order() -> None:
         ("route", 117, True), ("route", 4, False), ("rule", 117, True), ("address", None, False),
         ("nexthop", 117, True), ("link", "gitwan", True), ("link", None, False), ("peer", "gitwan", True),
         ("wireguard", "other", False), ("firewall", "GITWAN-", True), ("sysctl", "inventory", True),
-        ("sysctl", None, False),
+        ("sysctl", None, False), ("service", "services", True), ("service", None, False),
     ],
 )  # fmt: skip
 def test_ownership_is_a_marker(kind: str, marker: int | str | None, ours: bool) -> None:
@@ -62,3 +62,11 @@ def test_ownership_is_a_marker(kind: str, marker: int | str | None, ours: bool) 
 )
 def test_satisfied(found: Resource, wanted: Resource, satisfied: bool) -> None:
     assert KINDS[wanted.kind].satisfies(Observed(found), wanted, None) is satisfied
+
+
+def test_a_service_that_has_ended_does_not_satisfy() -> None:
+    wanted = Service(name="radvd", config="interface lan0 { };\n")
+    assert KINDS["service"].satisfies(Observed(wanted, "services"), wanted, None)
+    assert not KINDS["service"].satisfies(Observed(wanted, "services", up=False), wanted, None)
+    other = wanted.model_copy(update={"config": ""})
+    assert not KINDS["service"].satisfies(Observed(other, "services"), wanted, None)

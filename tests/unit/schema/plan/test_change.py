@@ -3,10 +3,24 @@ from __future__ import annotations
 import pytest
 
 from bench.generate import key
-from schema.plan import Change, Disruption, Link, Member, Nexthop, Peer, Resource, Route, SecretRef, Wireguard, diff
+from schema.plan import (
+    Change,
+    Disruption,
+    Link,
+    Member,
+    Nexthop,
+    Peer,
+    Resource,
+    Route,
+    SecretRef,
+    Service,
+    Wireguard,
+    diff,
+)
 
 PEER = Peer(dev="wg-b-1", public_key=key("b"), endpoint="192.0.2.1:5000", allowed_ips=("10.1.0.0/16",), name="b-gw")
 LINK = Link(name="wg-b-1", type="wireguard", mtu=1420)
+RADVD = Service(name="radvd", config="one\n  two\n")
 ROUTE = Route(dst="10.0.0.0/8", dev="wg-b-1")
 
 
@@ -45,6 +59,8 @@ def test_what_a_change_of_a_peer_costs(update: dict[str, object], cost: Disrupti
         (LINK, LINK.model_copy(update={"mtu": 1400}), Disruption.NONE),
         (LINK, Link(name="wg-b-1", type="bridge"), Disruption.DROPS),
         (ROUTE, None, Disruption.RESETS),
+        (RADVD, RADVD.model_copy(update={"config": ""}), Disruption.NONE),
+        (RADVD, None, Disruption.RESETS),
     ],
 )
 def test_what_a_change_costs(before: Resource | None, after: Resource | None, cost: Disruption) -> None:
@@ -57,6 +73,7 @@ def test_what_a_change_costs(before: Resource | None, after: Resource | None, co
         (PEER, {"allowed_ips": ("10.2.0.0/16",)}, "~ peer       wg-b-1 b-gw: allowed-ips +10.2.0.0/16 -10.1.0.0/16"),
         (PEER, {"endpoint": None}, "~ peer       wg-b-1 b-gw: endpoint 192.0.2.1:5000 -> none"),
         (LINK, {"mtu": 1400}, "~ link       wg-b-1: mtu 1420 -> 1400"),
+        (RADVD, {"config": "one\n  three\n"}, "~ service    radvd: config +three -two"),
         (Nexthop(id=9, group=(Member(id=1),)), {"group": (Member(id=1), Member(id=2))}, "~ nexthop    id 9: group +2"),
     ],
 )

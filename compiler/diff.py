@@ -16,6 +16,11 @@ class Step:
     change: Change
     disruption: Disruption
 
+    @property
+    def cost(self) -> str:
+        """The disruption in words, for people."""
+        return self.change.cost if self.disruption == self.change.disruption else self.disruption.text
+
 
 @dataclass(frozen=True, slots=True)
 class HostDiff:
@@ -63,11 +68,18 @@ def diff_plans(before: Mapping[str, HostPlan], after: Mapping[str, HostPlan]) ->
     return PlanDiff(hosts, len(before.keys() | after.keys()) - len(hosts))
 
 
+WRITTEN = ("deadline", "probes")
+"""What people have written; the rest of the settings follows from the resources, which are shown."""
+HEALTH = ("size", "interval", "misses", "loss", "hold")
+
+
 def _settings(old: Runtime, new: Runtime) -> tuple[str, ...]:
-    fields = (name for name in Runtime.model_fields if getattr(old, name) != getattr(new, name))
-    return tuple(
-        f"~ settings   {name}: {_short(getattr(old, name))} -> {_short(getattr(new, name))}" for name in fields
-    )
+    changed = [(name, getattr(old, name), getattr(new, name)) for name in WRITTEN]
+    before = {watch.name: watch for watch in old.watches or ()}
+    for watch in new.watches or ():
+        if (was := before.get(watch.name)) is not None:
+            changed += [(f"{watch.name} {name}", getattr(was, name), getattr(watch, name)) for name in HEALTH]
+    return tuple(f"~ settings   {name}: {_short(was)} -> {_short(now)}" for name, was, now in changed if was != now)
 
 
 def _short(value: object) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from schema.desired import Client, Desired, Host, Located, Site
+from schema.desired.fabric import Health
 from schema.ip import BITS, Prefix, address_text
 from schema.lock import Entry
 from schema.plan import SecretRef
@@ -108,6 +109,9 @@ class Edge:
     psk: SecretRef | None = None
     mtu: int = 1420
     keepalive: int = 0
+    weights: tuple[int, ...] = ()
+    """The shares of flows of its tunnels, in their order; none where all are equal."""
+    health: Health = field(default_factory=Health)
     via: dict[str, dict[int, str]] = field(default_factory=dict)
     """On a LAN: host -> version -> the other host's address there."""
     dev: dict[str, str] = field(default_factory=dict)
@@ -116,6 +120,15 @@ class Edge:
     @property
     def name(self) -> str:
         return "~".join(sorted((self.a.name, self.b.name)))
+
+    @property
+    def watched(self) -> bool:
+        """Whether its tunnels are probed: where one of them dies, others can take its flows."""
+        return len(self.tunnels) > 1
+
+    def local(self, node: Node) -> str:
+        """The link-local address of an end, the same on all of its tunnels."""
+        return "fe80::1" if node.name == min(self.a.name, self.b.name) else "fe80::2"
 
     def other(self, node: Node) -> Node:
         return self.b if node is self.a else self.a

@@ -18,6 +18,8 @@ _MSS = (f"-p tcp {_TO} -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-p
 _CLAMP = tuple(
     Firewall(family=family, table="mangle", chain="GITWAN-FORWARD", hook="FORWARD", rules=_MSS) for family in FAMILIES
 )
+_PROBED = (f"-s fe80::/10 -p ipv6-icmp {_FROM} -j ACCEPT",)
+"""The probes within tunnels, and their answers."""
 _REFUSE = {"inet": "icmp-port-unreachable", "inet6": "icmp6-port-unreachable"}
 
 
@@ -27,11 +29,12 @@ def firewall(fabric: Fabric, node: Node) -> Iterator[Firewall]:
         return
     yield from _CLAMP
     listening = tuple(_listen(_ports(node)))
+    probed = any(edge.watched for edge in node.edges)
     for family in FAMILIES:
         denied = tuple(_denied(fabric, node, family))
         yield _chain(family, "FORWARD", (*denied, *_FORWARD))
         # The host's own addresses are part of what is denied: traffic from and to it passes no FORWARD chain.
-        yield _chain(family, "INPUT", (*denied, *listening))
+        yield _chain(family, "INPUT", (*denied, *listening, *(_PROBED if probed and family == "inet6" else ())))
         if denied:
             yield _chain(family, "OUTPUT", denied)
 

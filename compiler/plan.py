@@ -22,12 +22,15 @@ from schema.plan import (
     Nexthop,
     Peer,
     Probe,
+    Resilient,
     Resource,
     Route,
     Runtime,
     SecretRef,
     Sysctl,
     Takeover,
+    Tunnel,
+    Watch,
     Wireguard,
 )
 
@@ -37,14 +40,20 @@ ROTATING_KEEPALIVE = 10
 GUARD_METRIC = 1117
 """Worse than any route that leads somewhere, so a guard only catches what nothing else takes."""
 NEXTHOP_BASE = 117_000_000
-"""Nexthop numbers are ours by range and stable by port: BASE + 10 x listening port + 0..3."""
+"""Nexthop numbers are ours by range and stable by port: BASE + 10 x listening port + 0..7."""
+IDLE_TIMER, UNBALANCED_TIMER = 5, 20
+"""Seconds. The kernel's own (120 and 0) never give a tunnel that is back its share while flows never rest."""
+BUCKETS, FEW, MANY_BUCKETS = 1024, 32, 8192
+"""How many buckets a group has, with up to so many tunnels and with more: each has 32 of them or more."""
+INNER_FIELDS = 0x37 | 0xDC0
+"""Addresses, protocol and ports, of the packet and of one within it (net/ipv4/sysctl_net_ipv4.c, ip-sysctl.rst)."""
 
 
 def plan_host(fabric: Fabric, node: Node) -> HostPlan:
     """The plan of one host. It must have a key."""
     found: list[Resource] = []
     behind = ways(fabric, node)
-    found += _forwarding(node)
+    found += _forwarding(fabric, node)
     found += _underlay(node)
     found += _lans(node)
     found += _links(node, behind)
@@ -66,7 +75,32 @@ def _runtime(fabric: Fabric, node: Node, takeovers: tuple[Takeover, ...]) -> Run
         for probe in doc.model.probes
         if not probe.from_ or node in [fabric.resolve(name) for name in probe.from_]
     )
-    return Runtime(deadline=doc.model.deadline, probes=probes or None, takeovers=takeovers or None)
+    return Runtime(
+        deadline=doc.model.deadline,
+        probes=probes or None,
+        takeovers=takeovers or None,
+        watches=tuple(_watch(edge, node) for edge in node.edges if edge.watched) or None,
+    )
+
+
+def _watch(edge: Edge, node: Node) -> Watch:
+    tunnels = []
+    for tunnel in (*edge.tunnels, *edge.successors):
+        end = tunnel.ends[node.name]
+        assert end.peer is not None
+        tunnels.append(Tunnel(dev=end.dev, public_key=end.peer))
+    health = edge.health
+    return Watch(
+        name=edge.name,
+        source=edge.local(node),
+        target=edge.local(edge.other(node)),
+        tunnels=tuple(tunnels),
+        size=edge.mtu,
+        interval=health.interval,
+        misses=health.misses,
+        loss=health.loss,
+        hold=health.hold,
+    )
 
 
 def _probe(probe: schema.desired.Probe) -> Probe:
@@ -84,20 +118,27 @@ _FORWARDING = (
     Sysctl(name="net/ipv4/ip_forward", value="1"),
     Sysctl(name="net/ipv6/conf/all/forwarding", value="1"),
 )
-_MULTIPATH = (
-    # Hash ports too: by addresses alone, two hosts that speak to each other would use one tunnel.
-    Sysctl(name="net/ipv4/fib_multipath_hash_policy", value="1"),
-    Sysctl(name="net/ipv6/fib_multipath_hash_policy", value="1"),
-)
 
 
-def _forwarding(node: Node) -> Iterator[Resource]:
+def _forwarding(fabric: Fabric, node: Node) -> Iterator[Resource]:
     yield from _FORWARDING
-    if any(len(edge.tunnels) > 1 for edge in node.edges):
-        yield from _MULTIPATH
+    doc = fabric.desired.fabric
+    if doc is not None and any(len(edge.tunnels) > 1 for edge in node.edges):
+        yield from _flow_hash(doc.model.defaults.flow_hash)
     if node.model.underlay.addresses == "dhcp":
         # A router ignores router advertisements unless told otherwise, and would lose its own IPv6.
         yield Sysctl(name=f"net/ipv6/conf/{node.model.underlay.dev}/accept_ra", value="2")
+
+
+def _flow_hash(wanted: str) -> Iterator[Resource]:
+    """Hash ports too: by addresses alone, two hosts that speak to each other would use one tunnel.
+
+    Never IPv6's flow label: senders change it within a connection (net.ipv6.auto_flowlabels).
+    """
+    for family in ("ipv4", "ipv6"):
+        yield Sysctl(name=f"net/{family}/fib_multipath_hash_policy", value="1" if wanted == "l4" else "3")
+        if wanted == "inner":
+            yield Sysctl(name=f"net/{family}/fib_multipath_hash_fields", value=str(INNER_FIELDS))
 
 
 def _underlay(node: Node) -> Iterator[Resource]:
@@ -124,23 +165,29 @@ def _own(key: str | None) -> SecretRef:
     return SecretRef(secret=RESERVED, fingerprint=key)
 
 
-def _device(node: Node, dev: str, port: int, mtu: int, key: SecretRef) -> Iterator[Resource]:
+def _device(node: Node, dev: str, port: int, mtu: int, key: SecretRef, local: str | None = None) -> Iterator[Resource]:
     yield Link(name=dev, type="wireguard", mtu=mtu, group=GROUP)
     yield Wireguard(dev=dev, private_key=key, listen_port=port)
     # Loose: with one address on every tunnel, the way back may be another tunnel than the way here.
     yield Sysctl(name=f"net/ipv4/conf/{dev}/rp_filter", value="2")
+    if 6 in node.address or local:
+        # Where IPv6 is switched off for new interfaces, ours need it all the same.
+        yield Sysctl(name=f"net/ipv6/conf/{dev}/disable_ipv6", value="0")
+    if local:
+        yield Address(dev=dev, address=f"{local}/64")
     for version, value in node.address.items():
         yield Address(dev=dev, address=address_of(version, value))
 
 
 def _peer(edge: Edge, node: Node, end: End, behind: list[Prefix]) -> Peer:
     assert end.peer is not None
+    probed = [f"{edge.local(edge.other(node))}/128"] if edge.watched else []
     return Peer(
         dev=end.dev,
         public_key=end.peer,
         preshared_key=edge.psk,
         endpoint=end.endpoint,
-        allowed_ips=texts(behind),
+        allowed_ips=tuple(sorted([*texts(behind), *probed])),
         # A tunnel that is to take over has to have a session, whether or not anybody speaks.
         keepalive=edge.keepalive or (ROTATING_KEEPALIVE if edge.successors else 0),
         name=edge.other(node).name,
@@ -153,7 +200,8 @@ def _links(node: Node, behind: dict[Edge, list[Prefix]]) -> Iterator[Resource]:
             continue
         for tunnel in (*edge.tunnels, *edge.successors):
             end = tunnel.ends[node.name]
-            yield from _device(node, end.dev, end.port, edge.mtu, _own(end.key))
+            local = edge.local(node) if edge.watched else None
+            yield from _device(node, end.dev, end.port, edge.mtu, _own(end.key), local)
             yield _peer(edge, node, end, behind.get(edge, []))
         if len(edge.tunnels) > 1:
             yield from _nexthops(edge, node)
@@ -164,16 +212,24 @@ def _nexthops(edge: Edge, node: Node) -> Iterator[Resource]:
     for family in FAMILIES:
         for end in ends:
             yield Nexthop(id=_nexthop_id(end, family), family=family, dev=end.dev)
-        members = tuple(Member(id=_nexthop_id(end, family)) for end in ends)
-        yield Nexthop(id=_group_id(ends[0], family), group=members)
+        weights = edge.weights or (1,) * len(ends)
+        members = tuple(Member(id=_nexthop_id(end, family), weight=w) for end, w in zip(ends, weights, strict=True))
+        yield Nexthop(id=_group_id(ends, family), group=members, resilient=_RESILIENT[len(ends) > FEW])
 
 
 def _nexthop_id(end: End, family: str) -> int:
     return NEXTHOP_BASE + 10 * end.port + (family == "inet6")
 
 
-def _group_id(first: End, family: str) -> int:
-    return _nexthop_id(first, family) + 2
+_RESILIENT = {
+    many: Resilient(buckets=MANY_BUCKETS if many else BUCKETS, idle_timer=IDLE_TIMER, unbalanced_timer=UNBALANCED_TIMER)
+    for many in (False, True)
+}
+
+
+def _group_id(ends: list[End], family: str) -> int:
+    """A group with more buckets is another group: the kernel changes neither type nor buckets of one."""
+    return _nexthop_id(ends[0], family) + (6 if len(ends) > FEW else 4)
 
 
 def _backbone(node: Node, behind: dict[Edge, list[Prefix]]) -> Iterator[Resource]:
@@ -237,7 +293,7 @@ def _routes(node: Node, behind: dict[Edge, list[Prefix]]) -> Iterator[Resource]:
             dev = ends[0].dev
             yield from (Route(dst=str(prefix), dev=dev) for prefix in wanted)
         else:
-            group = {4: _group_id(ends[0], "inet"), 6: _group_id(ends[0], "inet6")}
+            group = {4: _group_id(ends, "inet"), 6: _group_id(ends, "inet6")}
             yield from (Route(dst=str(prefix), nhid=group[prefix.version]) for prefix in wanted)
 
 

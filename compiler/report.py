@@ -21,7 +21,7 @@ def text_report(diff: PlanDiff) -> str:
         lines += [f"{host.host:<12} {_summary(host):<44} disruption: {host.disruption.text}".rstrip()]
         lines += [f"  {line}" for line in host.settings]
         for step in host.steps:
-            cost = f"   ({step.disruption.text})" if step.disruption else ""
+            cost = f"   ({step.cost})" if step.disruption else ""
             lines.append(f"  {step.change.describe()}{cost}")
     count = f"{diff.untouched} host{'' if diff.untouched == 1 else 's'} not touched"
     return "\n".join([*lines, count if diff.hosts else f"no change: {count}"]) + "\n"

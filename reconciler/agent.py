@@ -24,6 +24,7 @@ from reconciler.config import AgentConfig
 from reconciler.endpoints import Lookup, Resolver, decide
 from reconciler.errors import CycleError, Waiting
 from reconciler.host import TRIAL_INTERVAL, Host
+from reconciler.loops.health.loop import Echoes, Health
 from reconciler.parent import BEAT
 from reconciler.report import Acquired, Report
 from reconciler.server import Answer, Handler, serve
@@ -59,8 +60,16 @@ class Watch(Protocol):
 class Agent:
     """Runs until it is told to stop. The network stays as it is then."""
 
-    def __init__(self, host: Host, config: AgentConfig, watch: Watch, quiet: frozenset[str] = QUIET) -> None:
-        """`quiet` are the kinds that have to be polled."""
+    def __init__(
+        self,
+        host: Host,
+        config: AgentConfig,
+        watch: Watch,
+        quiet: frozenset[str] = QUIET,
+        echo: Callable[[], Echoes] | None = None,
+    ) -> None:
+        """`quiet` are the kinds that have to be polled; `echo` makes what probes go through."""
+        self._echo = echo
         self.host = host
         self.config = config
         self.watch = watch
@@ -89,7 +98,7 @@ class Agent:
         server = await serve(self.config.socket, self._handlers())
         self._note(await self._in(self._kernel, self.host.restore))
         self.line.ready()
-        jobs = (self._poll, self._events, self._quiet, self._full, self._trial, self._beat)
+        jobs = (self._poll, self._events, self._quiet, self._full, self._trial, self._beat, self._health)
         tasks = [asyncio.create_task(self._forever(job)) for job in jobs]
         await self._stop.wait()
         for task in tasks:
@@ -196,6 +205,13 @@ class Agent:
         while True:
             await self._in(self._kernel, self.line.alive)
             await asyncio.sleep(BEAT)
+
+    async def _health(self) -> None:
+        """Probe the tunnels that the plan has watched."""
+        if self._echo is None:
+            await self._stop.wait()
+        else:
+            await Health(self.host, partial(self._in, self._kernel), self._echo).run()
 
     # What announces nothing
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from reconciler import takeover
+from reconciler import groups, takeover
 from reconciler.diff import NOTHING, ChangeSet, Desired, Kinds, Observation, diff
 from reconciler.endpoints import Heard
 from reconciler.errors import CycleError, Stalled, Transient, Waiting
@@ -24,7 +24,7 @@ from reconciler.probing import Prober, Probing
 from reconciler.report import Candidate, Mode, Report
 from reconciler.state import Confirmed, Store
 from reconciler.verify import companions, dependents, unfinished
-from schema.plan import DEADLINE, Change, HostPlan, Key, Resource
+from schema.plan import DEADLINE, Change, HostPlan, Key, Resource, Watch
 from schema.quiet import quiet_gc
 
 PASSES = 3
@@ -122,6 +122,13 @@ class Stages:
         self._taking_over: frozenset[Key] = frozenset()
         self._moving = False
         """A takeover has come up or gone, and traffic has not followed yet."""
+        self._alive: frozenset[str] = frozenset()
+        """Tunnels that carry traffic, of the links that were looked at."""
+        self._looked_at: frozenset[str] = frozenset()
+        self._changed_life = False
+        """A tunnel died or came back, and traffic has not followed yet."""
+        self.watches: tuple[Watch, ...] = ()
+        """The tunnels to probe, as the plan in force has them."""
         self.newest: str | None = None
         """The newest commit that is known, whatever became of it."""
         self.line = line or Line(None)
@@ -134,6 +141,8 @@ class Stages:
         for stage in self.stages:
             self.on_stage(stage.__name__)
             stage(cycle)
+        if not cycle.hold:
+            self.watches = cycle.target.runtime.watches or ()
 
     @property
     def stages(self) -> tuple[Callable[[Cycle], None], ...]:
@@ -307,6 +316,18 @@ class Stages:
         self._overlays[owner] = tuple(resources)
         self._desired.clear()
 
+    @property
+    def alive(self) -> frozenset[str]:
+        """The tunnels that carry traffic, of those that are watched."""
+        return self._alive
+
+    def set_alive(self, watched: Iterable[str], alive: frozenset[str]) -> None:
+        """Which of the watched tunnels are alive now; `follow` moves the traffic."""
+        now = self._alive - frozenset(watched) | alive
+        if now != self._alive:
+            self._alive, self._changed_life = now, True
+            self._desired.clear()
+
     def _peers(self) -> Sequence[Observed[Any]]:
         return self._look(companions(frozenset({"peer"})) & self.all_kinds).get("peer", ())
 
@@ -344,12 +365,17 @@ class Stages:
         return self._wanted(candidate.plan)
 
     def _wanted(self, plan: HostPlan) -> Desired:
-        """The plan, with what a new key's tunnels have taken over, and the overlays."""
+        """The plan, with what a new key's tunnels have taken over, groups of what is alive, and the overlays."""
         if awaited := takeover.awaited(plan):
             self._awaited = awaited
             self._peers()  # which of them are up is known from here on
             self._moving = False
-        return Desired.of(takeover.resources(plan, self._taking_over), self._overlays)
+        for watch in plan.runtime.watches or ():
+            if watch.name not in self._looked_at:
+                self._looked_at |= {watch.name}
+                self._alive |= groups.standing(watch, self._look(frozenset({"nexthop", "link", "peer"})))
+        wanted = groups.resources(plan, takeover.resources(plan, self._taking_over), self._alive)
+        return Desired.of(wanted, self._overlays, plan.runtime)
 
     @contextmanager
     def _reporting(self, mode: Mode) -> Iterator[Report]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reconciler.kinds.base import Kind, Observed
-from schema.plan import Change, Key, Peer, Resource
+from schema.plan import Change, Key, Peer, Resource, Runtime
 
 Kinds = Mapping[str, Kind]
 Observation = Mapping[str, Sequence[Observed[Any]]]
@@ -40,9 +40,16 @@ class Desired:
 
     by_kind: Mapping[str, ByKey]
     clashes: tuple[Conflict, ...] = ()
+    runtime: Runtime = field(default_factory=Runtime)
+    """What the plan says to the agent itself."""
 
     @classmethod
-    def of(cls, resources: Iterable[Resource], overlays: Mapping[str, Iterable[Resource]] | None = None) -> Desired:
+    def of(
+        cls,
+        resources: Iterable[Resource],
+        overlays: Mapping[str, Iterable[Resource]] | None = None,
+        runtime: Runtime | None = None,
+    ) -> Desired:
         """The plan's resources and every overlay's, each overlay under its owner's name."""
         by_kind: dict[str, dict[Key, Resource]] = {}
         clashes: list[Conflict] = []
@@ -59,7 +66,7 @@ class Desired:
                 elif owner != "the plan":
                     owners[resource.kind, key] = owner
         clashes += _allowed_ip_clashes(by_kind.get("peer", {}))
-        return cls(by_kind, tuple(clashes))
+        return cls(by_kind, tuple(clashes), runtime or Runtime())
 
     def kind(self, name: str) -> ByKey:
         return self.by_kind.get(name, {})

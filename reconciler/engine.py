@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from reconciler import takeover
+from reconciler import groups, takeover
 from reconciler.cycle import INTERRUPTIONS, LOST, Conflicted, Cycle, Stages, as_cycle_error
 from reconciler.diff import NOTHING, ChangeSet, Desired, diff
 from reconciler.errors import CycleError, Stalled, Waiting
@@ -105,10 +105,11 @@ class Engine(Stages):
         return report
 
     def follow(self) -> Report | None:
-        """Move traffic to the tunnels of a new key that have come up, and away from those that are lost."""
-        if not self._moving:
+        """Move traffic to tunnels that came up, of a new key or back to life, and away from those that are lost."""
+        sessions, lives = self._moving, self._changed_life
+        if not sessions and not lives:
             return None
-        self._moving = False
+        self._moving = self._changed_life = False
         self._desired.clear()
         with self._reporting("move") as report:
             report.partial = True
@@ -117,7 +118,8 @@ class Engine(Stages):
             if self.trial is not None:
                 self.trial.cycle.target = self._index(self.trial.candidate)
             if (known := self._known(report)) is not None:
-                self._converge(Cycle(report, known, known, self._widen(takeover.KINDS)))
+                kinds = groups.kinds(known.runtime) & self.all_kinds
+                self._converge(Cycle(report, known, known, self._widen(takeover.KINDS) | kinds if sessions else kinds))
         return report
 
     def preview(self, acquired: Acquired | None = None, *, adopt: bool = False) -> ChangeSet:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-ConditionType = Literal["Fetched", "Verified", "Compiled", "Applied", "Confirmed", "Contested", "Suspended"]
+ConditionType = Literal["Fetched", "Verified", "Compiled", "Applied", "Confirmed", "Tunnels", "Contested", "Suspended"]
 
 
 class CycleError(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reconciler import status as statuses
@@ -13,6 +13,7 @@ from reconciler.contest import Contest
 from reconciler.engine import Engine
 from reconciler.errors import Stalled
 from reconciler.log import Level, log
+from reconciler.loops.health.policy import Verdict
 from reconciler.report import Acquired, Report
 from reconciler.state import Store
 from reconciler.status import Drift
@@ -51,6 +52,8 @@ class Host:
         self.last: Report | None = None
         self.held = 0
         """Changes that wait for the end of a suspension."""
+        self.verdicts: Callable[[], Sequence[Verdict]] = tuple
+        """What the probes within tunnels say, where any are sent."""
         self._said: dict[str, str] = {}
 
     # Cycles
@@ -89,6 +92,15 @@ class Host:
         if moved := self.engine.follow():
             self.finish(moved)
         return report
+
+    def move(self, watched: Iterable[str], alive: frozenset[str]) -> None:
+        """Have traffic follow what became of the watched tunnels."""
+        self.engine.set_alive(watched, alive)
+        self._note_tunnels(self.clock())
+        if not self._suspended() and (report := self.engine.follow()):
+            self.finish(report)
+        else:
+            self.write_status()
 
     def resumed(self) -> bool:
         """Whether a suspension has ended since the last cycle."""
@@ -181,6 +193,22 @@ class Host:
         message = f"until {until}: {suspension.why}; {waiting}"
         self.conditions.update([Condition("Suspended", "True", "Asked", message)], now)
 
+    def _note_tunnels(self, now: float) -> None:
+        """Which of the watched tunnels carry nothing, and why."""
+        verdicts = self.verdicts()
+        if not verdicts:
+            self.conditions.drop("Tunnels")
+            return
+        dead = [verdict for verdict in verdicts if not verdict.alive]
+        if not dead:
+            found = Condition("Tunnels", "True", "Alive", f"{len(verdicts)} of {len(verdicts)} carry traffic")
+        else:
+            first = dead[0]
+            more = f" (and {len(dead) - 1} more)" if len(dead) > 1 else ""
+            found = Condition("Tunnels", "False", first.reason, f"{first.dev} of {first.link}: {first.text}{more}")
+        self.conditions.update([found], now)
+        self._log_condition(found)
+
     def _log(self, report: Report) -> None:
         commit = short(report.confirmed.commit if report.confirmed else None)
         if report.operations:
@@ -227,7 +255,7 @@ class Host:
             desired = self.engine.confirmed_resources().kind("peer")
         except (Stalled, OSError):
             desired = {}
-        return statuses.tunnels(self.engine.observed, desired)
+        return statuses.tunnels(self.engine.observed, desired, {one.dev: one for one in self.verdicts()})
 
     def write_status(self) -> None:
         """Write status.json and the metrics that show a state. A full disk is no reason to stop."""

@@ -10,6 +10,7 @@ from reconciler.conditions import REMARKS, Condition, short
 from reconciler.diff import Observation
 from reconciler.kinds.base import Observed
 from reconciler.kinds.peer import is_fresh
+from reconciler.loops.health.policy import Verdict
 from reconciler.report import Report
 from reconciler.state import Rejected
 from schema.plan import Change, Key, Resource
@@ -39,13 +40,19 @@ class Drift:
         return {"repaired": total, "by_kind": dict(self.by_kind), "last": self.last, "last_time": self.last_time}
 
 
-def tunnels(observed: Observation, desired: Mapping[Key, Resource]) -> list[dict[str, Any]]:
-    """One row per peer of the plan: device, name, public key, endpoint, seconds since the handshake, bytes, up."""
+def tunnels(
+    observed: Observation, desired: Mapping[Key, Resource], verdicts: Mapping[str, Verdict] | None = None
+) -> list[dict[str, Any]]:
+    """One row per peer of the plan: device, name, public key, endpoint, seconds since the handshake, bytes, up.
+
+    Where the tunnel is probed also whether it is alive, the reason if not, seconds of a round trip, share lost.
+    """
     found: dict[Key, Observed[Any]] = {one.resource.key: one for one in observed.get("peer", ())}
     rows = []
     for key, peer in desired.items():
         one = found.get(key)
         session = one.session if one else None
+        verdict = (verdicts or {}).get(str(key[0]))
         rows.append(
             {
                 "device": key[0],
@@ -55,7 +62,9 @@ def tunnels(observed: Observation, desired: Mapping[Key, Resource]) -> list[dict
                 "handshake_age": session.handshake_age if session else None,
                 "rx_bytes": session.rx_bytes if session else 0,
                 "tx_bytes": session.tx_bytes if session else 0,
-                "up": one is not None and is_fresh(one),
+                "up": one is not None and is_fresh(one) and (verdict is None or verdict.alive),
+                "probe": verdict
+                and {"alive": verdict.alive, "reason": verdict.text, "rtt": verdict.rtt, "loss": verdict.loss},
             }
         )
     return rows
@@ -136,8 +145,17 @@ def _tunnel_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         lines.append(
             f"  {MARKS['True' if row['up'] else 'False']} {row['device']:<15}  {name:<20}  "
             f"{row['endpoint'] or '-':<28}  handshake {heard}, {size(row['rx_bytes'])} in, {size(row['tx_bytes'])} out"
+            f"{_probe(row.get('probe'))}"
         )
     return lines
+
+
+def _probe(probe: Mapping[str, Any] | None) -> str:
+    if probe is None:
+        return ""
+    rtt = f", {probe['rtt'] * 1000:.1f} ms" if probe["rtt"] is not None else ""
+    loss = f", {probe['loss']:.0%} lost" if probe["loss"] else ""
+    return f"{rtt}{loss}" + ("" if probe["alive"] else f": {probe['reason']}")
 
 
 def ago(seconds: float) -> str:

@@ -68,9 +68,19 @@ def _link(fabric: Fabric, link: desired.Link, defaults: desired.Defaults, place:
         fabric.problem("GW046", place("between"), f"a link from {a.name} to itself", "name two different hosts")
         return None
     keepalive = defaults.keepalive if link.keepalive is None else link.keepalive
-    edge = Edge("link", a, b, keepalive=round(keepalive))
+    edge = Edge("link", a, b, keepalive=round(keepalive), weights=link.weights)
+    edge.health = _health(link.health, defaults.health)
+    if link.weights and len(link.weights) != link.tunnels:
+        message = f"{len(link.weights)} weights for {link.tunnels} tunnels"
+        fabric.problem("GW048", place("weights"), message, "write one weight for each tunnel")
     edge.mtu = _mtu(fabric, edge, link.mtu or defaults.mtu, place)
     return edge
+
+
+def _health(own: desired.Health | None, defaults: desired.Health) -> desired.Health:
+    if own is None:
+        return defaults
+    return defaults.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
 
 
 def _mtu(fabric: Fabric, edge: Edge, wanted: int | None, place: Callable[..., Place]) -> int:

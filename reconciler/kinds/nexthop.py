@@ -13,7 +13,8 @@ def satisfies(observed: Observed[Resource], desired: Resource, previous: Resourc
         return False
     if desired.group:
         members = {(m.id, m.weight) for m in desired.group}
-        return len(found.group) == len(desired.group) and {(m.id, m.weight) for m in found.group} == members
+        same = len(found.group) == len(desired.group) and {(m.id, m.weight) for m in found.group} == members
+        return same and found.resilient == desired.resilient
     return (
         (found.id, found.dev, found.via, found.group) == (desired.id, desired.dev, desired.via, ())
         and desired.family in (None, found.family)

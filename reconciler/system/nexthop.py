@@ -14,18 +14,24 @@ from reconciler.system.netlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
     NLM_F_REPLACE,
+    U16,
     U32,
     Message,
     Netlink,
     attribute,
     attribute_u32,
     attributes,
+    nested,
 )
 from schema.plan import PROTOCOL, Change, Nexthop, Resource, family_of
-from schema.plan.nexthop import Member
+from schema.plan.nexthop import Member, Resilient
 
 RTM_NEWNEXTHOP, RTM_DELNEXTHOP, RTM_GETNEXTHOP = 104, 105, 106
-NHA_ID, NHA_GROUP, NHA_OIF, NHA_GATEWAY = 1, 2, 5, 6
+NHA_ID, NHA_GROUP, NHA_GROUP_TYPE, NHA_OIF, NHA_GATEWAY, NHA_RES_GROUP = 1, 2, 3, 5, 6, 12
+NHA_RES_GROUP_BUCKETS, NHA_RES_GROUP_IDLE_TIMER, NHA_RES_GROUP_UNBALANCED_TIMER = 1, 2, 3
+RESILIENT = 1
+USER_HZ = 100
+"""What the kernel counts timers in towards programs, each second."""
 
 NHMSG = Struct("=BBBBI")
 """struct nhmsg: family, scope, protocol, reserved, flags."""
@@ -38,7 +44,7 @@ def encode(nexthop: Nexthop, indices: dict[str, int]) -> bytes:
     parts = attribute_u32(NHA_ID, nexthop.id)
     if nexthop.group:
         entries = b"".join(GROUP_ENTRY.pack(m.id, m.weight - 1, 0, 0) for m in nexthop.group)
-        return NHMSG.pack(0, 0, PROTOCOL, 0, 0) + parts + attribute(NHA_GROUP, entries)
+        return NHMSG.pack(0, 0, PROTOCOL, 0, 0) + parts + attribute(NHA_GROUP, entries) + _resilience(nexthop.resilient)
     assert nexthop.dev is not None
     index = indices.get(nexthop.dev)
     if index is None:
@@ -48,6 +54,15 @@ def encode(nexthop: Nexthop, indices: dict[str, int]) -> bytes:
     if nexthop.via is not None:
         parts += attribute(NHA_GATEWAY, pack(nexthop.via))
     return NHMSG.pack(FAMILIES[family], 0, PROTOCOL, 0, 0) + parts
+
+
+def _resilience(resilient: Resilient | None) -> bytes:
+    if resilient is None:
+        return b""
+    timers = attribute(NHA_RES_GROUP_BUCKETS, U16.pack(resilient.buckets))
+    timers += attribute_u32(NHA_RES_GROUP_IDLE_TIMER, resilient.idle_timer * USER_HZ)
+    timers += attribute_u32(NHA_RES_GROUP_UNBALANCED_TIMER, resilient.unbalanced_timer * USER_HZ)
+    return attribute(NHA_GROUP_TYPE, U16.pack(RESILIENT)) + nested(NHA_RES_GROUP, timers)
 
 
 def encode_delete(nexthop: Nexthop) -> bytes:
@@ -71,8 +86,21 @@ def decode(body: bytes, names: dict[int, str]) -> Observed[Nexthop]:
         dev=names.get(U32.unpack(oif)[0]) if oif else None,
         via=unpack(gateway) if gateway else None,
         group=group,
+        resilient=_resilient(found.get(NHA_RES_GROUP)),
     )
     return Observed(resource, protocol)
+
+
+def _resilient(payload: bytes | None) -> Resilient | None:
+    if payload is None:
+        return None
+    found = attributes(payload)
+    return Resilient.model_construct(
+        None,
+        buckets=U16.unpack(found[NHA_RES_GROUP_BUCKETS])[0],
+        idle_timer=U32.unpack(found[NHA_RES_GROUP_IDLE_TIMER])[0] // USER_HZ,
+        unbalanced_timer=U32.unpack(found[NHA_RES_GROUP_UNBALANCED_TIMER])[0] // USER_HZ,
+    )
 
 
 class NexthopDriver:
@@ -123,7 +151,7 @@ def _bare(nexthop: Resource) -> tuple[object, ...]:
     """A nexthop without what need not be said: the order of its members, the family of its interface."""
     assert isinstance(nexthop, Nexthop)
     members = frozenset((m.id, m.weight) for m in nexthop.group)
-    return nexthop.id, nexthop.dev, nexthop.via, members
+    return nexthop.id, nexthop.dev, nexthop.via, members, nexthop.resilient
 
 
 def _message(change: Change, indices: dict[str, int]) -> Message:

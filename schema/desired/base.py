@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
@@ -41,6 +42,20 @@ Duration = Annotated[
     float,
     BeforeValidator(seconds),
     WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m|h|d)$", "examples": ["10s", "100ms"]}),
+]
+
+
+def _share(value: object) -> object:
+    """`20%` -> 0.2. Raises ValueError for anything without its unit."""
+    if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?%", value) and float(value[:-1]) <= 100:
+        return float(value[:-1]) / 100
+    raise ValueError(f"{value!r} is not a share: write 20%")
+
+
+Share = Annotated[
+    float,
+    BeforeValidator(_share),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?%$", "examples": ["20%"]}),
 ]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from schema.desired.base import DnsName, Document, Duration, Keepalive, Name, OneOrMany
+from schema.desired.base import DnsName, Document, Duration, Keepalive, Name, OneOrMany, Share
 from schema.ip import Interface, Prefix
 
 
@@ -49,6 +49,19 @@ class Ports(Document):
     clients: Port = 51820
 
 
+class Health(Document):
+    """When a tunnel counts as dead, and when it is back: probes run inside each of a link's tunnels."""
+
+    interval: Annotated[Duration, Field(ge=0.1, le=60.0)] = 0.2
+    """Between two probes, from 100ms."""
+    misses: Annotated[int, Field(ge=2, le=100)] = 3
+    """Probes in a row without an answer."""
+    loss: Share = 0.2
+    """Of the last 50 probes. A tunnel that loses more carries nothing where there is a better one."""
+    hold: Annotated[Duration, Field(ge=0.0, le=3600.0)] = 10.0
+    """For so long a tunnel has to be well again before it is used; twice as long after each relapse."""
+
+
 class Defaults(Document):
     """What a link takes when it does not say so itself."""
 
@@ -56,6 +69,10 @@ class Defaults(Document):
     mtu: int | None = Field(default=None, ge=1280, le=65535)
     """MTU of tunnels; by default what the underlays of both ends leave: 1420 on 1500."""
     ports: Ports = Ports()
+    health: Health = Health()
+    flow_hash: Literal["l4", "inner"] = "l4"
+    """What spreads flows over tunnels: addresses and ports, or with `inner` also those within GRE, IPIP and VXLAN
+    packets (Linux 5.12)."""
 
 
 class Link(Document):
@@ -68,6 +85,10 @@ class Link(Document):
     mtu: int | None = Field(default=None, ge=1280, le=65535)
     ports: dict[Name, tuple[Port, ...]] = Field(default_factory=dict)
     """Listening ports by end, one for each tunnel, where they are fixed."""
+    weights: tuple[Annotated[int, Field(ge=1, le=256)], ...] = ()
+    """The share of flows of each tunnel; by default all have the same."""
+    health: Health | None = None
+    """What differs from `defaults.health`."""
     psk: Name | None = None
     """A secret of the kind `psk`: a preshared key, for all of its tunnels."""
 

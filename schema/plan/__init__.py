@@ -16,19 +16,20 @@ from schema.plan.base import Disruption, Key, Model, Resource, SecretRef, family
 from schema.plan.change import Change, diff
 from schema.plan.firewall import Firewall
 from schema.plan.link import BondOptions, Link
-from schema.plan.nexthop import Member, Nexthop
+from schema.plan.nexthop import Member, Nexthop, Resilient
 from schema.plan.peer import Peer
 from schema.plan.route import MAIN_TABLE, METRIC, Route
 from schema.plan.rule import Rule
-from schema.plan.runtime import DEADLINE, Probe, Runtime, Takeover
+from schema.plan.runtime import DEADLINE, Lost, Probe, Runtime, Standby, Takeover, Tunnel, Watch
 from schema.plan.service import Service
 from schema.plan.sysctl import Sysctl
 from schema.plan.wireguard import Wireguard
 
 __all__ = [
     "DEADLINE", "MAIN_TABLE", "METRIC", "PROTOCOL", "RESOURCES", "Address", "AnyResource", "BondOptions", "Change",
-    "Disruption", "Firewall", "HostPlan", "Key", "Link", "Member", "Model", "Nexthop", "Peer", "Probe", "Resource",
-    "Route", "Rule", "Runtime", "SecretRef", "Service", "Sysctl", "Takeover", "Wireguard", "diff", "family_of",
+    "Disruption", "Firewall", "HostPlan", "Key", "Link", "Lost", "Member", "Model", "Nexthop", "Peer", "Probe",
+    "Resilient", "Resource", "Route", "Rule", "Runtime", "SecretRef", "Service", "Standby", "Sysctl", "Takeover",
+    "Tunnel", "Watch", "Wireguard", "diff", "family_of",
 ]  # fmt: skip
 
 PROTOCOL = 117

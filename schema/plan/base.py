@@ -83,6 +83,11 @@ class Resource(Model, ABC):
         """What going from `before` (None: create) to `after` (None: delete) costs running traffic."""
         return Disruption.NONE
 
+    @classmethod
+    def cost(cls, before: Self | None, after: Self | None) -> str:
+        """The disruption in words, as exactly as it can be said."""
+        return cls.disruption(before, after).text
+
 
 def family_of(address: str) -> Family:
     """The family of an address or prefix in text."""

@@ -34,6 +34,11 @@ class Change:
     def disruption(self) -> Disruption:
         return type(self.resource).disruption(self.before, self.after)
 
+    @property
+    def cost(self) -> str:
+        """The disruption in words, for people."""
+        return type(self.resource).cost(self.before, self.after)
+
     def describe(self) -> str:
         """`+`, `~` or `-`, the kind, and the resource in one line."""
         sign = {"create": "+", "change": "~", "delete": "-"}[self.verb]

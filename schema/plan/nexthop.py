@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -16,6 +17,17 @@ class Member(Model):
     weight: int = Field(default=1, ge=1, le=256)
 
 
+class Resilient(Model):
+    """A group of buckets of flows: a member that goes moves its own flows only (Documentation/networking/
+    nexthop-group-resilient.rst). The kernel never changes how many buckets a group has."""
+
+    buckets: int = Field(ge=1, lt=65536)
+    idle_timer: int = Field(ge=0)
+    """Seconds after which a bucket without traffic may move to a member that has too few."""
+    unbalanced_timer: int = Field(ge=0)
+    """Seconds after which buckets move although they are busy; 0 is never."""
+
+
 class Nexthop(Resource):
     """Either a way out (`dev`, and `via` on a shared segment) or a group that spreads flows over others."""
 
@@ -28,11 +40,15 @@ class Nexthop(Resource):
     dev: IfName | None = None
     via: Address | None = None
     group: tuple[Member, ...] = ()
+    resilient: Resilient | None = None
+    """For a group; without it every change of members may move any flow."""
 
     @model_validator(mode="after")
     def _one_form(self) -> Nexthop:
         if bool(self.group) == (self.dev is not None):
             raise ValueError("a nexthop is either a group or has a dev")
+        if self.resilient and not self.group:
+            raise ValueError("only a group is resilient")
         return self
 
     @property
@@ -46,9 +62,8 @@ class Nexthop(Resource):
 
     def describe(self) -> str:
         if self.group:
-            return f"id {self.id} group " + "/".join(
-                str(m.id) if m.weight == 1 else f"{m.id},{m.weight}" for m in self.group
-            )
+            members = "/".join(str(m.id) if m.weight == 1 else f"{m.id},{m.weight}" for m in self.group)
+            return f"id {self.id} group {members}" + _words(self.resilient)
         via = f" via {self.via}" if self.via else ""
         return f"id {self.id}{via} dev {self.dev}"
 
@@ -57,3 +72,37 @@ class Nexthop(Resource):
         if before and after and before.group != after.group:
             return Disruption.REORDERS
         return Disruption.NONE
+
+    @classmethod
+    def cost(cls, before: Nexthop | None, after: Nexthop | None) -> str:
+        text = cls.disruption(before, after).text
+        if (
+            before is None
+            or after is None
+            or before.group == after.group
+            or not before.resilient
+            or not after.resilient
+        ):
+            return text
+        return f"reorders {_moved(before.group, after.group).limit_denominator(100)} of its flows"
+
+
+def _moved(before: tuple[Member, ...], after: tuple[Member, ...]) -> Fraction:
+    """The share of a resilient group's flows that change members: no more than each member has to lose."""
+    old, new = _shares(before), _shares(after)
+    return sum((max(Fraction(0), share - new.get(member, Fraction(0))) for member, share in old.items()), Fraction(0))
+
+
+def _shares(group: tuple[Member, ...]) -> dict[int, Fraction]:
+    total = sum(member.weight for member in group)
+    return {member.id: Fraction(member.weight, total) for member in group}
+
+
+def _words(resilient: Resilient | None) -> str:
+    """As ip-nexthop(8) writes it."""
+    if resilient is None:
+        return ""
+    return (
+        f" type resilient buckets {resilient.buckets} idle_timer {resilient.idle_timer}"
+        f" unbalanced_timer {resilient.unbalanced_timer}"
+    )

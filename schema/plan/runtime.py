@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from schema.plan.base import Address, IfName, Model, PublicKey
-from schema.plan.nexthop import Nexthop
+from schema.plan.nexthop import Member, Nexthop
 from schema.plan.route import Route
+from schema.plan.service import Service
 
 DEADLINE = 60.0
 """Seconds that a change may take until it is confirmed, where nothing is written."""
@@ -39,6 +40,49 @@ class Takeover(Model):
     resources: tuple[Annotated[Nexthop | Route, Field(discriminator="kind")], ...]
 
 
+class Tunnel(Model):
+    """A tunnel of a link: its device here, and the far end's key."""
+
+    dev: IfName
+    public_key: PublicKey
+
+
+class Watch(Model):
+    """The tunnels between this host and another one, and when one of them counts as dead."""
+
+    name: str
+    """The link's."""
+    source: Address
+    """The addresses of a probe inside any of them: link-local, so that the answer comes back by the same tunnel."""
+    target: Address
+    tunnels: tuple[Tunnel, ...]
+    size: int
+    """Bytes of the largest packet that has to pass, its IPv6 header included."""
+    interval: float
+    """Seconds between two probes."""
+    misses: int
+    """So many in a row without an answer, and the tunnel is dead."""
+    loss: float
+    """The share of probes that may be lost."""
+    hold: float
+    """Seconds for which a dead tunnel has to answer before it carries traffic again; more where it flaps."""
+
+
+class Standby(Model):
+    """What a group has for members while all in front of them are dead: the first tier with a tunnel that is alive."""
+
+    id: int
+    """The group's nexthop id."""
+    tiers: tuple[tuple[Member, ...], ...]
+
+
+class Lost(Model):
+    """What stands in place of the plan's resources of the same keys while none of these tunnels is alive."""
+
+    devs: tuple[IfName, ...]
+    resources: tuple[Annotated[Nexthop | Route | Service, Field(discriminator="kind")], ...]
+
+
 class Runtime(Model):
     """Everything is left out where the repository says nothing."""
 
@@ -46,3 +90,7 @@ class Runtime(Model):
     """Seconds."""
     probes: tuple[Probe, ...] | None = None
     takeovers: tuple[Takeover, ...] | None = None
+    watches: tuple[Watch, ...] | None = None
+    """The nexthops of dead tunnels leave their groups. A group of which all are dead stays as the plan has it."""
+    standbys: tuple[Standby, ...] | None = None
+    lost: tuple[Lost, ...] | None = None

@@ -1,0 +1,70 @@
+"""What groups of nexthops hold, given which tunnels are alive. Pure.
+
+A tunnel that is not alive leaves its groups. A group all of whose tunnels are dead takes the first of its standby tiers
+with one that is alive; without any it stays as the plan has it, because nothing better is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from reconciler.diff import Observation
+from reconciler.kinds.peer import is_fresh
+from schema.plan import PROTOCOL, HostPlan, Key, Member, Nexthop, Resource, Runtime, Watch
+
+KINDS = frozenset({"nexthop"})
+
+
+def standing(watch: Watch, observed: Observation) -> frozenset[str]:
+    """Which tunnels of a link carry traffic before anybody has probed them.
+
+    Those that our groups in the kernel hold, as whoever probed last left them; where no group holds any of this link's,
+    those with a session.
+    """
+    devs = {tunnel.dev for tunnel in watch.tunnels}
+    ours = [one.resource for one in observed.get("nexthop", ()) if one.marker == PROTOCOL]
+    by_id = {nexthop.id: nexthop.dev for nexthop in ours}
+    grouped = {dev for nexthop in ours for member in nexthop.group if (dev := by_id.get(member.id))} & devs
+    if grouped:
+        return frozenset(grouped)
+    keys = {(tunnel.dev, tunnel.public_key) for tunnel in watch.tunnels}
+    fresh = [one.resource for one in observed.get("peer", ()) if is_fresh(one)]
+    return frozenset(peer.dev for peer in fresh if peer.key in keys)
+
+
+def resources(plan: HostPlan, wanted: Sequence[Resource], alive: frozenset[str]) -> Sequence[Resource]:
+    """`wanted`, which is the plan's resources with what was taken over, with groups of what is alive.
+
+    Tunnels that the plan does not have watched count as alive.
+    """
+    watches = plan.runtime.watches
+    if not watches:
+        return wanted
+    dead = {tunnel.dev for watch in watches for tunnel in watch.tunnels} - alive
+    if not dead:
+        return wanted
+    devs = {one.id: one.dev for one in wanted if isinstance(one, Nexthop)}
+    tiers = {standby.id: standby.tiers for standby in plan.runtime.standbys or ()}
+    moved: dict[tuple[str, Key], Resource] = {}
+    for one in wanted:
+        if isinstance(one, Nexthop) and one.group:
+            members = _first_alive((one.group, *tiers.get(one.id, ())), {i for i, dev in devs.items() if dev in dead})
+            if members and members != one.group:
+                moved[one.kind, one.key] = one.model_copy(update={"group": members})
+    for lost in plan.runtime.lost or ():
+        if dead.issuperset(lost.devs):
+            moved.update(((one.kind, one.key), one) for one in lost.resources)
+    return [moved.get((one.kind, one.key), one) for one in wanted] if moved else wanted
+
+
+def _first_alive(tiers: Iterable[tuple[Member, ...]], dead: set[int]) -> tuple[Member, ...]:
+    """What is alive of the first tier that has anything alive; nothing where none has."""
+    for tier in tiers:
+        if members := tuple(member for member in tier if member.id not in dead):
+            return members
+    return ()
+
+
+def kinds(runtime: Runtime) -> frozenset[str]:
+    """The kinds of resource that the life of a plan's tunnels moves."""
+    return KINDS | {one.kind for lost in runtime.lost or () for one in lost.resources}

@@ -1,0 +1,1 @@
+"""Which tunnels of a link are alive, by a probe inside each."""

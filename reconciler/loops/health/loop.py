@@ -1,0 +1,100 @@
+"""Sends the probes, hears the answers, and has traffic follow what the policy makes of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from reconciler.host import Host
+from reconciler.loops.health.policy import Policy
+
+IDLE = 1.0
+"""Seconds between two looks at whether there is anything to watch."""
+LEAST = 0.005
+HANDSHAKES = 2.0
+"""Seconds between two looks at the sessions that the engine reads anyway."""
+
+
+class Echoes(Protocol):
+    """Where probes go (`system/echo.py`)."""
+
+    def fileno(self) -> int: ...
+    def send(self, dev: str, source: str, target: str, sequence: int, size: int | None) -> None: ...
+    def receive(self) -> list[tuple[str, int]]: ...
+    def close(self) -> None: ...
+
+
+class Health:
+    """The health of this host's tunnels. `in_kernel` runs a function in the thread that the kernel is touched in."""
+
+    def __init__(
+        self, host: Host, in_kernel: Callable[[Callable[[], Any]], Awaitable[Any]], echo: Callable[[], Echoes]
+    ) -> None:
+        self.host = host
+        self._in_kernel = in_kernel
+        self._new_echo = echo
+        self._policy = Policy()
+        self._changed = asyncio.Event()
+        self._said: object = None
+        host.verdicts = self._policy.verdicts
+
+    async def run(self) -> None:
+        """Until cancelled. Raises OSError where probes cannot be sent."""
+        loop = asyncio.get_running_loop()
+        echo = self._new_echo()
+        loop.add_reader(echo.fileno(), self._hear, echo)
+        publisher = asyncio.create_task(self._publish())
+        try:
+            await self._probe(echo)
+        finally:
+            publisher.cancel()
+            loop.remove_reader(echo.fileno())
+            echo.close()
+
+    async def _probe(self, echo: Echoes) -> None:
+        loop = asyncio.get_running_loop()
+        policy, engine = self._policy, self.host.engine
+        watches, looked = None, 0.0
+        while True:
+            now = loop.time()
+            if engine.watches is not watches:
+                watches = engine.watches
+                policy.follow(watches, engine.alive, now)
+            if now - looked > HANDSHAKES:
+                looked = now
+                seen = engine.observed.get("peer", ())
+                policy.handshakes({one.resource.dev: one.session.handshake_age for one in seen if one.session})
+            # What has come in is heard before anything is judged: this process may have been away for a while.
+            self._hear(echo)
+            self._look(now)
+            for ask in policy.probes(now):
+                echo.send(ask.dev, ask.source, ask.target, ask.sequence, ask.size)
+            await asyncio.sleep(self._pause(loop.time()))
+
+    def _pause(self, now: float) -> float:
+        """Until the next probes, or half as long: a tunnel that fell silent is noticed between two of them."""
+        due = self._policy.due
+        if due is None:
+            return IDLE
+        half = min(watch.interval for watch in self.host.engine.watches) / 2 if self.host.engine.watches else IDLE
+        return max(LEAST, min(due - now, half))
+
+    def _hear(self, echo: Echoes) -> None:
+        now = asyncio.get_running_loop().time()
+        for dev, sequence in echo.receive():
+            self._policy.answered(dev, sequence, now)
+
+    def _look(self, now: float) -> None:
+        alive = self._policy.judge(now)
+        said = alive, [(verdict.dev, verdict.reason) for verdict in self._policy.verdicts() if not verdict.alive]
+        if said != self._said:
+            self._said = said
+            self._changed.set()
+
+    async def _publish(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            watched, alive = frozenset(self._policy.devices), self._policy.alive
+            await self._in_kernel(lambda: self.host.move(watched, alive))  # noqa: B023 - awaited at once

@@ -1,0 +1,294 @@
+"""When a tunnel is dead, and when it is back. Pure: what was sent, what came back and the time are told.
+
+    new ──answers──> alive ──silent | lossy | too small | no session──> dead ──well for the hold-down──> alive
+
+A tunnel that is new waits until it has answered, so that a change never sends flows where the far end has not followed.
+While no tunnel of a link ever answered a probe (the far end's plan is older than probes are, or something filters
+them), its sessions are the only witness.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from schema.plan import Watch
+
+WINDOW = 50
+"""Probes of which the share that was lost is counted."""
+LATE = 1.0
+"""Seconds after which a probe without an answer is lost; three intervals where these are longer."""
+FULL_EVERY = 5
+"""Beside each so many-th probe one of the full size is sent."""
+FULL_MISSES = 5
+"""So many full-size probes in a row without an answer, while small ones are answered."""
+WELL = 3
+"""Answers in a row from a tunnel that is new."""
+RELAPSES = 5
+"""After so many relapses the hold-down grows no more: it is 32 times as long then."""
+FORGIVEN = 16.0
+"""A tunnel that stays alive for so many hold-downs has its relapses forgotten."""
+SESSION = 180.0
+"""Seconds after which a session is dead: WireGuard's REJECT_AFTER_TIME."""
+
+Reason = Literal["", "New", "Silent", "Lossy", "PacketTooBig", "NoSession"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A probe to send now."""
+
+    dev: str
+    source: str
+    target: str
+    sequence: int
+    size: int | None
+    """Bytes of the whole packet; None for a small one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is known of one tunnel."""
+
+    link: str
+    dev: str
+    alive: bool
+    reason: Reason
+    text: str
+    """Why it is not alive, for people."""
+    rtt: float | None
+    """Seconds: the last answer's."""
+    loss: float
+    """Share of the last probes."""
+
+
+@dataclass(slots=True)
+class _Sent:
+    time: float
+    full: bool
+
+
+@dataclass(slots=True)
+class _Tunnel:
+    """What is remembered of one tunnel."""
+
+    alive: bool
+    since: float
+    """When it was first watched."""
+    new: bool
+    sequence: int = 0
+    open: dict[int, _Sent] = field(default_factory=dict)
+    """Sequence -> a probe without an answer so far."""
+    missed: deque[float] = field(default_factory=deque)
+    """When the small probes were sent that are younger than any that was answered."""
+    lost: deque[bool] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    """Of the small ones."""
+    heard: bool = False
+    """Whether anything ever came back."""
+    answers: int = 0
+    """In a row."""
+    full_misses: int = 0
+    rtt: float | None = None
+    slowest: float = 0.0
+    """The longest round trip of late; older ones count less and less."""
+    handshake: float | None = None
+    """Seconds since the last one when it was looked at; None where there was none."""
+    well_since: float | None = None
+    changed: float = 0.0
+    relapses: int = 0
+    reason: Reason = ""
+    turn: int = 0
+
+    def send(self, now: float, full: bool) -> int:
+        """The sequence of a probe that is sent now."""
+        self.sequence = (self.sequence + 1) & 0xFFFF
+        self.open[self.sequence] = _Sent(now, full)
+        if not full:
+            self.missed.append(now)
+        return self.sequence
+
+    @property
+    def loss(self) -> float:
+        return sum(self.lost) / len(self.lost) if self.lost else 0.0
+
+
+class Policy:
+    """The tunnels of every watched link of one host."""
+
+    def __init__(self) -> None:
+        self._watches: dict[str, Watch] = {}
+        self._tunnels: dict[str, _Tunnel] = {}
+        self._next: dict[str, float] = {}
+
+    def follow(self, watches: Iterable[Watch], standing: frozenset[str], now: float) -> None:
+        """Watch these from now on. `standing` are the tunnels that carry traffic already: they count as alive."""
+        self._watches = {watch.name: watch for watch in watches}
+        wanted = {tunnel.dev for watch in self._watches.values() for tunnel in watch.tunnels}
+        for dev in wanted - self._tunnels.keys():
+            self._tunnels[dev] = _Tunnel(alive=dev in standing, since=now, new=dev not in standing)
+        self._tunnels = {dev: tunnel for dev, tunnel in self._tunnels.items() if dev in wanted}
+        self._next = {name: self._next.get(name, now) for name in self._watches}
+
+    @property
+    def devices(self) -> Iterable[str]:
+        return self._tunnels.keys()
+
+    @property
+    def alive(self) -> frozenset[str]:
+        """As it was judged last."""
+        return frozenset(dev for dev, tunnel in self._tunnels.items() if tunnel.alive)
+
+    @property
+    def due(self) -> float | None:
+        """When `probes` has something to send; None where nothing is watched."""
+        return min(self._next.values(), default=None)
+
+    def probes(self, now: float) -> list[Ask]:
+        """What to send now."""
+        asks: list[Ask] = []
+        for name, watch in self._watches.items():
+            if self._next[name] > now:
+                continue
+            # After a pause of the whole process the probes that were not sent are not sent in a burst.
+            self._next[name] = max(self._next[name] + watch.interval, now)
+            for tunnel in watch.tunnels:
+                state = self._tunnels[tunnel.dev]
+                state.turn = (state.turn + 1) % FULL_EVERY
+                for full in (False, True) if state.turn == 0 else (False,):
+                    sequence = state.send(now, full)
+                    size = watch.size if full else None
+                    asks.append(Ask(tunnel.dev, watch.source, watch.target, sequence, size))
+        return asks
+
+    def answered(self, dev: str, sequence: int, now: float) -> None:
+        """An answer came. One that nobody waits for any more (late, or a copy) says nothing."""
+        tunnel = self._tunnels.get(dev)
+        sent = tunnel.open.pop(sequence, None) if tunnel else None
+        if tunnel is None or sent is None:
+            return
+        if sent.full:
+            tunnel.full_misses = 0
+            return
+        if tunnel.reason == "Silent":
+            tunnel.lost.clear()  # what was lost while it was dead is no sign of how it is now
+            tunnel.full_misses = 0
+        while tunnel.missed and tunnel.missed[0] <= sent.time:
+            tunnel.missed.popleft()
+        tunnel.heard, tunnel.rtt = True, now - sent.time
+        tunnel.slowest = max(tunnel.rtt, 0.9 * tunnel.slowest)
+        tunnel.answers += 1
+        tunnel.lost.append(False)
+
+    def handshakes(self, ages: Mapping[str, float | None]) -> None:
+        """Device -> seconds since its last handshake, as just seen."""
+        for dev, age in ages.items():
+            if dev in self._tunnels:
+                self._tunnels[dev].handshake = age
+
+    def judge(self, now: float) -> frozenset[str]:
+        """The tunnels that are alive."""
+        for watch in self._watches.values():
+            states = [(tunnel.dev, self._tunnels[tunnel.dev]) for tunnel in watch.tunnels]
+            for _, state in states:
+                _expire(state, watch, now)
+            speaks = any(state.heard for _, state in states)
+            for _, state in states:
+                _judge(state, watch, speaks, now)
+        return self.alive
+
+    def verdicts(self) -> list[Verdict]:
+        """What is known of every tunnel, in the order of the plan."""
+        found = []
+        for watch in self._watches.values():
+            for tunnel in watch.tunnels:
+                state = self._tunnels[tunnel.dev]
+                text = "" if state.alive else _text(state, watch)
+                found.append(Verdict(watch.name, tunnel.dev, state.alive, state.reason, text, state.rtt, state.loss))
+        return found
+
+
+def _expire(tunnel: _Tunnel, watch: Watch, now: float) -> None:
+    """Count what was sent too long ago as lost."""
+    limit = now - max(LATE, 3 * watch.interval)
+    for sequence in [sequence for sequence, sent in tunnel.open.items() if sent.time <= limit]:
+        if tunnel.open.pop(sequence).full:
+            tunnel.full_misses += 1
+        else:
+            tunnel.lost.append(True)
+            tunnel.answers = 0
+
+
+def _judge(tunnel: _Tunnel, watch: Watch, speaks: bool, now: float) -> None:
+    reason = _fault(tunnel, watch, speaks, now)
+    if reason:
+        if tunnel.alive:
+            if now - tunnel.changed > FORGIVEN * watch.hold:
+                tunnel.relapses = 0
+            tunnel.alive, tunnel.changed = False, now
+            tunnel.relapses += 1
+        tunnel.reason, tunnel.well_since = reason, None
+        return
+    if tunnel.alive:
+        return
+    if tunnel.well_since is None:
+        tunnel.well_since = now
+    if tunnel.new or now - tunnel.well_since >= _hold(tunnel, watch):
+        tunnel.alive, tunnel.new, tunnel.reason, tunnel.changed = True, False, "", now
+
+
+def _fault(tunnel: _Tunnel, watch: Watch, speaks: bool, now: float) -> Reason:
+    """What is wrong with a tunnel right now."""
+    silent = _silent(tunnel, watch, now)
+    if not speaks:
+        # Nothing of this link ever answered a probe: the session is all there is to go by.
+        if tunnel.handshake is not None and tunnel.handshake < SESSION:
+            return "New" if tunnel.new and not silent else ""
+        return "NoSession" if silent or not tunnel.alive else ""
+    if silent:
+        return "New" if tunnel.new else "Silent"
+    if not tunnel.heard or tunnel.answers < WELL:
+        # Neither silent nor well: what it was, it is.
+        if tunnel.alive:
+            return ""
+        return "New" if tunnel.new else "Silent"
+    if len(tunnel.lost) >= WINDOW // 2 and tunnel.loss > (watch.loss if tunnel.alive else watch.loss / 2):
+        return "Lossy"
+    if tunnel.full_misses >= FULL_MISSES:
+        return "PacketTooBig"
+    return ""
+
+
+def _silent(tunnel: _Tunnel, watch: Watch, now: float) -> bool:
+    """Whether so many probes are without an answer for longer than answers take.
+
+    Counted in probes, not in seconds: where this process had no time to send any, none is missing.
+    """
+    if len(tunnel.missed) < watch.misses:
+        return False
+    return now - tunnel.missed[watch.misses - 1] > watch.interval / 4 + tunnel.slowest
+
+
+def _hold(tunnel: _Tunnel, watch: Watch) -> float:
+    """The hold-down, twice as long after each relapse (as RFC 2439 damps routes, with a simpler penalty)."""
+    return float(watch.hold * 2 ** min(max(tunnel.relapses - 1, 0), RELAPSES))
+
+
+def _text(tunnel: _Tunnel, watch: Watch) -> str:
+    match tunnel.reason:
+        case "Silent":
+            text = "no answer through it"
+        case "Lossy":
+            text = f"{tunnel.loss:.0%} of the probes are lost, {watch.loss:.0%} may be"
+        case "PacketTooBig":
+            text = f"packets of {watch.size} bytes do not pass, smaller ones do: write a smaller `mtu:` for the link"
+        case "NoSession":
+            text = "no session: the far end may not have it yet"
+        case "New":
+            text = "waits for its first answers"
+        case _:
+            text = ""
+    if tunnel.well_since is not None:
+        text += f"; well again, used after {_hold(tunnel, watch):g} s"
+    return text

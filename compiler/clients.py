@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from compiler.fabric import Fabric, Roamer, address_of, endpoint_text, texts
+from compiler.reach import reach
 from compiler.render import client_config
-from compiler.stages.links import CLIENTS, OVERHEAD, reach
+from compiler.stages.links import OVERHEAD
+from compiler.stages.ports import CLIENTS
 from compiler.summary import summarise
 
 KEEPALIVE = 25

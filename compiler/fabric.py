@@ -86,6 +86,8 @@ class End:
     """The public key of this end."""
     peer: str | None = None
     """The public key of the other end."""
+    leg: int | None = None
+    """Of a bond: the member by which this end sends, counted from 0; None where that is not known."""
 
 
 @dataclass(slots=True, eq=False)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import schema.desired
+from compiler.bonds import bond_options
 from compiler.fabric import Edge, End, Fabric, Node, address_of, texts
 from compiler.firewall import FAMILIES, firewall
-from compiler.stages.links import CLIENTS, OVERHEAD
+from compiler.stages.links import OVERHEAD
+from compiler.stages.ports import CLIENTS
 from compiler.stages.routing import pool_prefixes, ways
 from compiler.summary import subtract, summarise
 from schema.desired import Region
@@ -15,7 +17,6 @@ from schema.desired.secret import RESERVED
 from schema.ip import Prefix
 from schema.plan import (
     Address,
-    BondOptions,
     HostPlan,
     Link,
     Member,
@@ -146,7 +147,8 @@ def _underlay(node: Node) -> Iterator[Resource]:
     if not underlay.managed or underlay.addresses == "dhcp":
         return
     if underlay.bond:
-        yield Link(name=underlay.dev, type="bond", mtu=underlay.mtu, members=underlay.bond, bond=BondOptions())
+        options = bond_options(underlay.bond)
+        yield Link(name=underlay.dev, type="bond", mtu=underlay.mtu, members=underlay.bond.members, bond=options)
     for address in underlay.addresses:
         yield Address(dev=underlay.dev, address=str(address))
     for gateway in underlay.gateway:
@@ -165,9 +167,11 @@ def _own(key: str | None) -> SecretRef:
     return SecretRef(secret=RESERVED, fingerprint=key)
 
 
-def _device(node: Node, dev: str, port: int, mtu: int, key: SecretRef, local: str | None = None) -> Iterator[Resource]:
+def _device(
+    node: Node, dev: str, port: int, mtu: int, key: SecretRef, local: str | None = None, leg: int | None = None
+) -> Iterator[Resource]:
     yield Link(name=dev, type="wireguard", mtu=mtu, group=GROUP)
-    yield Wireguard(dev=dev, private_key=key, listen_port=port)
+    yield Wireguard(dev=dev, private_key=key, listen_port=port, leg=leg)
     # Loose: with one address on every tunnel, the way back may be another tunnel than the way here.
     yield Sysctl(name=f"net/ipv4/conf/{dev}/rp_filter", value="2")
     if 6 in node.address or local:
@@ -201,7 +205,7 @@ def _links(node: Node, behind: dict[Edge, list[Prefix]]) -> Iterator[Resource]:
         for tunnel in (*edge.tunnels, *edge.successors):
             end = tunnel.ends[node.name]
             local = edge.local(node) if edge.watched else None
-            yield from _device(node, end.dev, end.port, edge.mtu, _own(end.key), local)
+            yield from _device(node, end.dev, end.port, edge.mtu, _own(end.key), local, end.leg)
             yield _peer(edge, node, end, behind.get(edge, []))
         if len(edge.tunnels) > 1:
             yield from _nexthops(edge, node)

@@ -98,7 +98,9 @@ def draw(fabric: Fabric) -> Blueprint:
     for name, node in sorted(fabric.nodes.items()):
         underlay = node.model.underlay
         if underlay.bond:
-            plan.notes.append(f"{name}: the bond {underlay.dev} of {len(underlay.bond)} ports is one virtual port here")
+            plan.notes.append(
+                f"{name}: the bond {underlay.dev} of {len(underlay.bond.members)} ports is one virtual port here"
+            )
         if underlay.addresses == "dhcp":
             _behind_nat(plan, node, next(number))
         elif all(is_private(address) for address in underlay.addresses):

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from compiler.bonds import ride
 from compiler.fabric import Edge, End, Fabric, Node, Tunnel, endpoint_text
+from compiler.reach import reach, versions
+from compiler.stages.ports import BACKBONE, Ports
 from schema.desired import fabric as desired
-from schema.desired.host import Underlay
-from schema.ip import Interface, is_private
 from schema.problem import Place
 
 OVERHEAD = {4: 60, 6: 80}
 """Outer IP header, UDP and WireGuard's data message: 20 or 40, 8, and 32 bytes (wireguard.com/protocol)."""
 MIN_MTU = 1280
 IFNAMSIZ = 15
-BACKBONE, CLIENTS = "wg-backbone", "wg-clients"
 
 
 def build_links(fabric: Fabric) -> None:
@@ -23,7 +23,7 @@ def build_links(fabric: Fabric) -> None:
     doc = fabric.desired.fabric
     if doc is None:
         return
-    ports = _Ports(fabric, doc.model.defaults.ports)
+    ports = Ports(fabric, doc.model.defaults.ports)
     links = []
     seen: dict[str, Place] = {}
     for i, link in enumerate(doc.model.links):
@@ -42,14 +42,19 @@ def build_links(fabric: Fabric) -> None:
     ports.take_fixed(links)
     for edge, link, place in links:
         _rotatable(fabric, edge, link, place)
-    wanted: list[tuple[Node, str]] = []
-    for turn in (0, 1):  # what takes over comes after all that is in use, and moves none of it
-        for edge, link, _ in links:
-            wanted += [(node, name) for name in _names(edge, link, turn) for node in (edge.a, edge.b)]
-    wanted += _mesh_ports(fabric)
-    for fresh in (False, True):
-        for node, name in wanted:
-            ports.take(node, name, fresh)
+    # What takes over comes after all that is in use, and moves none of it.
+    wanted = [(edge, _names(edge, link, turn)) for turn in (0, 1) for edge, link, _ in links]
+    devices = _mesh_ports(fabric)
+    for edge, names in wanted:
+        for name in names:
+            ports.take_locked(edge.a, name)
+            ports.take_locked(edge.b, name)
+    for node, dev in devices:
+        ports.take_locked(node, dev)
+    for edge, names in wanted:
+        ports.take_tunnels(edge, names)
+    for node, dev in devices:
+        ports.take_next(node, dev)
     for edge, link, place in links:
         _tunnels(fabric, edge, link, ports, place)
     _mesh(fabric, doc.model.defaults, ports)
@@ -85,7 +90,7 @@ def _health(own: desired.Health | None, defaults: desired.Health) -> desired.Hea
 
 def _mtu(fabric: Fabric, edge: Edge, wanted: int | None, place: Callable[..., Place]) -> int:
     underlay = min(edge.a.model.underlay.mtu, edge.b.model.underlay.mtu)
-    version = 6 if 6 in _versions(edge.a.model.underlay) & _versions(edge.b.model.underlay) else 4
+    version = 6 if 6 in versions(edge.a.model.underlay) & versions(edge.b.model.underlay) else 4
     if wanted is not None and wanted > underlay - OVERHEAD[version]:
         message = f"an MTU of {wanted} does not fit into {underlay} bytes of underlay"
         hint = f"WireGuard over IPv{version} takes {OVERHEAD[version]} bytes: at most {underlay - OVERHEAD[version]}"
@@ -98,68 +103,7 @@ def _mtu(fabric: Fabric, edge: Edge, wanted: int | None, place: Callable[..., Pl
     return mtu
 
 
-class _Ports:
-    """UDP ports of each host: fixed ones first, then those that the lock names, then the next that are free."""
-
-    def __init__(self, fabric: Fabric, defaults: desired.Ports) -> None:
-        self.fabric, self.defaults = fabric, defaults
-        self.used: dict[str, dict[int, str]] = {name: {} for name in fabric.nodes}
-        self.given: dict[tuple[str, str], int] = {}
-        for node in fabric.nodes.values():
-            pinned = node.model.ports
-            if node in fabric.backbone:
-                self._listen(node, BACKBONE, pinned.get("backbone", defaults.backbone))
-            if node.clients:
-                self._listen(node, CLIENTS, pinned.get("clients", defaults.clients))
-
-    def _listen(self, node: Node, dev: str, port: int) -> None:
-        node.ports[dev] = port
-        self._claim(node, port, dev, node.place("ports"))
-
-    def _claim(self, node: Node, port: int, what: str, place: Place) -> None:
-        other = self.used[node.name].setdefault(port, what)
-        if other != what:
-            hint = "two devices cannot listen on one port: choose another"
-            self.fabric.problem("GW040", place, f"port {port} of {node.name} is taken by {other}", hint)
-
-    def of(self, node: Node, dev: str) -> int:
-        """The port of a device of the backbone."""
-        return node.ports.setdefault(dev, self.given.get((node.name, dev), 0))
-
-    def take_fixed(self, links: list[tuple[Edge, desired.Link, Callable[..., Place]]]) -> None:
-        for edge, link, place in links:
-            for name, ports in link.ports.items():
-                node = self.fabric.resolve(name)
-                if node is None:
-                    continue
-                if len(ports) != link.tunnels:
-                    message = f"{len(ports)} ports for {link.tunnels} tunnels"
-                    self.fabric.problem("GW042", place("ports", name), message, "write one port for each tunnel")
-                for n, port in enumerate(ports[: link.tunnels], 1):
-                    self._claim(node, port, f"{edge.name}/{n}", place("ports", name, n - 1))
-                    self.given[node.name, f"{edge.name}/{n}"] = port
-
-    def take(self, node: Node, tunnel: str, fresh: bool) -> None:
-        if (node.name, tunnel) in self.given:
-            return
-        used = self.used[node.name]
-        entry = ("port", node.name, tunnel)
-        port = self._next(node, used) if fresh else self.fabric.desired.lock.get(entry, 0)
-        if port and (fresh or port not in used):
-            used[port] = tunnel
-            self.given[node.name, tunnel] = self.fabric.lock[entry] = port
-
-    def _next(self, node: Node, used: dict[int, str]) -> int:
-        port = next((port for port in range(self.defaults.links, 65536) if port not in used), 0)
-        doc = self.fabric.desired.fabric
-        if not port and doc is not None:
-            hint = "let the ports of links begin lower: `defaults.ports.links`"
-            place = doc.place("defaults", "ports", "links")
-            self.fabric.problem("GW034", place, f"{node.name} has no UDP port left for its tunnels", hint)
-        return port or self.defaults.links
-
-
-def _tunnels(fabric: Fabric, edge: Edge, link: desired.Link, ports: _Ports, place: Callable[..., Place]) -> None:
+def _tunnels(fabric: Fabric, edge: Edge, link: desired.Link, ports: Ports, place: Callable[..., Place]) -> None:
     a, b = edge.a, edge.b
     to_b, to_a = reach(b, a), reach(a, b)
     if to_a is None and to_b is None:
@@ -175,6 +119,7 @@ def _tunnels(fabric: Fabric, edge: Edge, link: desired.Link, ports: _Ports, plac
             turn.into.append(Tunnel(name, {a.name: end_a, b.name: end_b}))
             for node, other, end in ((a, b, end_a), (b, a, end_b)):
                 _check_name(fabric, node, other, end.dev)
+        ride(fabric, edge, turn.into, bool(link.ports), place)
     fabric.edges.append(edge)
     a.edges.append(edge)
     b.edges.append(edge)
@@ -253,7 +198,7 @@ def _mesh_ports(fabric: Fabric) -> list[tuple[Node, str]]:
     return [(node, dev) for node, dev in found if dev != BACKBONE]
 
 
-def _mesh(fabric: Fabric, defaults: desired.Defaults, ports: _Ports) -> None:
+def _mesh(fabric: Fabric, defaults: desired.Defaults, ports: Ports) -> None:
     """A link between every two members of the backbone, all on one device of each."""
     doc = fabric.desired.fabric
     assert doc is not None
@@ -306,25 +251,3 @@ def leave_out(fabric: Fabric) -> None:
     fabric.edges = [edge for edge in fabric.edges if whole(edge)]
     for node in fabric.nodes.values():
         node.edges = [edge for edge in node.edges if whole(edge)]
-
-
-def reach(node: Node, by: Node | None) -> str | None:
-    """The address or name at which `by` (None: anybody) dials a host; None where it only dials out."""
-    underlay = node.model.underlay
-    versions = _versions(by.model.underlay) if by else {4, 6}
-    candidates = underlay.public
-    if not candidates and underlay.addresses != "dhcp":
-        candidates = tuple(a for a in underlay.addresses if not is_private(a))
-    for candidate in sorted(candidates, key=lambda c: c.version if isinstance(c, Interface) else 0):
-        if isinstance(candidate, str):
-            return candidate
-        if candidate.version in versions:
-            return candidate.address
-    return None
-
-
-def _versions(underlay: Underlay) -> set[int]:
-    """The families that a host can dial; DHCP is IPv4."""
-    if underlay.addresses == "dhcp":
-        return {4}
-    return {address.version for address in underlay.addresses}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from reconciler.kinds.base import ALIAS, Failure, Observed
@@ -40,27 +40,46 @@ from reconciler.system.netlink import (
 from reconciler.system.wg_devices import Devices
 from schema.plan import BondOptions, Change, Link
 
-BOND_MODE, BOND_MIIMON, BOND_XMIT_HASH_POLICY = 1, 3, 14
+BOND_MODE, BOND_MIIMON, BOND_PRIMARY, BOND_XMIT_HASH_POLICY, BOND_MIN_LINKS, BOND_AD_LACP_RATE = 1, 3, 11, 14, 18, 21
 MODES = ("balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb")
 HASHES = ("layer2", "layer3+4", "layer2+3", "encap2+3", "encap3+4", "vlan+srcmac")
 _NO_KIND = {errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
-def encode_bond(options: BondOptions, *, mode: bool) -> bytes:
-    """A bond's IFLA_INFO_DATA. Its mode can be set only while it has no members, so only when it is made."""
-    parts = attribute(BOND_MODE, U8.pack(MODES.index(options.mode))) if mode else b""
-    policy = U8.pack(HASHES.index(options.xmit_hash_policy))
-    return parts + attribute_u32(BOND_MIIMON, options.miimon) + attribute(BOND_XMIT_HASH_POLICY, policy)
+def encode_bond(options: BondOptions, there: BondOptions | None, indices: Mapping[str, int]) -> bytes:
+    """The IFLA_INFO_DATA that turns what a bond has (None: a new one) into `options`: only what differs.
+
+    The kernel refuses some options outright in a mode, or while the bond is up, even where they stay as they are.
+    A mode can be set only while there are no members, so only when a bond is made.
+    """
+    parts = b"" if there else attribute(BOND_MODE, U8.pack(MODES.index(options.mode)))
+    old = there or BondOptions(mode=options.mode, xmit_hash_policy="layer2", miimon=0)
+    if options.miimon != old.miimon:
+        parts += attribute_u32(BOND_MIIMON, options.miimon)
+    if options.xmit_hash_policy != old.xmit_hash_policy:
+        parts += attribute(BOND_XMIT_HASH_POLICY, U8.pack(HASHES.index(options.xmit_hash_policy)))
+    if options.min_links != old.min_links:
+        parts += attribute_u32(BOND_MIN_LINKS, options.min_links or 0)
+    if options.lacp_rate != old.lacp_rate:
+        parts += attribute(BOND_AD_LACP_RATE, U8.pack(options.lacp_rate == "fast"))
+    if options.primary != old.primary:
+        parts += attribute_u32(BOND_PRIMARY, indices.get(options.primary or "", 0))
+    return parts
 
 
-def decode_bond(data: bytes) -> BondOptions:
-    """Unvalidated: others' bonds have modes and policies that a plan never names."""
+def decode_bond(data: bytes, names: Mapping[int, str]) -> BondOptions:
+    """Unvalidated: others' bonds have modes and policies that a plan never names. The kernel's defaults are None."""
     found = attributes(data)
+    mode = _name(MODES, found.get(BOND_MODE))
+    fast = mode == "802.3ad" and bool(found.get(BOND_AD_LACP_RATE, b"\0")[0])
     return BondOptions.model_construct(
         None,
-        mode=cast(Any, _name(MODES, found.get(BOND_MODE))),
+        mode=cast(Any, mode),
         xmit_hash_policy=cast(Any, _name(HASHES, found.get(BOND_XMIT_HASH_POLICY))),
         miimon=U32.unpack(found.get(BOND_MIIMON, bytes(4)))[0],
+        lacp_rate="fast" if fast else None,
+        min_links=U32.unpack(found.get(BOND_MIN_LINKS, bytes(4)))[0] or None,
+        primary=names.get(U32.unpack(found.get(BOND_PRIMARY, bytes(4)))[0]),
     )
 
 
@@ -78,6 +97,7 @@ class LinkDriver:
 
     def observe(self) -> list[Observed[Link]]:
         interfaces = read_interfaces(self._netlink)
+        names = _names(interfaces)
         members: dict[int, list[str]] = {}
         for interface in interfaces.values():
             if interface.master is not None:
@@ -87,7 +107,7 @@ class LinkDriver:
             kind = self._type(interface)
             if kind is not None:
                 own = tuple(sorted(members.get(interface.index, ())))
-                found.append(Observed(_link(interface, kind, own), interface.alias, up=interface.up))
+                found.append(Observed(_link(interface, kind, own, names), interface.alias, up=interface.up))
         return found
 
     def _type(self, interface: Interface) -> str | None:
@@ -113,13 +133,13 @@ class LinkDriver:
         there = interfaces.get(str(change.resource.key[0]))
         if after is None:
             if there is not None and there.alias == ALIAS:
-                self._delete(there)
+                self._delete(there, interfaces)
             return
         if there is not None and before is not None and _must_be_remade(before, after):
-            self._delete(there)
+            self._delete(there, interfaces)
             there = None
         if there is None:
-            self._create(after)
+            self._create(after, interfaces)
             interfaces = read_interfaces(self._netlink)
             there = interfaces.get(after.name)
             if there is None:
@@ -134,16 +154,16 @@ class LinkDriver:
     def _refuse_other(self, there: Interface, after: Link, interfaces: dict[str, Interface]) -> None:
         """A link of another owner has our name: it will do if it is as wanted. Raises OSError (EEXIST)."""
         members = {name for name, one in interfaces.items() if one.master == there.index}
-        same_bond = after.bond is None or decode_bond(there.data) == after.bond
+        same_bond = after.bond is None or decode_bond(there.data, _names(interfaces)) == after.bond
         numbers = after.mtu in (None, there.mtu) and after.group in (None, there.group)
         if not numbers or members != set(after.members) or not same_bond:
             raise OSError(errno.EEXIST, f"{after.name} exists and is not ours")
 
-    def _create(self, link: Link) -> None:
+    def _create(self, link: Link, interfaces: dict[str, Interface]) -> None:
         """Make the interface and mark it at once, so that a crash leaves nothing that looks like another's."""
         info = attribute_text(IFLA_INFO_KIND, link.type)
         if link.bond is not None:
-            info += nested(IFLA_INFO_DATA, encode_bond(link.bond, mode=True))
+            info += nested(IFLA_INFO_DATA, encode_bond(link.bond, None, _indices(interfaces)))
         body = _header() + attribute_text(IFLA_IFNAME, link.name) + nested(IFLA_LINKINFO, info)
         try:
             self._netlink.request((RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body))
@@ -160,22 +180,28 @@ class LinkDriver:
             parts += attribute(IFLA_IFALIAS, ALIAS.encode())
         if link.group not in (None, there.group):
             parts += attribute_u32(IFLA_GROUP, link.group or 0)
-        if link.bond is not None and decode_bond(there.data) != link.bond:
-            data = nested(IFLA_INFO_DATA, encode_bond(link.bond, mode=False))
+        up = there.up
+        if link.bond is not None and (options := decode_bond(there.data, _names(interfaces))) != link.bond:
+            if up and options.lacp_rate != link.bond.lacp_rate:
+                self._change(b"", there.index, 0)  # bonding changes it on no bond that is up
+                up = False
+            data = nested(IFLA_INFO_DATA, encode_bond(link.bond, options, _indices(interfaces)))
             parts += nested(IFLA_LINKINFO, attribute_text(IFLA_INFO_KIND, "bond") + data)
         if parts:
             self._change(parts, there.index)
         self._set_members(link, there, interfaces)
         if link.mtu not in (None, there.mtu):
-            # After the members: a bridge takes the least MTU among them until its own is set.
+            # After the members: a bond gives them its own, and a bridge takes their least until its own is set.
             self._change(attribute_u32(IFLA_MTU, link.mtu or 0), there.index)
-        if not there.up:
+        if not up:
             self._change(b"", there.index, IFF_UP)
 
     def _set_members(self, link: Link, there: Interface, interfaces: dict[str, Interface]) -> None:
         for name, interface in interfaces.items():
             if interface.master == there.index and name not in link.members:
                 self._change(attribute_u32(IFLA_MASTER, 0), interface.index)
+                if interface.up:
+                    self._change(b"", interface.index, IFF_UP)  # bonding sets down what it lets go
         for name in link.members:
             member = interfaces.get(name)
             if member is None:
@@ -187,9 +213,12 @@ class LinkDriver:
             self._change(attribute_u32(IFLA_MASTER, there.index), member.index)
             self._change(b"", member.index, IFF_UP)
 
-    def _delete(self, there: Interface) -> None:
+    def _delete(self, there: Interface, interfaces: dict[str, Interface]) -> None:
         connection = self._devices.uapi.connect(there.name) if there.kind == "tun" else None
         self._netlink.request((RTM_DELLINK, 0, _header(there.index)))
+        for member in interfaces.values():
+            if member.master == there.index and member.up:
+                self._change(b"", member.index, IFF_UP)  # bonding sets down what it lets go
         if connection is not None:
             wireguard_go.await_end(connection)
 
@@ -202,12 +231,20 @@ def _header(index: int = 0, up: int | None = None) -> bytes:
     return IFINFO.pack(0, 0, index, up or 0, 0 if up is None else IFF_UP)
 
 
+def _names(interfaces: Mapping[str, Interface]) -> dict[int, str]:
+    return {interface.index: name for name, interface in interfaces.items()}
+
+
+def _indices(interfaces: Mapping[str, Interface]) -> dict[str, int]:
+    return {name: interface.index for name, interface in interfaces.items()}
+
+
 def _must_be_remade(before: Link, after: Link) -> bool:
     modes = {link.bond.mode for link in (before, after) if link.bond}
     return before.type != after.type or len(modes) > 1
 
 
-def _link(interface: Interface, kind: str, members: tuple[str, ...]) -> Link:
+def _link(interface: Interface, kind: str, members: tuple[str, ...], names: Mapping[int, str]) -> Link:
     return Link.model_construct(
         None,
         kind="link",
@@ -216,5 +253,5 @@ def _link(interface: Interface, kind: str, members: tuple[str, ...]) -> Link:
         mtu=interface.mtu,
         group=interface.group,
         members=members,
-        bond=decode_bond(interface.data) if kind == "bond" else None,
+        bond=decode_bond(interface.data, names) if kind == "bond" else None,
     )

@@ -15,6 +15,7 @@ from pydantic import (
 from pydantic_core import CoreSchema
 
 from schema.desired.base import DnsName, Document, IfName, Name, OneOrMany, one_of_each_family
+from schema.desired.bond import Bond
 from schema.desired.fabric import Port
 from schema.ip import Interface
 
@@ -37,10 +38,8 @@ class Underlay(Document):
     """The interface that carries the tunnels. It is left alone unless `managed`."""
 
     interface: IfName | None = None
-    bond: tuple[IfName, ...] = ()
-    """Members of a bond (802.3ad, layer3+4, miimon 100), in place of `interface`."""
-    name: IfName = "bond0"
-    """The bond's own name."""
+    bond: Bond | None = None
+    """Several ports that are one interface, in place of `interface`."""
     addresses: tuple[Interface, ...] | Literal["dhcp"] = "dhcp"
     gateway: Annotated[OneOrMany[Interface], AfterValidator(one_of_each_family)] = ()
     """The default gateway, one for each family."""
@@ -48,12 +47,13 @@ class Underlay(Document):
     """Where others reach this host: addresses or a DNS name. By default its own addresses that are not private;
     with none of these it can only dial out."""
     mtu: int = Field(default=1500, ge=1280, le=65535)
+    """A bond's members have it too."""
     managed: bool = False
     """Whether gitwan owns the bond, the addresses and the default route too."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Underlay:
-        if bool(self.bond) == (self.interface is not None):
+        if (self.bond is None) == (self.interface is None):
             raise ValueError("an underlay has either an `interface` or a `bond`")
         if self.managed and self.addresses == "dhcp":
             raise ValueError("an underlay with `managed: true` needs its addresses written out")
@@ -62,7 +62,7 @@ class Underlay(Document):
     @property
     def dev(self) -> str:
         """The interface that has the addresses."""
-        return self.interface or self.name
+        return self.bond.name if self.bond else self.interface or ""
 
 
 class Lan(Document):

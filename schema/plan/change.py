@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from schema.plan.base import Disruption, Resource, SecretRef
+from schema.plan.link import BondOptions
 from schema.plan.nexthop import Member
 
 
@@ -77,6 +78,8 @@ def _value(value: object) -> str:
         return f"{value.fingerprint[:8]}…"
     if isinstance(value, Member):
         return str(value.id) if value.weight == 1 else f"{value.id},{value.weight}"
+    if isinstance(value, BondOptions):
+        return value.describe()
     return "none" if value is None or value == "" else str(value)
 
 

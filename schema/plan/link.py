@@ -16,6 +16,24 @@ class BondOptions(Model):
     xmit_hash_policy: Literal["layer2", "layer2+3", "layer3+4"] = "layer3+4"
     miimon: int = 100
     """Milliseconds between two looks at a member's carrier."""
+    lacp_rate: Literal["fast"] | None = None
+    """How often the partner is asked to speak; None is slow."""
+    min_links: int | None = None
+    """The carrier is off where fewer members are up; None is 0."""
+    primary: IfName | None = None
+
+    @property
+    def hashes(self) -> bool:
+        """Whether packets are spread over the members."""
+        return self.mode != "active-backup"
+
+    def describe(self) -> str:
+        words = ["mode", self.mode, *(("hash", self.xmit_hash_policy) if self.hashes else ())]
+        words += ["miimon", str(self.miimon)]
+        for name in ("lacp_rate", "min_links", "primary"):
+            if (value := getattr(self, name)) is not None:
+                words += [name, str(value)]
+        return " ".join(words)
 
 
 class Link(Resource):
@@ -45,7 +63,7 @@ class Link(Resource):
         if self.members:
             words += ["members", ",".join(self.members)]
         if self.bond:
-            words += ["mode", self.bond.mode, "hash", self.bond.xmit_hash_policy]
+            words.append(self.bond.describe())
         return " ".join(words)
 
     @classmethod
@@ -54,8 +72,22 @@ class Link(Resource):
             return Disruption.NONE
         if after is None or before.type != after.type:
             return Disruption.DROPS
-        if before.bond and after.bond and before.bond.mode != after.bond.mode:
-            return Disruption.DROPS
+        if before.bond and after.bond:
+            return _bond_disruption(before, after, before.bond, after.bond)
         if set(before.members) - set(after.members):
             return Disruption.REORDERS
         return Disruption.NONE
+
+
+def _bond_disruption(before: Link, after: Link, old: BondOptions, new: BondOptions) -> Disruption:
+    """What drivers/net/bonding allows while the bond is up, and what becomes of the flows then.
+
+    The mode takes a bond without members, the LACP rate one that is down (BOND_OPTFLAG_NOSLAVES and _IFDOWN in
+    bond_options.c); an MTU goes to all members at once, and many a port restarts for it. The leg of a flow is its
+    hash modulo the legs, so a leg more moves flows as a leg less does, without dropping any.
+    """
+    if (old.mode, old.lacp_rate, before.mtu) != (new.mode, new.lacp_rate, after.mtu):
+        return Disruption.DROPS
+    gone, come = set(before.members) - set(after.members), set(after.members) - set(before.members)
+    moved = old.xmit_hash_policy != new.xmit_hash_policy or old.primary != new.primary
+    return Disruption.REORDERS if gone or moved or (come and new.hashes) else Disruption.NONE

@@ -19,6 +19,8 @@ class Wireguard(Resource):
     private_key: SecretRef
     listen_port: int = Field(ge=1, le=65535)
     fwmark: int | None = None
+    leg: int | None = None
+    """By which leg of the underlay's bond this end sends, as its hash decides: for people, and no setting."""
 
     @property
     def key(self) -> Key:
@@ -26,7 +28,8 @@ class Wireguard(Resource):
 
     def describe(self) -> str:
         mark = f" fwmark {self.fwmark:#x}" if self.fwmark else ""
-        return f"{self.dev} port {self.listen_port} key {self.private_key.fingerprint[:8]}…{mark}"
+        leg = "" if self.leg is None else f" leg {self.leg}"
+        return f"{self.dev} port {self.listen_port} key {self.private_key.fingerprint[:8]}…{mark}{leg}"
 
     @property
     def exclusive(self) -> Key | None:
@@ -34,6 +37,6 @@ class Wireguard(Resource):
 
     @classmethod
     def disruption(cls, before: Wireguard | None, after: Wireguard | None) -> Disruption:
-        if before is None:
+        if before is None or (after is not None and before.model_copy(update={"leg": after.leg}) == after):
             return Disruption.NONE
         return Disruption.RESETS

@@ -1,4 +1,5 @@
-"""The kernel lane: `python -m tests.kernel.run`. The contract tests that need the kernel's own WireGuard, in a VM.
+"""The kernel lane: `python -m tests.kernel.run`. The contract tests that need the kernel's own
+WireGuard and bonds, in a VM.
 
 Exit code 0 where all passed, 1 where some did not, 2 where the machine lacks what the lane needs.
 """
@@ -15,7 +16,7 @@ from tests.kernel.machine import BootError, Inner, run_tests
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CACHE = ROOT / ".cache" / "kernel"
-WORDS = ["tests/contract", "-k", "kernel_wireguard"]
+WORDS = ["tests/contract", "-k", "kernel_wireguard or kernel_bond"]
 
 
 def lane(say: SAY) -> list[Inner]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -39,9 +40,11 @@ def networks(draw: st.DrawFn) -> dict[str, bytes]:
     for n, name in enumerate(names):
         # Neighbouring networks, so that summaries happen; and odd ones, so that they do not always.
         second = f', "fd00:{n}::1/64"' if draw(st.booleans()) else ""
+        legs = draw(st.integers(1, 4))
+        ports = f"bond: [{', '.join(f'eth{leg}' for leg in range(legs))}]" if legs > 1 else "interface: eth0"
         files[f"{name}.yaml"] = (
             f"site: {name}\nkind: datacenter\nhosts:\n  {name}-gw:\n"
-            f"    underlay: {{interface: eth0, addresses: [203.0.113.{n + 1}/24]}}\n"
+            f"    underlay: {{{ports}, addresses: [203.0.113.{n + 1}/24]}}\n"
             f"    lans: {{lan0: [10.0.{n}.1/24{second}]}}\n"
         ).encode()
         files[f"keys/{name}-gw.pub"] = key(name).encode()
@@ -164,6 +167,23 @@ def ways(found: Iterable[Resource]) -> dict[Key, set[str]]:
         if nexthop.group:
             out[number] = set().union(*(out[member.id] for member in nexthop.group))
     return {r.key: out[r.nhid] if r.nhid else {r.dev or ""} for r in found if isinstance(r, Route)}
+
+
+@settings(max_examples=60, deadline=None)
+@given(networks())
+def test_tunnels_ride_evenly_on_the_legs_of_bonds(files: dict[str, bytes]) -> None:
+    """Also while keys are rotated, and whatever else listens on these hosts."""
+    host = next(path for path in sorted(files) if path.startswith("keys/"))
+    fabric = good({**with_lock(files), host.replace(".pub", ".2.pub"): key("new").encode()}).fabric
+    assert fabric is not None
+    for edge in fabric.edges:
+        for node, tunnels in ((node, those) for node in (edge.a, edge.b) for those in (edge.tunnels, edge.successors)):
+            bond = node.model.underlay.bond
+            if bond is None or edge.kind != "link":
+                continue
+            riding = Counter(tunnel.ends[node.name].leg for tunnel in tunnels)
+            counts = [riding.pop(leg, 0) for leg in range(len(bond.members))]
+            assert max(counts) - min(counts) <= 1 and not riding
 
 
 MUTATIONS = ("cut", "insert", "repeat", "swap", "drop")

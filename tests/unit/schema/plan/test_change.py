@@ -4,6 +4,7 @@ import pytest
 
 from bench.generate import key
 from schema.plan import (
+    BondOptions,
     Change,
     Disruption,
     Link,
@@ -19,8 +20,10 @@ from schema.plan import (
 )
 
 PEER = Peer(dev="wg-b-1", public_key=key("b"), endpoint="192.0.2.1:5000", allowed_ips=("10.1.0.0/16",), name="b-gw")
+BOND = Link(name="bond0", type="bond", mtu=1500, members=("eno1", "eno2"), bond=BondOptions())
 LINK = Link(name="wg-b-1", type="wireguard", mtu=1420)
 RADVD = Service(name="radvd", config="one\n  two\n")
+DEVICE = Wireguard(dev="wg-b-1", private_key=SecretRef(secret="k", fingerprint="f"), listen_port=5000, leg=0)
 ROUTE = Route(dst="10.0.0.0/8", dev="wg-b-1")
 
 
@@ -61,6 +64,8 @@ def test_what_a_change_of_a_peer_costs(update: dict[str, object], cost: Disrupti
         (ROUTE, None, Disruption.RESETS),
         (RADVD, RADVD.model_copy(update={"config": ""}), Disruption.NONE),
         (RADVD, None, Disruption.RESETS),
+        (DEVICE, DEVICE.model_copy(update={"leg": 1}), Disruption.NONE),
+        (DEVICE, DEVICE.model_copy(update={"leg": 1, "listen_port": 5001}), Disruption.RESETS),
     ],
 )
 def test_what_a_change_costs(before: Resource | None, after: Resource | None, cost: Disruption) -> None:
@@ -74,6 +79,12 @@ def test_what_a_change_costs(before: Resource | None, after: Resource | None, co
         (PEER, {"endpoint": None}, "~ peer       wg-b-1 b-gw: endpoint 192.0.2.1:5000 -> none"),
         (LINK, {"mtu": 1400}, "~ link       wg-b-1: mtu 1420 -> 1400"),
         (RADVD, {"config": "one\n  three\n"}, "~ service    radvd: config +three -two"),
+        (
+            BOND,
+            {"bond": BondOptions(min_links=2)},
+            "~ link       bond0: bond mode 802.3ad hash layer3+4 miimon 100 -> "
+            "mode 802.3ad hash layer3+4 miimon 100 min_links 2",
+        ),
         (Nexthop(id=9, group=(Member(id=1),)), {"group": (Member(id=1), Member(id=2))}, "~ nexthop    id 9: group +2"),
     ],
 )

@@ -40,10 +40,12 @@ def build(only: str = "") -> typer.Typer:
         app.add_typer(keys, name="keys")
     if not only:
         from compiler.cli import mount
+        from compiler.routes_cli import routes
         from compiler.secret_cli import app as secret
         from lab.cli import app as lab
 
         mount(app)
+        app.command("routes")(routes)
         app.add_typer(secret, name="secret")
         app.add_typer(lab, name="lab")
     return app

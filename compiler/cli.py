@@ -102,7 +102,7 @@ def compile_(
     """Write each host's plan.json, and the same plan in native files.
 
     In OUT/HOST: plan.json, wireguard/DEVICE.conf, iptables.rules, ip6tables.rules, 1-ip.batch, 2-ip6.batch,
-    3-ip.batch, sysctl.conf, where there are gateways keepalived.conf and radvd.conf; in OUT/_clients the configurations of roaming clients.
+    3-ip.batch, sysctl.conf, keepalived.conf and radvd.conf; in OUT/_clients the configurations of roaming clients.
 
     Example: gitwan compile sites --out out --host nas
     """

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from schema.desired import Client, Desired, Host, Located, Site
+from schema.desired import Client, Desired, Gateways, Host, Located, Site
 from schema.desired.fabric import Health
-from schema.ip import BITS, Prefix, address_text
+from schema.ip import BITS, Interface, Prefix, address_text
 from schema.lock import Entry
 from schema.plan import SecretRef
 from schema.problem import Place, Problem, Problems
@@ -136,6 +136,28 @@ class Edge:
         return self.b if node is self.a else self.a
 
 
+@dataclass(slots=True, eq=False)
+class Segment:
+    """A LAN on which all gateways of a group stand."""
+
+    devs: dict[str, str]
+    """Host -> its interface there."""
+    networks: list[Prefix] = field(default_factory=list)
+    virtual: list[Interface] = field(default_factory=list)
+    """What the active one has there beside its own."""
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """Gateways of a site that stand in for each other, by priority."""
+
+    site: str
+    nodes: list[Node]
+    model: Gateways
+    doc: Located[Site]
+    segments: list[Segment] = field(default_factory=list)
+
+
 @dataclass(slots=True)
 class Fabric:
     """The network, as far as the stages that ran so far have decided it."""
@@ -144,6 +166,9 @@ class Fabric:
     name: str = ""
     nodes: dict[str, Node] = field(default_factory=dict)
     sites: dict[str, list[Node]] = field(default_factory=dict)
+    """Gateways first, by priority, then by name."""
+    groups: dict[str, Group] = field(default_factory=dict)
+    """Site -> its gateways, where it has several."""
     clients: dict[str, Roamer] = field(default_factory=dict)
     edges: list[Edge] = field(default_factory=list)
     backbone: list[Node] = field(default_factory=list)
@@ -163,13 +188,18 @@ class Fabric:
     def warning(self, code: str, place: Place, message: str, hint: str = "") -> None:
         self.problems.append(Problem(code, place, message, hint, severity="warning"))
 
+    def group(self, node: Node) -> Group | None:
+        """The gateways that a host is one of."""
+        group = self.groups.get(node.site)
+        return group if group and node in group.nodes else None
+
     def barrier(self) -> None:
         """Raises Problems where a finding so far leaves nothing to go on with."""
         if any(p.severity == "error" and p.code not in LEAVES_OUT for p in self.problems):
             raise Problems(self.problems)
 
     def resolve(self, name: str) -> Node | None:
-        """The host of a name; a site stands for its first host by name."""
+        """The host of a name; a site stands for its first gateway, or its first host by name."""
         if name in self.sites:
             return self.sites[name][0]
         return self.nodes.get(name)

@@ -20,6 +20,8 @@ _CLAMP = tuple(
 )
 _PROBED = (f"-s fe80::/10 -p ipv6-icmp {_FROM} -j ACCEPT",)
 """The probes within tunnels, and their answers."""
+_ALL_VIRTUAL_ROUTERS = {"inet": "224.0.0.18/32", "inet6": "ff02::12/128"}
+"""RFC 5798, 5.1.1.2 and 5.1.2.2."""
 _REFUSE = {"inet": "icmp-port-unreachable", "inet6": "icmp6-port-unreachable"}
 
 
@@ -28,9 +30,9 @@ def firewall(fabric: Fabric, node: Node) -> Iterator[Firewall]:
     if not node.edges and not node.clients:
         return
     yield from _CLAMP
-    listening = tuple(_listen(_ports(node)))
     probed = any(edge.watched for edge in node.edges)
     for family in FAMILIES:
+        listening = (*_listen(_ports(node)), *_virtual_routers(fabric, node, family))
         denied = tuple(_denied(fabric, node, family))
         yield _chain(family, "FORWARD", (*denied, *_FORWARD))
         # The host's own addresses are part of what is denied: traffic from and to it passes no FORWARD chain.
@@ -41,6 +43,14 @@ def firewall(fabric: Fabric, node: Node) -> Iterator[Firewall]:
 
 def _chain(family: Family, hook: Literal["INPUT", "FORWARD", "OUTPUT"], rules: tuple[str, ...]) -> Firewall:
     return Firewall(family=family, table="filter", chain=f"GITWAN-{hook}", hook=hook, rules=rules)
+
+
+def _virtual_routers(fabric: Fabric, node: Node, family: Family) -> Iterator[str]:
+    """What the other gateways of a LAN say to each other: by VRRP's own address, as its protocol has no port."""
+    group = fabric.group(node)
+    for segment in group.segments if group else ():
+        if any(address.host.family == family for address in segment.virtual):
+            yield f"-d {_ALL_VIRTUAL_ROUTERS[family]} -i {segment.devs[node.name]} -j ACCEPT"
 
 
 def _ports(node: Node) -> list[int]:

@@ -8,6 +8,7 @@ import schema.desired
 from compiler.bonds import bond_options
 from compiler.fabric import Edge, End, Fabric, Node, address_of, texts
 from compiler.firewall import FAMILIES, firewall
+from compiler.gateways import services
 from compiler.stages.links import OVERHEAD
 from compiler.stages.ports import CLIENTS
 from compiler.stages.routing import pool_prefixes, ways
@@ -63,6 +64,7 @@ def plan_host(fabric: Fabric, node: Node) -> HostPlan:
     found += _routes(node, behind)
     found += _guards(fabric, node, behind)
     found += firewall(fabric, node)
+    found += services(fabric, node, behind)
     return HostPlan.of(node.name, found, _runtime(fabric, node, tuple(_takeovers(node, behind))))
 
 

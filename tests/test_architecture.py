@@ -25,6 +25,7 @@ TABLE: tuple[tuple[str, set[str], str], ...] = (
     ("compiler.vault", {"schema", "cryptography", "pyrage"},
      "the one place of this room that ever holds a secret's value, and it knows nothing of plans"),
     ("compiler.secret_cli", {"schema", "compiler", "typer", "pydantic"}, "a command line talks to its own room only"),
+    ("compiler.routes_cli", {"schema", "compiler", "typer"}, "a command line talks to its own room only"),
     ("compiler.cli", {"schema", "compiler", "typer"}, "a command line talks to its own room only"),
     ("reconciler", {"schema", "reconciler"}, "decisions stay testable without a kernel, git or a network"),
     ("reconciler.config", {"schema", "reconciler", "pydantic"}, "the host's own file has a form"),

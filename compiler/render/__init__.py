@@ -49,6 +49,16 @@ def client_config(context: Mapping[str, object]) -> str:
     return _template("client.conf", **context)
 
 
+def service_config(name: str, context: Mapping[str, object]) -> str:
+    """What a service is told; see `compiler/gateways.py` for the context."""
+    return _template(f"{name}.conf", **context)
+
+
+def routes_text(form: str, lans: Iterable[Mapping[str, object]], dev: str) -> str:
+    """Routes for the machines of a site; see `compiler/routes_cli.py` for a LAN."""
+    return _template(f"routes/{form}", lans=list(lans), dev=dev)
+
+
 def _batches(plan: HostPlan, kinds: Mapping[type, list[Any]]) -> dict[str, str]:
     """Three files in their order: `ip` takes a family on its command line only, where an IPv6 nexthop without a gateway
     and an IPv6 rule need it and a group of nexthops refuses it."""

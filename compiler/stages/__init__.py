@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from compiler.fabric import Fabric
 from compiler.stages.addresses import allocate_addresses
+from compiler.stages.gateways import take_gateways
 from compiler.stages.keys import take_keys
 from compiler.stages.links import build_links, leave_out
 from compiler.stages.names import index_names
@@ -21,6 +22,7 @@ STAGES: tuple[Stage, ...] = (
     Fabric.barrier,
     take_keys,
     check_networks,
+    take_gateways,
     allocate_addresses,
     build_links,
     Fabric.barrier,

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 import schema.desired
 from compiler.fabric import Fabric, Node, Roamer
-from schema.desired import Located
+from schema.desired import Located, Region, Site
 from schema.problem import Place
 
 
@@ -25,11 +25,18 @@ def index_names(fabric: Fabric) -> None:
                 nodes.append(Node(name, site.site, host, doc, label))
         fabric.nodes |= {node.name: node for node in nodes}
         if nodes:
-            fabric.sites[site.site] = nodes
+            fabric.sites[site.site] = sorted(nodes, key=lambda node: _rank(site, node.name))
     for name, client in fabric.desired.clients:
         if _first_of(fabric, seen, name, client.text.place(client.prefix, key=True), "client"):
             fabric.clients[name] = Roamer(name, client.model, client, client.model.gateway)
     _references(fabric)
+
+
+def _rank(site: Site, host: str) -> tuple[int, str]:
+    """Gateways by their priority, then all others by name."""
+    gateways = None if isinstance(site, Region) else site.gateways
+    order = gateways.hosts if gateways else ()
+    return (order.index(host) if host in order else len(order), host)
 
 
 def _first_of(fabric: Fabric, seen: dict[str, tuple[Place, str]], name: str, place: Place, what: str) -> bool:

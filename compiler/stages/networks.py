@@ -25,7 +25,7 @@ class _Claim:
 
 
 def check_networks(fabric: Fabric) -> None:
-    """Gives each node its networks; a network on several hosts of a site belongs to the first of them by name."""
+    """Gives each node its networks; a network on several hosts of a site belongs to the first of them."""
     claims = [*_pools(fabric)]
     for site, nodes in sorted(fabric.sites.items()):
         claims += _site_claims(fabric, site, nodes)
@@ -56,7 +56,7 @@ def _site_claims(fabric: Fabric, site: str, nodes: list[Node]) -> list[_Claim]:
     claims: list[_Claim] = []
     on_lan: dict[Prefix, list[tuple[Node, str, Interface]]] = {}
     # A host without a key is left out, and must not take along what others of its site stand on.
-    nodes = sorted(nodes, key=lambda node: (node.key is None, node.name))
+    nodes = sorted(nodes, key=lambda node: node.key is None)
     doc = nodes[0].doc
     if isinstance(doc.model, Region):
         for i, prefix in enumerate(doc.model.aws.cidr):
@@ -108,7 +108,7 @@ def _addresses(fabric: Fabric) -> None:
     """No address stands on two hosts."""
     seen: dict[tuple[int, int], tuple[Node, tuple[str | int, ...]]] = {}
     for _, node in sorted(fabric.nodes.items()):
-        for loc, address in _written(node):
+        for loc, address in written(node):
             key = (address.version, address.value)
             if key in seen:
                 other, first = seen[key]
@@ -123,7 +123,8 @@ def _addresses(fabric: Fabric) -> None:
             seen[key] = (node, loc)
 
 
-def _written(node: Node) -> list[tuple[tuple[str | int, ...], Interface]]:
+def written(node: Node) -> list[tuple[tuple[str | int, ...], Interface]]:
+    """The addresses of a host that others may meet, and where they stand."""
     underlay = node.model.underlay
     found: list[tuple[tuple[str | int, ...], Interface]] = [
         (("lans", dev, "addresses", i), address)

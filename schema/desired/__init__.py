@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from schema.desired.base import Document
 from schema.desired.client import Client, Clients
 from schema.desired.fabric import Fabric, Probe
+from schema.desired.gateways import Gateways
 from schema.desired.host import Host, Lan, Underlay
 from schema.desired.secret import Secret
 from schema.desired.site import Aws, Datacenter, Edge, Region, Site
@@ -17,8 +18,8 @@ from schema.problem import Place
 from schema.text import Text
 
 __all__ = [
-    "DOCUMENTS", "Aws", "Client", "Clients", "Datacenter", "Desired", "Document", "Edge", "Fabric", "Host", "Lan",
-    "Located", "Probe", "Region", "Secret", "Site", "Underlay",
+    "DOCUMENTS", "Aws", "Client", "Clients", "Datacenter", "Desired", "Document", "Edge", "Fabric", "Gateways", "Host",
+    "Lan", "Located", "Probe", "Region", "Secret", "Site", "Underlay",
 ]  # fmt: skip
 
 D = TypeVar("D", bound=Document)

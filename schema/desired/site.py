@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from schema.desired.base import Document, Name, OneOrMany
+from schema.desired.gateways import Gateways
 from schema.desired.host import Hosts, Short
 from schema.ip import Prefix
 
@@ -18,6 +19,8 @@ class Edge(Document):
     kind: Literal["edge"]
     hosts: Hosts
     short: Short | None = None
+    gateways: Gateways | None = None
+    """Hosts that stand in for each other; without it the first host by name is the site's gateway."""
 
 
 class Datacenter(Document):
@@ -27,6 +30,8 @@ class Datacenter(Document):
     kind: Literal["datacenter"]
     hosts: Hosts
     short: Short | None = None
+    gateways: Gateways | None = None
+    """Hosts that stand in for each other; without it the first host by name is the site's gateway."""
 
 
 class Aws(Document):

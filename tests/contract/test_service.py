@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from compiler.compile import compile_files
+from compiler.inputs import read_folder
 from reconciler.kinds.service import MARKER
 from reconciler.system.service import ServiceDriver
-from schema.plan import Change, Service
+from schema.plan import Address, Change, Service
 from tests.contract.conftest import World, needs_root
 from tests.lab.twin import eventually
 from tests.namespaces import ip, private_network
@@ -186,3 +188,18 @@ def test_after_a_crash_of_the_agent_its_daemon_is_found_and_told_again(folder: P
     assert [(seen.resource.config, seen.up) for seen in later.observe()] == [("", True)]
     assert later.apply([Change(keepalived(), keepalived())]) == []
     assert later._process("keepalived") == pid
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("host", ["a-gw1", "a-gw2"])
+def test_they_take_what_the_compiler_writes(folder: Path, host: str) -> None:
+    found = read_folder(Path(__file__).parents[1] / "golden" / "compile" / "two-gateways" / "input")
+    plan = compile_files(found.files).plan(host)
+    services = [resource for resource in plan.resources if isinstance(resource, Service)]
+    assert services
+    for dev in sorted({resource.dev for resource in plan.resources if isinstance(resource, Address)}):
+        ip(f"link add {dev} type veth peer name far-{dev[-6:]}")
+    driver = ServiceDriver(folder)
+    assert driver.apply([Change(None, service) for service in services]) == []
+    assert all(seen.up for seen in driver.observe())
+    assert driver.apply([Change(service, None) for service in services]) == []

@@ -32,6 +32,12 @@ class Metrics:
             "gitwan_peer_handshake_age_seconds", "Since the last handshake.", ["device", "peer"], registry=to
         )
 
+        self.alive = Gauge(
+            "gitwan_tunnel_alive", "1 where a probed tunnel carries traffic.", ["device", "peer"], registry=to
+        )
+        self.rtt = Gauge("gitwan_tunnel_rtt_seconds", "Round trip of the last probe.", ["device", "peer"], registry=to)
+        self.loss = Gauge("gitwan_tunnel_loss", "Share of the last probes.", ["device", "peer"], registry=to)
+
     def serve(self, address: str, port: int) -> None:
         """Answer on an address and port. Raises OSError."""
         start_http_server(port, address, registry=self.registry)
@@ -54,7 +60,14 @@ class Metrics:
                 self.condition.labels(condition.type, status).set(status == condition.status)
 
     def tunnels(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        self.age.clear()
+        for gauge in (self.age, self.alive, self.rtt, self.loss):
+            gauge.clear()
         for row in rows:
+            labels = row["device"], row["name"] or row["public_key"]
             if row["handshake_age"] is not None:
-                self.age.labels(row["device"], row["name"] or row["public_key"]).set(row["handshake_age"])
+                self.age.labels(*labels).set(row["handshake_age"])
+            if (probe := row["probe"]) is not None:
+                self.alive.labels(*labels).set(probe["alive"])
+                self.loss.labels(*labels).set(probe["loss"])
+                if probe["rtt"] is not None:
+                    self.rtt.labels(*labels).set(probe["rtt"])

@@ -265,7 +265,7 @@ class FakeHost:
             if there.resource != stored.resource:
                 raise _error(errno.EEXIST)
             return
-        if there is not None and bool(there.resource.group) != bool(nexthop.group):
+        if there is not None and _type(there.resource) != _type(nexthop):
             raise _error(errno.EINVAL)
         self.stored["nexthop"][nexthop.key] = stored
 
@@ -454,6 +454,11 @@ def _as_kernel_sees(peer: Peer) -> Peer:
     """A peer without its name, with what is left of its preshared key."""
     secret = peer.preshared_key and SecretRef(secret="preshared-key", fingerprint=peer.preshared_key.fingerprint)
     return peer.model_copy(update={"name": "", "preshared_key": secret, "allowed_ips": tuple(sorted(peer.allowed_ips))})
+
+
+def _type(nexthop: Nexthop) -> tuple[bool, int]:
+    """What the kernel never changes of a nexthop: whether it is a group, and of how many buckets."""
+    return bool(nexthop.group), nexthop.resilient.buckets if nexthop.resilient else 0
 
 
 def _must_be_remade(before: Link, after: Link) -> bool:

@@ -7,11 +7,12 @@ import errno
 import pytest
 
 from schema.plan import Address, Change, Link, Nexthop, Resource, Route, Rule
-from schema.plan.nexthop import Member
+from schema.plan.nexthop import Member, Resilient
 from tests.contract.conftest import World
 
 FOUR = Address(dev="eth0", address="10.0.0.1/24")
 SIX = Address(dev="eth0", address="fd00::1/64")
+RESILIENT = Resilient(buckets=1024, idle_timer=5, unbalanced_timer=20)
 BRIDGE = Link(name="br0", type="bridge")
 WAYS = (
     Nexthop(id=1, family="inet", dev="eth0"),
@@ -20,6 +21,8 @@ WAYS = (
     Nexthop(id=4, family="inet6", dev="eth0", via="fd00::2"),
     Nexthop(id=10, group=(Member(id=1), Member(id=2, weight=3))),
     Nexthop(id=11, group=(Member(id=3), Member(id=4))),
+    Nexthop(id=12, group=(Member(id=1), Member(id=2, weight=3)), resilient=RESILIENT),
+    Nexthop(id=13, group=(Member(id=3),), resilient=RESILIENT),
 )
 ROUTES = (
     Route(dst="10.5.0.0/16", dev="eth0"),
@@ -69,6 +72,23 @@ def test_deleting_twice_is_deleting_once(ready: World, kind: str, wanted: tuple[
     assert ready.delete(*reversed(wanted)) == []
     assert ready.ours(kind) == set()
     assert ready.delete(*wanted) == []
+
+
+def test_a_resilient_group_changes_members_and_timers_in_place_but_neither_type_nor_buckets(ready: World) -> None:
+    before = WAYS[6]
+    for after in (
+        before.model_copy(update={"group": (Member(id=1),)}),
+        before.model_copy(update={"resilient": Resilient(buckets=1024, idle_timer=7, unbalanced_timer=9)}),
+    ):
+        assert ready.apply(Change(before, after)) == []
+        assert ready.satisfied(after) and not ready.satisfied(before)
+        before = after
+    for after in (
+        before.model_copy(update={"resilient": None}),
+        before.model_copy(update={"resilient": Resilient(buckets=512, idle_timer=7, unbalanced_timer=9)}),
+    ):
+        assert [failure.errno for failure in ready.apply(Change(before, after))] == [errno.EINVAL]
+        assert ready.satisfied(before)
 
 
 def test_addresses(world: World) -> None:
@@ -160,7 +180,7 @@ def test_a_nexthop_that_goes_takes_its_routes_and_shrinks_its_groups(ready: Worl
     assert Nexthop(id=10, group=(Member(id=2, weight=3),)) in ready.ours("nexthop")
     assert ready.delete(WAYS[1]) == []
     assert ready.ours("route") == set()
-    assert {nexthop.id for nexthop in ready.ours("nexthop")} == {3, 4, 11}
+    assert {nexthop.id for nexthop in ready.ours("nexthop")} == {3, 4, 11, 13}
 
 
 def test_a_group_changes_in_place_under_its_routes(ready: World) -> None:

@@ -18,7 +18,7 @@ from schema.plan import Watch
 
 WINDOW = 50
 """Probes of which the share that was lost is counted."""
-LATE = 1.0
+LATE = 2.0
 """Seconds after which a probe without an answer is lost; three intervals where these are longer."""
 FULL_EVERY = 5
 """Beside each so many-th probe one of the full size is sent."""
@@ -91,8 +91,8 @@ class _Tunnel:
     """In a row."""
     full_misses: int = 0
     rtt: float | None = None
-    slowest: float = 0.0
-    """The longest round trip of late; older ones count less and less."""
+    slowest: float = LATE
+    """The longest round trip of late; older ones count less and less. Until there was one, it may be as long."""
     handshake: float | None = None
     """Seconds since the last one when it was looked at; None where there was none."""
     well_since: float | None = None
@@ -121,6 +121,8 @@ class Policy:
         self._watches: dict[str, Watch] = {}
         self._tunnels: dict[str, _Tunnel] = {}
         self._next: dict[str, float] = {}
+        self._speaking: set[str] = set()
+        """Links of which a tunnel has answered."""
 
     def follow(self, watches: Iterable[Watch], standing: frozenset[str], now: float) -> None:
         """Watch these from now on. `standing` are the tunnels that carry traffic already: they count as alive."""
@@ -129,6 +131,7 @@ class Policy:
         for dev in wanted - self._tunnels.keys():
             self._tunnels[dev] = _Tunnel(alive=dev in standing, since=now, new=dev not in standing)
         self._tunnels = {dev: tunnel for dev, tunnel in self._tunnels.items() if dev in wanted}
+        self._speaking &= self._watches.keys()
         self._next = {name: self._next.get(name, now) for name in self._watches}
 
     @property
@@ -171,13 +174,16 @@ class Policy:
         if sent.full:
             tunnel.full_misses = 0
             return
-        if tunnel.reason == "Silent":
-            tunnel.lost.clear()  # what was lost while it was dead is no sign of how it is now
+        if not tunnel.heard or tunnel.reason in ("Silent", "New"):
+            # What was lost while it was silent is no sign of how it is now.
+            tunnel.open = {number: one for number, one in tunnel.open.items() if one.time > sent.time}
+            tunnel.lost.clear()
             tunnel.full_misses = 0
         while tunnel.missed and tunnel.missed[0] <= sent.time:
             tunnel.missed.popleft()
-        tunnel.heard, tunnel.rtt = True, now - sent.time
-        tunnel.slowest = max(tunnel.rtt, 0.9 * tunnel.slowest)
+        tunnel.rtt = now - sent.time
+        tunnel.slowest = max(tunnel.rtt, 0.9 * tunnel.slowest) if tunnel.heard else tunnel.rtt
+        tunnel.heard = True
         tunnel.answers += 1
         tunnel.lost.append(False)
 
@@ -190,11 +196,15 @@ class Policy:
     def judge(self, now: float) -> frozenset[str]:
         """The tunnels that are alive."""
         for watch in self._watches.values():
-            states = [(tunnel.dev, self._tunnels[tunnel.dev]) for tunnel in watch.tunnels]
-            for _, state in states:
+            states = [self._tunnels[tunnel.dev] for tunnel in watch.tunnels]
+            for state in states:
                 _expire(state, watch, now)
-            speaks = any(state.heard for _, state in states)
-            for _, state in states:
+            speaks = any(state.heard for state in states)
+            if speaks and watch.name not in self._speaking:
+                self._speaking.add(watch.name)
+                for state in states:
+                    state.missed.clear()  # the far end has only now begun to answer
+            for state in states:
                 _judge(state, watch, speaks, now)
         return self.alive
 
@@ -248,11 +258,8 @@ def _fault(tunnel: _Tunnel, watch: Watch, speaks: bool, now: float) -> Reason:
         return "NoSession" if silent or not tunnel.alive else ""
     if silent:
         return "New" if tunnel.new else "Silent"
-    if not tunnel.heard or tunnel.answers < WELL:
-        # Neither silent nor well: what it was, it is.
-        if tunnel.alive:
-            return ""
-        return "New" if tunnel.new else "Silent"
+    if not tunnel.alive and tunnel.well_since is None and tunnel.answers < WELL:
+        return "New" if tunnel.new else tunnel.reason or "Silent"
     if len(tunnel.lost) >= WINDOW // 2 and tunnel.loss > (watch.loss if tunnel.alive else watch.loss / 2):
         return "Lossy"
     if tunnel.full_misses >= FULL_MISSES:

@@ -1,0 +1,116 @@
+"""Paced UDP flows from one place to another on one machine, and what became of each packet.
+
+    python -m bench.flows receive PORT FILE          until SIGTERM; then FILE has every arrival
+    python -m bench.flows send ADDRESS PORT FLOWS RATE    until SIGTERM; RATE packets a second in each flow
+
+Flow N leaves from port SOURCES + N.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+SOURCES = 20000
+_PACKET = struct.Struct("!HId")
+"""Flow, sequence, and when it was sent (the machine's monotonic clock)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    sequence: int
+    sent: float
+    arrived: float
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What arrived of one flow, in its order of arrival."""
+
+    arrivals: Sequence[Arrival]
+
+    @property
+    def lost(self) -> int:
+        """Packets that never came, of those before the last one that did; the first has number 0."""
+        seen = {arrival.sequence for arrival in self.arrivals}
+        return max(seen) + 1 - len(seen)
+
+    def gap(self, since: float = 0.0, until: float = float("inf")) -> float:
+        """The longest time between two arrivals, in seconds, of which the later one is within the span."""
+        times = [arrival.arrived for arrival in self.arrivals]
+        return max((b - a for a, b in pairwise(times) if since <= b and a <= until), default=0.0)
+
+    @property
+    def reordered(self) -> int:
+        """Arrivals that were overtaken."""
+        return sum(a.sequence > b.sequence for a, b in pairwise(self.arrivals))
+
+
+def read(file: Path) -> Mapping[int, Flow]:
+    """Flow -> what arrived of it."""
+    found: dict[int, list[Arrival]] = {}
+    for flow, *arrival in json.loads(file.read_text()):
+        found.setdefault(flow, []).append(Arrival(*arrival))
+    return {flow: Flow(arrivals) for flow, arrivals in found.items()}
+
+
+def receive(port: int, file: Path) -> None:
+    arrivals: list[tuple[int, int, float, float]] = []
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as listener:
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind(("::", port))
+        file.with_suffix(".ready").touch()
+        try:
+            while True:
+                packet = listener.recv(2048)
+                flow, sequence, sent = _PACKET.unpack_from(packet)
+                arrivals.append((flow, sequence, sent, time.monotonic()))
+        except KeyboardInterrupt:
+            file.write_text(json.dumps(arrivals))
+
+
+def send(address: str, port: int, flows: int, rate: float, size: int = 100) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sockets = []
+    for flow in range(flows):
+        sender = socket.socket(family, socket.SOCK_DGRAM)
+        sender.bind(("", SOURCES + flow))
+        sockets.append(sender)
+    padding = bytes(size - _PACKET.size)
+    due, step, turn = time.monotonic(), 1.0 / (rate * flows), 0
+    try:
+        while True:
+            sequence, flow = divmod(turn, flows)
+            packet = _PACKET.pack(flow, sequence, time.monotonic()) + padding
+            try:
+                sockets[flow].sendto(packet, (address, port))
+            except OSError:
+                pass  # refused by a router; the receiver misses it
+            turn, due = turn + 1, due + step
+            time.sleep(max(0.0, due - time.monotonic()))
+    except KeyboardInterrupt:
+        for sender in sockets:
+            sender.close()
+
+
+def main(words: Sequence[str]) -> None:
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    match words:
+        case ["receive", port, file]:
+            receive(int(port), Path(file))
+        case ["send", address, port, flows, rate]:
+            send(address, int(port), int(flows), float(rate))
+        case _:
+            sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

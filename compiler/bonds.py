@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import schema.plan
 from compiler.fabric import Edge, Fabric, Node, Tunnel
 from compiler.reach import reach
-from compiler.spread import Sender
 from schema.desired.bond import Bond
 from schema.ip import parse_address
-from schema.plan import BondOptions
+from schema.leg import Sender
+from schema.plan import BondOptions, Rider
 from schema.problem import Place
 
 
@@ -33,9 +34,16 @@ def senders(edge: Edge) -> tuple[Sender | None, Sender | None]:
 
 def _sender(node: Node, other: Node) -> Sender | str | None:
     """What a host sends towards another; why that is not known; None where it has no legs to choose between."""
-    underlay = node.model.underlay
-    if underlay.bond is None or len(underlay.bond.members) < 2 or underlay.bond.policy != "layer3+4":
+    bond = node.model.underlay.bond
+    if bond is None or len(bond.members) < 2 or bond.policy != "layer3+4":
         return None
+    found = _addresses(node, other)
+    return found if isinstance(found, str) else Sender.of(*found, len(bond.members))
+
+
+def _addresses(node: Node, other: Node) -> tuple[str, str] | str:
+    """From where to where a host's packets for another go; why that is not known."""
+    underlay = node.model.underlay
     if underlay.addresses == "dhcp":
         return f"{node.name} has its address from DHCP"
     target = reach(other, node)
@@ -46,8 +54,25 @@ def _sender(node: Node, other: Node) -> Sender | str | None:
     except ValueError:
         return f"{other.name} is dialled by its name {target}"
     # The kernel sends from the first address of the family, as `ip route get` shows.
-    source = next(address.address for address in underlay.addresses if address.version == version)
-    return Sender.of(source, target, len(underlay.bond.members))
+    return next(address.address for address in underlay.addresses if address.version == version), target
+
+
+def runtime_bonds(node: Node) -> tuple[schema.plan.Bond, ...] | None:
+    """What the agent has to know of a bond to watch it."""
+    bond = node.model.underlay.bond
+    if bond is None:
+        return None
+    riders = []
+    for edge in node.edges:
+        if edge.kind != "link":
+            continue
+        other = edge.other(node)
+        found = _addresses(node, other)
+        source, target = (None, None) if isinstance(found, str) else found
+        for tunnel in (*edge.tunnels, *edge.successors):
+            end, far = tunnel.ends[node.name], tunnel.ends[other.name]
+            riders.append(Rider(dev=end.dev, port=end.port, far_port=far.port, source=source, target=target))
+    return (schema.plan.Bond(name=bond.name, mode=bond.mode, members=bond.members, tunnels=tuple(riders)),)
 
 
 def ride(fabric: Fabric, edge: Edge, tunnels: Sequence[Tunnel], fixed: bool, place: Callable[..., Place]) -> None:

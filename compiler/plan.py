@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import schema.desired
-from compiler.bonds import bond_options
+from compiler.bonds import bond_options, runtime_bonds
 from compiler.fabric import Edge, End, Fabric, Node, address_of, texts
 from compiler.firewall import FAMILIES, firewall
 from compiler.gateways import services
@@ -83,6 +83,7 @@ def _runtime(fabric: Fabric, node: Node, takeovers: tuple[Takeover, ...]) -> Run
         probes=probes or None,
         takeovers=takeovers or None,
         watches=tuple(_watch(edge, node) for edge in node.edges if edge.watched) or None,
+        bonds=runtime_bonds(node),
     )
 
 

@@ -24,6 +24,7 @@ from reconciler.config import AgentConfig
 from reconciler.endpoints import Lookup, Resolver, decide
 from reconciler.errors import CycleError, Waiting
 from reconciler.host import TRIAL_INTERVAL, Host
+from reconciler.loops.bonds.loop import Bonds, Reader
 from reconciler.loops.health.loop import Echoes, Health
 from reconciler.parent import BEAT
 from reconciler.report import Acquired, Report
@@ -67,9 +68,11 @@ class Agent:
         watch: Watch,
         quiet: frozenset[str] = QUIET,
         echo: Callable[[], Echoes] | None = None,
+        bonds: Callable[[], Reader] | None = None,
     ) -> None:
-        """`quiet` are the kinds that have to be polled; `echo` makes what probes go through."""
+        """`quiet` are the kinds that have to be polled; `echo` makes what probes go through, `bonds` a reader."""
         self._echo = echo
+        self._bonds_reader = bonds
         self.host = host
         self.config = config
         self.watch = watch
@@ -98,7 +101,7 @@ class Agent:
         server = await serve(self.config.socket, self._handlers())
         self._note(await self._in(self._kernel, self.host.restore))
         self.line.ready()
-        jobs = (self._poll, self._events, self._quiet, self._full, self._trial, self._beat, self._health)
+        jobs = (self._poll, self._events, self._quiet, self._full, self._trial, self._beat, self._health, self._bonds)
         tasks = [asyncio.create_task(self._forever(job)) for job in jobs]
         await self._stop.wait()
         for task in tasks:
@@ -212,6 +215,13 @@ class Agent:
             await self._stop.wait()
         else:
             await Health(self.host, partial(self._in, self._kernel), self._echo).run()
+
+    async def _bonds(self) -> None:
+        """Look at the bonds that carry tunnels."""
+        if self._bonds_reader is None:
+            await self._stop.wait()
+        else:
+            await Bonds(self.host, partial(self._in, self._kernel), self._bonds_reader).run()
 
     # What announces nothing
 

@@ -277,6 +277,7 @@ def _forever(host: Host, settings: AgentConfig) -> None:
 
     from reconciler.agent import QUIET, Agent
     from reconciler.setup import iptables_is_nft
+    from reconciler.system.bond import Bonds
     from reconciler.system.echo import Echo
     from reconciler.system.events import Watch
 
@@ -294,7 +295,7 @@ def _forever(host: Host, settings: AgentConfig) -> None:
     async def run() -> NoReturn:
         watch = Watch()
         quiet = QUIET if watch.announces_firewall and iptables_is_nft() else QUIET | {"firewall"}
-        await Agent(host, settings, watch, quiet, Echo).run()
+        await Agent(host, settings, watch, quiet, Echo, Bonds).run()
         # A thread may still wait for a git server or a resolver; nothing that it could bring is wanted any more.
         os._exit(0)
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-ConditionType = Literal["Fetched", "Verified", "Compiled", "Applied", "Confirmed", "Tunnels", "Contested", "Suspended"]
+ConditionType = Literal[
+    "Fetched", "Verified", "Compiled", "Applied", "Confirmed", "Tunnels", "Bond", "Contested", "Suspended"
+]
 
 
 class CycleError(Exception):

@@ -11,7 +11,7 @@ from reconciler.acquire import Acquirer
 from reconciler.conditions import Condition, Conditions, conclude, short
 from reconciler.contest import Contest
 from reconciler.engine import Engine
-from reconciler.errors import Stalled
+from reconciler.errors import ConditionType, Stalled
 from reconciler.log import Level, log
 from reconciler.loops.health.policy import Verdict
 from reconciler.report import Acquired, Report
@@ -208,6 +208,19 @@ class Host:
             found = Condition("Tunnels", "False", first.reason, f"{first.dev} of {first.link}: {first.text}{more}")
         self.conditions.update([found], now)
         self._log_condition(found)
+
+    def remark(self, type_: ConditionType, found: Condition | None) -> None:
+        """What a loop has to say; None where it has nothing to look at."""
+        before = self.conditions.get(type_)
+        if found is None:
+            self.conditions.drop(type_)
+            self._said.pop(type_, None)
+        else:
+            self.conditions.update([found], self.clock())
+            self._log_condition(found)
+        now = self.conditions.get(type_)
+        if (before and (before.status, before.reason)) != (now and (now.status, now.reason)):
+            self.write_status()
 
     def _log(self, report: Report) -> None:
         commit = short(report.confirmed.commit if report.confirmed else None)

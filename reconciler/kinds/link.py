@@ -2,8 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from reconciler.kinds.base import Kind, Observed, owned_by_alias
 from schema.plan import Link, Resource
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """What only a running bond's member has."""
+
+    name: str
+    carrier: bool
+    aggregator: int | None = None
+    """With 802.3ad: legs whose partner is the same switch, set up the same, are in one aggregator."""
+
+
+@dataclass(frozen=True, slots=True)
+class BondState:
+    """What only a running bond has."""
+
+    mode: str
+    legs: tuple[Leg, ...]
+    aggregator: int | None = None
+    """With 802.3ad: the one that is in use."""
+    partner: bool = False
+    """With 802.3ad: whether anybody speaks LACP at the other end."""
 
 
 def satisfies(observed: Observed[Resource], desired: Resource, previous: Resource | None) -> bool:

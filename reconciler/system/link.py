@@ -70,12 +70,12 @@ def encode_bond(options: BondOptions, there: BondOptions | None, indices: Mappin
 def decode_bond(data: bytes, names: Mapping[int, str]) -> BondOptions:
     """Unvalidated: others' bonds have modes and policies that a plan never names. The kernel's defaults are None."""
     found = attributes(data)
-    mode = _name(MODES, found.get(BOND_MODE))
+    mode = name_of(MODES, found.get(BOND_MODE))
     fast = mode == "802.3ad" and bool(found.get(BOND_AD_LACP_RATE, b"\0")[0])
     return BondOptions.model_construct(
         None,
         mode=cast(Any, mode),
-        xmit_hash_policy=cast(Any, _name(HASHES, found.get(BOND_XMIT_HASH_POLICY))),
+        xmit_hash_policy=cast(Any, name_of(HASHES, found.get(BOND_XMIT_HASH_POLICY))),
         miimon=U32.unpack(found.get(BOND_MIIMON, bytes(4)))[0],
         lacp_rate="fast" if fast else None,
         min_links=U32.unpack(found.get(BOND_MIN_LINKS, bytes(4)))[0] or None,
@@ -83,7 +83,7 @@ def decode_bond(data: bytes, names: Mapping[int, str]) -> BondOptions:
     )
 
 
-def _name(names: Sequence[str], number: bytes | None) -> str:
+def name_of(names: Sequence[str], number: bytes | None) -> str:
     value = number[0] if number else 0
     return names[value] if value < len(names) else str(value)
 

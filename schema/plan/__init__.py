@@ -20,16 +20,16 @@ from schema.plan.nexthop import Member, Nexthop, Resilient
 from schema.plan.peer import Peer
 from schema.plan.route import MAIN_TABLE, METRIC, Route
 from schema.plan.rule import Rule
-from schema.plan.runtime import DEADLINE, Lost, Probe, Runtime, Standby, Takeover, Tunnel, Watch
+from schema.plan.runtime import DEADLINE, Bond, Lost, Probe, Rider, Runtime, Standby, Takeover, Tunnel, Watch
 from schema.plan.service import Service
 from schema.plan.sysctl import Sysctl
 from schema.plan.wireguard import Wireguard
 
 __all__ = [
-    "DEADLINE", "MAIN_TABLE", "METRIC", "PROTOCOL", "RESOURCES", "Address", "AnyResource", "BondOptions", "Change",
-    "Disruption", "Firewall", "HostPlan", "Key", "Link", "Lost", "Member", "Model", "Nexthop", "Peer", "Probe",
-    "Resilient", "Resource", "Route", "Rule", "Runtime", "SecretRef", "Service", "Standby", "Sysctl", "Takeover",
-    "Tunnel", "Watch", "Wireguard", "diff", "family_of",
+    "DEADLINE", "MAIN_TABLE", "METRIC", "PROTOCOL", "RESOURCES", "Address", "AnyResource", "Bond", "BondOptions",
+    "Change", "Disruption", "Firewall", "HostPlan", "Key", "Link", "Lost", "Member", "Model", "Nexthop", "Peer",
+    "Probe", "Resilient", "Resource", "Rider", "Route", "Rule", "Runtime", "SecretRef", "Service", "Standby", "Sysctl",
+    "Takeover", "Tunnel", "Watch", "Wireguard", "diff", "family_of",
 ]  # fmt: skip
 
 PROTOCOL = 117

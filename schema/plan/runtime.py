@@ -83,6 +83,26 @@ class Lost(Model):
     resources: tuple[Annotated[Nexthop | Route | Service, Field(discriminator="kind")], ...]
 
 
+class Rider(Model):
+    """A tunnel over a bond, with what decides the legs of its packets."""
+
+    dev: IfName
+    port: int
+    far_port: int
+    source: Address | None = None
+    """This end's address and the other's, where they are known."""
+    target: Address | None = None
+
+
+class Bond(Model):
+    """A bond that carries tunnels, whoever sets it up."""
+
+    name: IfName
+    mode: Literal["802.3ad", "active-backup", "balance-xor"]
+    members: tuple[IfName, ...]
+    tunnels: tuple[Rider, ...]
+
+
 class Runtime(Model):
     """Everything is left out where the repository says nothing."""
 
@@ -94,3 +114,4 @@ class Runtime(Model):
     """The nexthops of dead tunnels leave their groups. A group of which all are dead stays as the plan has it."""
     standbys: tuple[Standby, ...] | None = None
     lost: tuple[Lost, ...] | None = None
+    bonds: tuple[Bond, ...] | None = None

@@ -11,15 +11,24 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
-from tests.contract.conftest import needs_root
+from reconciler.inventory import Inventory
+from reconciler.system import Context, drivers
+from tests.contract.conftest import World, needs_root, secret
 from tests.namespaces import ip, private_network, run
 
 PATIENCE = 60.0
 """Seconds until a test gives up waiting; under emulation two bonds have negotiated in three."""
+
+
+def real(folder: Path) -> World:
+    """The kernel's drivers, for the namespace that this is called in."""
+    inventory = Inventory(folder / "inventory.json")
+    return World(drivers(Context(secret=secret, inventory=inventory, services=folder / "services")))
 
 
 def needs_kernel_bonds() -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from compiler.spread import Sender
-from reconciler.inventory import Inventory
-from reconciler.system import Context, drivers
+import schema.plan
+from reconciler.loops.bonds.policy import complaint
+from reconciler.system.bond import Bonds
+from schema.leg import Sender
 from schema.plan import BondOptions, Change, Link
-from tests.contract.bonding import Flows, far_bond, in_one_aggregator, joined, raise_far, shown, until
-from tests.contract.conftest import World, secret
+from tests.contract.bonding import Flows, far_bond, in_one_aggregator, joined, raise_far, real, shown, until
+from tests.contract.conftest import World
 from tests.namespaces import ip
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel]
@@ -26,8 +27,7 @@ FLOWS = range(6000, 6012)
 @pytest.fixture(params=["kernel_bond"])
 def world(tmp_path: Path) -> Iterator[World]:
     with joined(len(LEGS)):
-        context = Context(secret=secret, inventory=Inventory(tmp_path / "inventory.json"))
-        yield World(drivers(context))
+        yield real(tmp_path)
 
 
 def changed(world: World, before: Link, **update: object) -> Link:
@@ -122,3 +122,40 @@ def test_the_primary_leads(world: World) -> None:
     changed(world, backup, bond=BondOptions(mode="active-backup", miimon=50, primary="leg2"))
     until(lambda: shown("bond0")["linkinfo"]["info_data"]["active_slave"] == "leg2", "leg2 leads")
     changed(world, backup, bond=BondOptions(mode="active-backup", miimon=50))
+
+
+def looked_at(*names: str) -> str | None:
+    """The reason for which the loop complains of a bond of these members, after one look at the kernel."""
+    wanted = schema.plan.Bond(name="bond0", mode="802.3ad", members=names, tunnels=())
+    states, received = Bonds().read({"bond0"})
+    assert set(names) <= received.keys()
+    found = complaint(wanted, states["bond0"])
+    return found and found.reason
+
+
+def test_bonds_that_speak_lacp_are_no_matter_and_a_leg_that_falls_out_is(world: World) -> None:
+    speaking(world, BOND, LEGS)
+    assert looked_at(*LEGS) is None
+    ip("-n far link set leg1 nomaster")
+    ip("-n far link set leg1 up")
+    until(lambda: looked_at(*LEGS) == "MemberApart", "the leg whose partner is no more is noticed")
+    ip("-n far link set leg1 down")
+    until(lambda: looked_at(*LEGS) == "LegDown", "a leg without a carrier is noticed")
+
+
+def test_a_partner_that_speaks_no_lacp_is_a_matter(world: World) -> None:
+    far_bond(3, "mode active-backup miimon 50", "192.0.2.2/24")
+    world.made(BOND)
+    until(lambda: all(leg.carrier for leg in Bonds().read({"bond0"})[0]["bond0"].legs), "all legs have a carrier")
+    assert looked_at(*LEGS) == "NoPartner"
+
+
+def test_tunnels_bytes_and_legs_bytes_are_of_one_moment(world: World) -> None:
+    speaking(world, BOND, LEGS)
+    before = Bonds().read({"bond0"})[1]
+    with Flows(FLOWS) as flows:
+        flows.later(50)
+    after = Bonds().read({"bond0"})[1]
+    rise = {name: after[name] - before[name] for name in ("bond0", *LEGS)}
+    assert rise["bond0"] > 50 * len(FLOWS) * 43
+    assert abs(sum(rise[leg] for leg in LEGS) - rise["bond0"]) < rise["bond0"] / 10

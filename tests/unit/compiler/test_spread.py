@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compiler.spread import Pair, Sender, Spread
+from compiler.spread import Pair, Spread
+from schema.leg import Sender
 
 PORTS = range(5000, 65536)
 ADDRESSES = st.one_of(
@@ -54,14 +55,6 @@ def test_tunnels_are_even_in_both_directions_and_with_a_leg_lost(
         for lost in (0, 1):
             assert even(pairs[:count], first, lost)
             assert even([pair[::-1] for pair in pairs[:count]], second, lost)
-
-
-def test_ports_that_rise_together_all_leave_by_one_leg() -> None:
-    ends = Sender.of("10.0.0.1", "10.0.0.2", 3), Sender.of("10.0.0.2", "10.0.0.1", 3)
-    assert {end.leg(port, port) for end in ends for port in range(5000, 5003)} == {0}
-    spread = ((5000, 5000), (5001, 5025), (5002, 5001))
-    assert [ends[0].leg(*pair) for pair in spread] == [0, 1, 2]
-    assert [ends[1].leg(*pair[::-1]) for pair in spread] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(("ends", "matters"), [((None, None), False), ((Sender(1, 7), None), False),

@@ -1,4 +1,4 @@
-"""compiler/spread.py against the counters of a real bond's legs."""
+"""schema/leg.py against the counters of a real bond's legs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from compiler.spread import Sender
-from reconciler.inventory import Inventory
-from reconciler.system import Context, drivers
-from schema.plan import BondOptions, Change, Link
-from tests.contract.bonding import joined, raise_far, shown, until
-from tests.contract.conftest import secret
+from schema.leg import Sender
+from schema.plan import BondOptions, Link
+from tests.contract.bonding import joined, raise_far, real, shown, until
 from tests.namespaces import ip
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel]
@@ -35,8 +32,7 @@ def legs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int]:
     bond = Link(name="bond0", type="bond", members=names, bond=BondOptions(mode="balance-xor", miimon=50))
     with joined(count):
         raise_far(count)
-        context = Context(secret=secret, inventory=Inventory(tmp_path / "inventory.json"))
-        assert drivers(context)["link"].apply([Change(None, bond)]) == []
+        real(tmp_path).made(bond)
         for version, sources in SOURCES.items():
             for source in sources:
                 ip(f"address add {source}/{64 if version == 6 else 24} dev bond0{' nodad' if version == 6 else ''}")

@@ -42,8 +42,6 @@ class Node:
     """Device of the backbone or for clients -> listening port."""
     devices: set[str] = field(default_factory=set)
     """Tunnels of links, by name."""
-    shared: tuple[Edge, list[Prefix]] | None = None
-    """For a host with one neighbour: the edge, and all that lies behind it."""
 
     @property
     def hosts(self) -> list[Prefix]:
@@ -114,10 +112,14 @@ class Edge:
     weights: tuple[int, ...] = ()
     """The shares of flows of its tunnels, in their order; none where all are equal."""
     health: Health = field(default_factory=Health)
+    bundle: list[Edge] = field(default_factory=list)
+    """All edges of the same link: with groups at its ends, one for every two of their gateways."""
+    grouped: bool = False
+    """Whether one of its ends is a gateway of a group."""
     via: dict[str, dict[int, str]] = field(default_factory=dict)
     """On a LAN: host -> version -> the other host's address there."""
-    dev: dict[str, str] = field(default_factory=dict)
-    """On a LAN: host -> its interface."""
+    dev: dict[str, dict[int, str]] = field(default_factory=dict)
+    """On a LAN: host -> version -> its interface."""
 
     @property
     def name(self) -> str:
@@ -126,7 +128,7 @@ class Edge:
     @property
     def watched(self) -> bool:
         """Whether its tunnels are probed: where one of them dies, others can take its flows."""
-        return len(self.tunnels) > 1
+        return self.kind == "link" and (len(self.tunnels) > 1 or self.grouped)
 
     def local(self, node: Node) -> str:
         """The link-local address of an end, the same on all of its tunnels."""
@@ -158,6 +160,56 @@ class Group:
     segments: list[Segment] = field(default_factory=list)
 
 
+@dataclass(slots=True, eq=False)
+class Unit:
+    """What routing sees as one: a host, or all gateways of a group."""
+
+    name: str
+    nodes: list[Node]
+    """Gateways by priority."""
+    bundles: list[Bundle] = field(default_factory=list)
+    shared: tuple[Bundle, list[Prefix]] | None = None
+    """For one with one neighbour: the way there, and all that lies behind it."""
+
+    @property
+    def networks(self) -> list[Prefix]:
+        """What it stands on, or is the way to."""
+        lans = (address.network for node in self.nodes for lan in node.model.lans.values() for address in lan.addresses)
+        return [*(network for node in self.nodes for network in node.networks), *lans]
+
+    @property
+    def prefixes(self) -> list[Prefix]:
+        return [prefix for node in self.nodes for prefix in node.prefixes]
+
+
+@dataclass(slots=True, eq=False)
+class Bundle:
+    """A way between two units: all edges of one link, a pair in the backbone, or the LAN that both stand on."""
+
+    a: Unit
+    b: Unit
+    edges: list[Edge]
+    length: int = 0
+    """Unique among those that compete, so that the way there is the way back."""
+
+    @property
+    def name(self) -> str:
+        return min(edge.name for edge in self.edges)
+
+    @property
+    def kind(self) -> str:
+        return self.edges[0].kind
+
+    def other(self, unit: Unit) -> Unit:
+        return self.b if unit is self.a else self.a
+
+    def of(self, node: Node) -> list[Edge]:
+        """The edges of a host, by the priority of the hosts at their far ends."""
+        far = {id(other): rank for unit in (self.a, self.b) for rank, other in enumerate(unit.nodes)}
+        own = [edge for edge in self.edges if node in (edge.a, edge.b)]
+        return sorted(own, key=lambda edge: far[id(edge.other(node))])
+
+
 @dataclass(slots=True)
 class Fabric:
     """The network, as far as the stages that ran so far have decided it."""
@@ -172,8 +224,8 @@ class Fabric:
     clients: dict[str, Roamer] = field(default_factory=dict)
     edges: list[Edge] = field(default_factory=list)
     backbone: list[Node] = field(default_factory=list)
-    lengths: dict[Edge, int] = field(default_factory=dict)
-    """Edge -> its length, unique, so that the way there is the way back."""
+    units: dict[Node, Unit] = field(default_factory=dict)
+    """What routing takes each host for a part of."""
     needs: dict[str, dict[str, Place]] = field(default_factory=dict)
     """Secret -> the hosts that need it, and where that is written."""
     lock: dict[Entry, int] = field(default_factory=dict)
@@ -197,6 +249,13 @@ class Fabric:
         """Raises Problems where a finding so far leaves nothing to go on with."""
         if any(p.severity == "error" and p.code not in LEAVES_OUT for p in self.problems):
             raise Problems(self.problems)
+
+    def ends(self, name: str) -> list[Node]:
+        """The hosts at an end of a link: all gateways of a site that has several, else the host of a name."""
+        if name in self.groups:
+            return self.groups[name].nodes
+        node = self.resolve(name)
+        return [node] if node else []
 
     def resolve(self, name: str) -> Node | None:
         """The host of a name; a site stands for its first gateway, or its first host by name."""

@@ -18,7 +18,7 @@ def allocate_addresses(fabric: Fabric) -> None:
         return
     pools = doc.model.pools
     members = {node.name for node in fabric.backbone}
-    ends = {node.name for link in doc.model.links for name in link.between if (node := fabric.resolve(name))}
+    ends = {node.name for link in doc.model.links for name in link.between for node in fabric.ends(name)}
     links = _Pool(fabric, "links", pools.links)
     backbone = _Pool(fabric, "backbone", pools.backbone)
     clients = _Pool(fabric, "clients", pools.clients)

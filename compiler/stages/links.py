@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 
 from compiler.bonds import ride
 from compiler.fabric import Edge, End, Fabric, Node, Tunnel, endpoint_text
@@ -28,17 +29,15 @@ def build_links(fabric: Fabric) -> None:
     seen: dict[str, Place] = {}
     for i, link in enumerate(doc.model.links):
         place: Callable[..., Place] = _placer(doc.place, i)
-        edge = _link(fabric, link, doc.model.defaults, place)
-        if edge is None:
-            continue
-        if edge.name in seen:
-            hint = "one link can have many `tunnels`: keep one of the two"
-            fabric.problem(
-                "GW047", place(), f"{edge.name} is linked already", hint, (seen[edge.name], "the first link")
-            )
-            continue
-        seen[edge.name] = place()
-        links.append((edge, link, place))
+        for edge in _link(fabric, link, doc.model.defaults, place):
+            if edge.name in seen:
+                hint = "one link can have many `tunnels`: keep one of the two"
+                fabric.problem(
+                    "GW047", place(), f"{edge.name} is linked already", hint, (seen[edge.name], "the first link")
+                )
+                continue
+            seen[edge.name] = place()
+            links.append((edge, link, place))
     ports.take_fixed(links)
     for edge, link, place in links:
         _rotatable(fabric, edge, link, place)
@@ -65,21 +64,28 @@ def _placer(place: Callable[..., Place], i: int) -> Callable[..., Place]:
     return lambda *loc, key=False: place("links", i, *loc, key=key)
 
 
-def _link(fabric: Fabric, link: desired.Link, defaults: desired.Defaults, place: Callable[..., Place]) -> Edge | None:
-    a, b = (fabric.resolve(name) for name in link.between)
-    if a is None or b is None:
-        return None  # said where names are checked
-    if a is b:
-        fabric.problem("GW046", place("between"), f"a link from {a.name} to itself", "name two different hosts")
-        return None
-    keepalive = defaults.keepalive if link.keepalive is None else link.keepalive
-    edge = Edge("link", a, b, keepalive=round(keepalive), weights=link.weights)
-    edge.health = _health(link.health, defaults.health)
+def _link(fabric: Fabric, link: desired.Link, defaults: desired.Defaults, place: Callable[..., Place]) -> list[Edge]:
+    """One edge for every two hosts at its ends; a name that is not known was found where names are checked."""
+    pairs = list(product(*(fabric.ends(name) for name in link.between)))
+    if same := [a for a, b in pairs if a is b]:
+        fabric.problem("GW046", place("between"), f"a link from {same[0].name} to itself", "name two different hosts")
+        return []
     if link.weights and len(link.weights) != link.tunnels:
         message = f"{len(link.weights)} weights for {link.tunnels} tunnels"
         fabric.problem("GW048", place("weights"), message, "write one weight for each tunnel")
-    edge.mtu = _mtu(fabric, edge, link.mtu or defaults.mtu, place)
-    return edge
+    if link.ports and len(pairs) > 1:
+        hint = "leave them to the lock: a gateway has tunnels to every gateway at the other end"
+        fabric.problem("GW105", place("ports"), "written ports for a link of several gateways", hint)
+        return []
+    keepalive = defaults.keepalive if link.keepalive is None else link.keepalive
+    bundle: list[Edge] = []
+    for a, b in pairs:
+        edge = Edge("link", a, b, keepalive=round(keepalive), weights=link.weights, bundle=bundle)
+        edge.grouped = any(fabric.group(node) for node in (a, b))
+        edge.health = _health(link.health, defaults.health)
+        edge.mtu = _mtu(fabric, edge, link.mtu or defaults.mtu, place)
+        bundle.append(edge)
+    return bundle
 
 
 def _health(own: desired.Health | None, defaults: desired.Health) -> desired.Health:

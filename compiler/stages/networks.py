@@ -85,12 +85,14 @@ def _join(fabric: Fabric, first: tuple[Node, str, Interface], second: tuple[Node
     a, b = first[0], second[0]
     edge = next((e for e in a.edges if e.kind == "lan" and e.other(a) is b), None)
     if edge is None:
-        edge = Edge("lan", a, b, dev={a.name: first[1], b.name: second[1]}, via={a.name: {}, b.name: {}})
+        edge = Edge("lan", a, b, dev={a.name: {}, b.name: {}}, via={a.name: {}, b.name: {}})
         fabric.edges.append(edge)
         a.edges.append(edge)
         b.edges.append(edge)
-    edge.via[a.name][second[2].version] = second[2].address
-    edge.via[b.name][first[2].version] = first[2].address
+    version = first[2].version
+    if version not in edge.via[a.name]:  # of several LANs that they share, the first is their way
+        edge.via[a.name][version], edge.dev[a.name][version] = second[2].address, first[1]
+        edge.via[b.name][version], edge.dev[b.name][version] = first[2].address, second[1]
 
 
 def _clash(fabric: Fabric, outer: _Claim, inner: _Claim) -> None:

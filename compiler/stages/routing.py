@@ -1,35 +1,42 @@
 """Ways: for every host, which neighbour leads to which networks.
 
-The way between two hosts has the fewest links; between ways of one length, the one that does without the link whose
-name sorts last. Each link's length is 1 and a fraction of its own, a power of two, so no two ways are equally long:
-the way there is the way back, which WireGuard's AllowedIPs need, since they also filter what comes in.
+The way between two units (hosts, or groups of gateways taken as one) has the fewest links; between ways of one length,
+the one that does without the link whose name sorts last. Each link's length is 1 and a fraction of its own, a power of
+two, so no two ways are equally long: the way there is the way back, which WireGuard's AllowedIPs need, since they also
+filter what comes in.
 
-Hosts with one neighbour need no search: everything else lies behind it, and they share one summary. So the cost is the
-hosts with several neighbours, times the fabric.
+All gateways of a group have the group's ways: each has tunnels of its own to the next unit, and whatever comes in at
+one of them can go on from it, over the LAN that they share where it has to.
+
+Units with one neighbour need no search: everything else lies behind it, and they share one summary. So the cost is the
+units with several neighbours, times the fabric.
 """
 
 from __future__ import annotations
 
 from heapq import heappop, heappush
 
-from compiler.fabric import Edge, Fabric, Node
+from compiler.fabric import Bundle, Edge, Fabric, Node, Unit
 from compiler.summary import condense, summarise
 from schema.ip import Prefix
 
 Ways = dict[Edge, list[Prefix]]
-"""Edge -> what lies behind it, summarised."""
+"""Edge -> what lies behind it, summarised. All edges of a host to the gateways of one group have the same."""
 
 
 def find_ways(fabric: Fabric) -> None:
-    """Warns of networks without a way between them; gives hosts with one neighbour their summary."""
-    fabric.lengths = _lengths(fabric)
+    """Warns of networks without a way between them; gives units with one neighbour their summary."""
+    fabric.units = _units(fabric)
+    _measure(fabric)
     components = _components(fabric)
-    for nodes in components:
-        everything = condense(summarise([*pool_prefixes(fabric), *(p for node in nodes for p in node.networks)]))
-        for node in nodes:
-            if len(node.edges) == 1:
-                node.shared = (node.edges[0], everything)
-    apart = sorted(min(node.name for node in nodes) for nodes in components if any(n.key and n.prefixes for n in nodes))
+    for units in components:
+        networks = [p for unit in units for node in unit.nodes for p in node.networks]
+        everything = condense(summarise([*pool_prefixes(fabric), *networks]))
+        for unit in units:
+            if len(unit.bundles) == 1:
+                unit.shared = (unit.bundles[0], everything)
+    nodes = [[node for unit in units for node in unit.nodes] for units in components]
+    apart = sorted(min(node.name for node in part) for part in nodes if any(n.key and n.prefixes for n in part))
     if len(apart) > 1:
         node = fabric.nodes[apart[1]]
         message = f"no way between {apart[0]} and {', '.join(apart[1:4])}{' …' if len(apart) > 4 else ''}"
@@ -38,16 +45,30 @@ def find_ways(fabric: Fabric) -> None:
 
 def ways(fabric: Fabric, node: Node) -> Ways:
     """What lies behind each of a host's edges."""
+    unit = fabric.units[node]
     # What it stands on itself is nearer, but IPv6 prefers the better metric to the connected route of equal length.
-    connected = [address.network for lan in node.model.lans.values() for address in lan.addresses]
-    own = summarise([*node.networks, *connected])
-    if node.shared:
-        edge, everything = node.shared
-        return {edge: [prefix for prefix in everything if not any(network.covers(prefix) for network in own)]}
+    connected = {address.network for lan in node.model.lans.values() for address in lan.addresses}
     behind: Ways = {}
-    for target, edge in _first_edges(fabric, node).items():
-        behind.setdefault(edge, []).extend(p for p in target.prefixes if p not in connected)
+    if unit.shared:
+        bundle, everything = unit.shared
+        own = summarise(unit.networks)
+        rest = [prefix for prefix in everything if not any(network.covers(prefix) for network in own)]
+        for edge in _out(node, unit, bundle):
+            behind.setdefault(edge, []).extend(rest)
+    else:
+        for target, bundle in _first_bundles(unit).items():
+            for edge in _out(node, unit, bundle):
+                behind.setdefault(edge, []).extend(p for p in target.prefixes if p not in connected)
+    for other in unit.nodes:
+        if other is not node:
+            inner = [prefix for prefix in other.prefixes if prefix not in connected]
+            behind.setdefault(between(node, other), []).extend(inner)
     return {edge: summarise(prefixes) for edge, prefixes in behind.items() if prefixes}
+
+
+def between(node: Node, other: Node) -> Edge:
+    """The LAN between two gateways of a group."""
+    return next(edge for edge in node.edges if edge.kind == "lan" and edge.other(node) is other)
 
 
 def pool_prefixes(fabric: Fabric) -> list[Prefix]:
@@ -66,17 +87,53 @@ def pool_prefixes(fabric: Fabric) -> list[Prefix]:
     return list(found)
 
 
-def _components(fabric: Fabric) -> list[list[Node]]:
-    left, found = dict.fromkeys(fabric.nodes.values()), []
+def _out(node: Node, unit: Unit, bundle: Bundle) -> list[Edge]:
+    """The edges by which a host sends into a bundle: its own, or the way to the gateway of its group that has some."""
+    own = bundle.of(node)
+    if own:
+        return own if bundle.kind == "link" else own[:1]
+    return [between(node, next(other for other in unit.nodes if bundle.of(other)))]
+
+
+def _units(fabric: Fabric) -> dict[Node, Unit]:
+    """Every host's unit, with the ways between them."""
+    units: dict[Node, Unit] = {}
+    for group in fabric.groups.values():
+        nodes = [node for node in group.nodes if node.key]
+        unit = Unit(group.nodes[0].name, nodes)
+        units |= dict.fromkeys(nodes, unit)
+    for node in fabric.nodes.values():
+        if node not in units:
+            units[node] = Unit(node.name, [node])
+    lans: dict[tuple[str, str], Bundle] = {}
+    for edge in fabric.edges:
+        a, b = units[edge.a], units[edge.b]
+        # A host without a key has no edges here.
+        edges = [one for one in edge.bundle if one.a.key and one.b.key] if edge.kind == "link" else [edge]
+        if a is b or edge is not edges[0]:
+            continue
+        if edge.kind == "lan" and (found := lans.get((a.name, b.name)) or lans.get((b.name, a.name))):
+            found.edges.append(edge)
+            continue
+        bundle = Bundle(a, b, edges)
+        if edge.kind == "lan":
+            lans[a.name, b.name] = bundle
+        a.bundles.append(bundle)
+        b.bundles.append(bundle)
+    return units
+
+
+def _components(fabric: Fabric) -> list[list[Unit]]:
+    left, found = dict.fromkeys(fabric.units[node] for node in fabric.nodes.values()), []
     while left:
         queue = [next(iter(left))]
         component = []
         del left[queue[0]]
         while queue:
-            node = queue.pop()
-            component.append(node)
-            for edge in node.edges:
-                other = edge.other(node)
+            unit = queue.pop()
+            component.append(unit)
+            for bundle in unit.bundles:
+                other = bundle.other(unit)
                 if other in left:
                     del left[other]
                     queue.append(other)
@@ -84,32 +141,33 @@ def _components(fabric: Fabric) -> list[list[Node]]:
     return found
 
 
-def _lengths(fabric: Fabric) -> dict[Edge, int]:
-    """Edge -> its length. Edges that end at a host with one neighbour never compete, and need no fraction."""
+def _measure(fabric: Fabric) -> None:
+    """Gives each bundle its length. Those that end at a unit with one neighbour do not compete: no fraction."""
+    bundles = dict.fromkeys(bundle for unit in fabric.units.values() for bundle in unit.bundles)
     inner = sorted(
-        (e for e in fabric.edges if len(e.a.edges) > 1 and len(e.b.edges) > 1), key=lambda e: (e.name, e.kind)
+        (b for b in bundles if len(b.a.bundles) > 1 and len(b.b.bundles) > 1), key=lambda b: (b.name, b.kind)
     )
     one = 1 << (len(inner) + 1)
-    lengths = dict.fromkeys(fabric.edges, one)
-    lengths.update((edge, one + (1 << rank)) for rank, edge in enumerate(inner))
-    return lengths
+    for bundle in bundles:
+        bundle.length = one
+    for rank, bundle in enumerate(inner):
+        bundle.length = one + (1 << rank)
 
 
-def _first_edges(fabric: Fabric, start: Node) -> dict[Node, Edge]:
-    """Node -> the edge by which the way to it leaves `start` (Dijkstra)."""
-    lengths = fabric.lengths
-    first: dict[Node, Edge] = {}
-    best: dict[Node, int] = {start: 0}
-    queue: list[tuple[int, str, Node]] = [(0, start.name, start)]
+def _first_bundles(start: Unit) -> dict[Unit, Bundle]:
+    """Unit -> the bundle by which the way to it leaves `start` (Dijkstra)."""
+    first: dict[Unit, Bundle] = {}
+    best: dict[Unit, int] = {start: 0}
+    queue: list[tuple[int, str, Unit]] = [(0, start.name, start)]
     while queue:
-        length, _, node = heappop(queue)
-        if length > best[node]:
+        length, _, unit = heappop(queue)
+        if length > best[unit]:
             continue
-        for edge in node.edges:
-            other = edge.other(node)
-            through = length + lengths[edge]
+        for bundle in unit.bundles:
+            other = bundle.other(unit)
+            through = length + bundle.length
             if other not in best or through < best[other]:
                 best[other] = through
-                first[other] = edge if node is start else first[node]
+                first[other] = bundle if unit is start else first[unit]
                 heappush(queue, (through, other.name, other))
     return first

@@ -46,9 +46,9 @@ def _preshared(fabric: Fabric, known: Known) -> None:
             continue
         place = doc.place("links", i, "psk")
         reference = _reference(fabric, known, link.psk, "psk", place)
-        ends = [fabric.resolve(name) for name in link.between]
+        a, b = (fabric.ends(name) for name in link.between)
         for edge in fabric.edges:
-            if edge.kind == "link" and {edge.a, edge.b} == set(ends):
+            if edge.kind == "link" and ((edge.a in a and edge.b in b) or (edge.a in b and edge.b in a)):
                 edge.psk = reference
                 _need(fabric, link.psk, (edge.a.name, edge.b.name), place)
 

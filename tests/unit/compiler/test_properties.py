@@ -6,6 +6,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -13,12 +14,14 @@ from hypothesis import strategies as st
 
 from bench.generate import key
 from compiler.compile import Result, compile_files
+from compiler.fabric import Tunnel
 from compiler.inputs import read_folder
 from reconciler.diff import Desired
+from reconciler.groups import resources as moved
 from reconciler.takeover import awaited, resources
 from schema.ip import Prefix, address_text
 from schema.lock import lock_text
-from schema.plan import HostPlan, Key, Nexthop, Resource, Route
+from schema.plan import HostPlan, Key, Nexthop, Resource, Route, Service
 from tests.unit.compiler.walk import Walker
 
 EXAMPLE = read_folder(Path(__file__).parents[3] / "sites").files
@@ -69,7 +72,8 @@ def test_every_network_reaches_every_other_and_the_way_back_is_the_same(files: d
     assert fabric is not None
     nodes = fabric.nodes.items()
     connected = {name: node.prefixes for name, node in nodes}
-    walker = Walker(result.plans(), connected, {name: str(node.key) for name, node in nodes})
+    held = {name: plan.resources for name, plan in result.plans().items()}
+    walker = Walker(held, connected, {name: str(node.key) for name, node in nodes})
     places = [(name, prefix) for name, node in fabric.nodes.items() for prefix in node.prefixes]
     for host, source in places:
         for other, target in places:
@@ -77,6 +81,102 @@ def test_every_network_reaches_every_other_and_the_way_back_is_the_same(files: d
                 there = walker.walk(host, inside(source), inside(target))
                 back = walker.walk(other, inside(target), inside(source))
                 assert there == back[::-1]
+
+
+@st.composite
+def groups(draw: st.DrawFn) -> dict[str, bytes]:
+    """The same with two or three gateways at some sites, and no mesh, in which a host stands alone."""
+    files = draw(networks())
+    lines = [line for line in files["fabric.yaml"].decode().splitlines() if not line.startswith("backbone")]
+    files["fabric.yaml"] = "\n".join(lines).encode()
+    files.pop("clients.yaml", None)
+    for path in sorted(files):
+        number = draw(st.integers(1, 3)) if re.fullmatch(r"s\d\.yaml", path) else 1
+        if number == 1:
+            continue
+        site = path.removesuffix(".yaml")
+        text = files[path].decode()
+        n = int(re.findall(r"10\.0\.(\d)\.1/24", text)[0])
+        hosts = [f"{site}-gw"]
+        for more in range(2, number + 1):
+            hosts.append(f"{site}-gw{more}")
+            host = text.split(f"  {site}-gw:\n")[1].replace(f"203.0.113.{n + 1}/", f"203.0.113.{n + 1 + 50 * more}/")
+            lans = host.replace(f"10.0.{n}.1/24", f"10.0.{n}.{more}/24").replace(f"fd00:{n}::1/", f"fd00:{n}::{more}/")
+            files[path] += f"  {site}-gw{more}:\n{lans}".encode()
+            files[f"keys/{site}-gw{more}.pub"] = key(f"{site}{more}").encode()
+        order = ", ".join(draw(st.permutations(hosts)))
+        files[path] += f"gateways: {{hosts: [{order}], virtual: [10.0.{n}.254]}}\n".encode()
+    return files
+
+
+@settings(max_examples=60, deadline=None)
+@given(groups())
+def test_groups_reach_each_other_and_the_way_back_is_the_same_for_groups(files: dict[str, bytes]) -> None:
+    world = Groups(good(files))
+    for (site, source), (other, target) in world.pairs():
+        there, back = world.walk(site, source, target), world.walk(other, target, source)
+        assert there == back[::-1]
+
+
+@settings(max_examples=100, deadline=None)
+@given(groups(), st.data())
+def test_one_dead_tunnel_or_gateway_of_a_group_cuts_nothing_off(files: dict[str, bytes], data: st.DataObject) -> None:
+    world = Groups(good(files))
+    fabric = world.fabric
+    tunnels = [tunnel for edge in fabric.edges if edge.grouped for tunnel in edge.tunnels]
+    gateways = [node.name for group in fabric.groups.values() for node in group.nodes]
+    if not tunnels:
+        return
+    gone = data.draw(st.sampled_from([None, *gateways]), "gateway")
+    if gone is None:
+        world.kill([data.draw(st.sampled_from(tunnels), "tunnel")])
+    else:
+        world.kill([tunnel for edge in fabric.edges for tunnel in edge.tunnels if gone in tunnel.ends], gone)
+    for (site, source), (_, target) in world.pairs():
+        world.walk(site, source, target)
+
+
+class Groups:
+    """A network whose hosts hold what is left of their plans when tunnels, or a gateway, are dead."""
+
+    def __init__(self, result: Result) -> None:
+        assert result.fabric is not None
+        self.fabric, self.plans = result.fabric, result.plans()
+        self.kill(())
+
+    def kill(self, tunnels: Iterable[Tunnel], gone: str = "") -> None:
+        dead = {(host, end.dev) for tunnel in tunnels for host, end in tunnel.ends.items()}
+        live = {name: node for name, node in self.fabric.nodes.items() if name != gone}
+        held = {host: self._held(host, dead) for host in live}
+        addresses = {host: [a for lan in n.model.lans.values() for a in lan.addresses] for host, n in live.items()}
+        connected = {host: [address.network for address in found] for host, found in addresses.items()}
+        owners = {address.address: host for host, found in addresses.items() for address in found}
+        self.walker = Walker(held, connected, {host: str(node.key) for host, node in live.items()}, owners, dead)
+        self.active = {
+            site: max((node.name for node in nodes if node.name != gone), key=lambda host: _priority(held[host]))
+            for site, nodes in self.fabric.sites.items()
+        }
+        """Site -> who has its virtual address: of those that live the one with the best priority."""
+
+    def _held(self, host: str, dead: set[tuple[str, str]]) -> list[Resource]:
+        plan = self.plans[host]
+        watched = {tunnel.dev for watch in plan.runtime.watches or () for tunnel in watch.tunnels}
+        return list(moved(plan, plan.resources, frozenset(dev for dev in watched if (host, dev) not in dead)))
+
+    def pairs(self) -> list[tuple[tuple[str, Prefix], tuple[str, Prefix]]]:
+        """Every two LANs of one family, each with its site."""
+        lans = [(node.site, lan) for node in self.fabric.nodes.values() for lan in node.networks]
+        return [(a, b) for a in lans for b in lans if a[1].version == b[1].version]
+
+    def walk(self, site: str, source: Prefix, target: Prefix) -> list[str]:
+        """The sites that a packet from one LAN to another passes. Raises AssertionError where it is lost."""
+        hosts = self.walker.walk(self.active[site], inside(source), inside(target))
+        return [name for name, _ in groupby(self.fabric.nodes[host].site for host in hosts)]
+
+
+def _priority(held: list[Resource]) -> int:
+    configs = [one.config for one in held if isinstance(one, Service) and one.name == "keepalived"]
+    return int(re.findall(r"priority (\d+)", configs[0])[0]) if configs else 0
 
 
 def inside(prefix: Prefix) -> str:

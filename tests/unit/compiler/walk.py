@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from schema.ip import Prefix, parse_address
-from schema.plan import HostPlan, Nexthop, Peer, Route
+from schema.plan import Nexthop, Peer, Resource, Route
 
 TTL = 64
 
 
 class Walker:
-    """Plans as the kernels would use them. Networks that a host is connected to are given beside them."""
+    """What hosts hold as their kernels would use it. Networks that a host is connected to are given beside it, and who
+    has an address that a route names on a LAN. Packets that a dead tunnel is given are lost."""
 
-    def __init__(self, plans: Mapping[str, HostPlan], connected: Mapping[str, list[Prefix]], keys: Mapping[str, str]):
+    def __init__(
+        self,
+        held: Mapping[str, Iterable[Resource]],
+        connected: Mapping[str, list[Prefix]],
+        keys: Mapping[str, str],
+        owners: Mapping[str, str] | None = None,
+        dead: Iterable[tuple[str, str]] = (),
+    ):
         self.connected = connected
         self.host_of = {key: host for host, key in keys.items()}
         self.key_of = dict(keys)
-        self.routes = {h: [(Prefix.parse(r.dst), r) for r in of(p, Route)] for h, p in plans.items()}
-        self.nexthops = {h: {n.id: n for n in of(p, Nexthop)} for h, p in plans.items()}
-        self.peers = {h: of(p, Peer) for h, p in plans.items()}
+        self.owners, self.dead = owners or {}, set(dead)
+        self.routes = {h: [(Prefix.parse(r.dst), r) for r in of(p, Route)] for h, p in held.items()}
+        self.nexthops = {h: {n.id: n for n in of(p, Nexthop)} for h, p in held.items()}
+        self.peers = {h: of(p, Peer) for h, p in held.items()}
 
     def walk(self, host: str, source: str, target: str) -> list[str]:
         """The hosts that a packet passes, the one that is connected to its target last. Raises AssertionError."""
         path = [host]
         while not self._connected(host, target):
             assert len(path) < TTL, f"{source} to {target} circles: {path[:6]}"
-            for dev in self._out(host, target):
-                following = self._enter(host, dev, source, target)
+            for out in self._out(host, target):
+                # An address on a LAN, or a tunnel.
+                following = self.owners[out] if out in self.owners else self._enter(host, out, source, target)
             host = following
             path.append(host)
         return path
@@ -36,19 +46,20 @@ class Walker:
         return any(contains(prefix, target) for prefix in self.connected[host])
 
     def _out(self, host: str, target: str) -> list[str]:
-        """The devices that the best route leads to: every tunnel of a group, as each may be chosen."""
+        """Where the best route leads: an address on a LAN, a tunnel, or a group of them, of which each may be chosen."""
         found = [(p.length, -r.metric, r) for p, r in self.routes[host] if contains(p, target)]
         assert found, f"{host} has no route to {target}"
         route = max(found, key=lambda item: item[:2])[2]
         assert route.type == "unicast", f"{host} refuses {target}: {route.describe()}"
         if route.nhid is None:
             assert route.dev is not None
-            return [route.dev]
+            return [route.via or route.dev]
         group = self.nexthops[host][route.nhid].group
         return [str(self.nexthops[host][member.id].dev) for member in group]
 
     def _enter(self, host: str, dev: str, source: str, target: str) -> str:
         """Who gets the packet, if the sender's AllowedIPs send it and the receiver's accept its source."""
+        assert (host, dev) not in self.dead, f"{host} sends {target} into the dead {dev}"
         peer = self._peer(host, dev, target)
         assert peer is not None, f"{host} has no peer on {dev} for {target}"
         other = self.host_of[peer.public_key]
@@ -68,8 +79,8 @@ class Walker:
         return max(found, key=lambda item: item[0])[1] if found else None
 
 
-def of(plan: HostPlan, kind: type) -> list:  # type: ignore[type-arg]
-    return [resource for resource in plan.resources if isinstance(resource, kind)]
+def of(held: Iterable[Resource], kind: type) -> list:  # type: ignore[type-arg]
+    return [resource for resource in held if isinstance(resource, kind)]
 
 
 def contains(prefix: Prefix, address: str) -> bool:

@@ -46,7 +46,7 @@ class Walker:
         return any(contains(prefix, target) for prefix in self.connected[host])
 
     def _out(self, host: str, target: str) -> list[str]:
-        """Where the best route leads: an address on a LAN, a tunnel, or a group of them, of which each may be chosen."""
+        """Where the best route leads: an address on a LAN, a tunnel, or each of several that may be chosen."""
         found = [(p.length, -r.metric, r) for p, r in self.routes[host] if contains(p, target)]
         assert found, f"{host} has no route to {target}"
         route = max(found, key=lambda item: item[:2])[2]

@@ -72,7 +72,10 @@ def runtime_bonds(node: Node) -> tuple[schema.plan.Bond, ...] | None:
         for tunnel in (*edge.tunnels, *edge.successors):
             end, far = tunnel.ends[node.name], tunnel.ends[other.name]
             riders.append(Rider(dev=end.dev, port=end.port, far_port=far.port, source=source, target=target))
-    return (schema.plan.Bond(name=bond.name, mode=bond.mode, members=bond.members, tunnels=tuple(riders)),)
+    known = schema.plan.Bond(
+        name=bond.name, mode=bond.mode, hash=bond.policy, members=bond.members, tunnels=tuple(riders)
+    )
+    return (known,)
 
 
 def ride(fabric: Fabric, edge: Edge, tunnels: Sequence[Tunnel], fixed: bool, place: Callable[..., Place]) -> None:

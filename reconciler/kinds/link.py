@@ -23,6 +23,7 @@ class BondState:
     """What only a running bond has."""
 
     mode: str
+    hash: str
     legs: tuple[Leg, ...]
     aggregator: int | None = None
     """With 802.3ad: the one that is in use."""

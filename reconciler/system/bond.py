@@ -15,7 +15,7 @@ from reconciler.system.interfaces import (
     IFLA_MASTER,
     RTM_GETLINK,
 )
-from reconciler.system.link import BOND_MODE, MODES, name_of
+from reconciler.system.link import BOND_MODE, BOND_XMIT_HASH_POLICY, HASHES, MODES, name_of
 from reconciler.system.netlink import U16, U32, Netlink, attributes, text_of
 
 IFLA_STATS64 = 23
@@ -68,6 +68,7 @@ def _bond(data: bytes, legs: tuple[Leg, ...]) -> BondState:
     lacp = attributes(found.get(BOND_AD_INFO, b""))
     return BondState(
         mode=name_of(MODES, found.get(BOND_MODE)),
+        hash=name_of(HASHES, found.get(BOND_XMIT_HASH_POLICY)),
         legs=legs,
         aggregator=U16.unpack(lacp[AD_AGGREGATOR])[0] if AD_AGGREGATOR in lacp else None,
         partner=lacp.get(AD_PARTNER_MAC, NOBODY) != NOBODY,

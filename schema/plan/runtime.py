@@ -99,6 +99,8 @@ class Bond(Model):
 
     name: IfName
     mode: Literal["802.3ad", "active-backup", "balance-xor"]
+    hash: Literal["layer2", "layer2+3", "layer3+4"] | None = None
+    """What decides the leg of a packet; None where there is one leg at a time."""
     members: tuple[IfName, ...]
     tunnels: tuple[Rider, ...]
 

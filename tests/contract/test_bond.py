@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -124,18 +125,19 @@ def test_the_primary_leads(world: World) -> None:
     changed(world, backup, bond=BondOptions(mode="active-backup", miimon=50))
 
 
-def looked_at(*names: str) -> str | None:
+def looked_at(*names: str, hash_: Literal["layer2", "layer3+4"] = "layer3+4") -> str | None:
     """The reason for which the loop complains of a bond of these members, after one look at the kernel."""
-    wanted = schema.plan.Bond(name="bond0", mode="802.3ad", members=names, tunnels=())
+    wanted = schema.plan.Bond(name="bond0", mode="802.3ad", hash=hash_, members=names, tunnels=())
     states, received = Bonds().read({"bond0"})
     assert set(names) <= received.keys()
     found = complaint(wanted, states["bond0"])
-    return found and found.reason
+    return found.reason if found else None
 
 
 def test_bonds_that_speak_lacp_are_no_matter_and_a_leg_that_falls_out_is(world: World) -> None:
     speaking(world, BOND, LEGS)
     assert looked_at(*LEGS) is None
+    assert looked_at(*LEGS, hash_="layer2") == "OtherOptions"
     ip("-n far link set leg1 nomaster")
     ip("-n far link set leg1 up")
     until(lambda: looked_at(*LEGS) == "MemberApart", "the leg whose partner is no more is noticed")

@@ -1,6 +1,7 @@
 """What is wrong with a bond, from looks at it every few seconds. Pure.
 
-The state comes first: a partner that speaks no LACP, a leg that is apart from the others, one without a carrier. Where
+The state comes first: a partner that speaks no LACP, other options than the plan has (where the operating system made
+the bond: the kernel's own default is another hash), a leg that is apart from the others, one without a carrier. Where
 all that is well, it is what arrives: two busy tunnels on one leg while another is idle.
 """
 
@@ -87,6 +88,10 @@ def complaint(bond: Bond, state: BondState) -> Complaint | None:
     if lacp and state.legs and not state.partner:
         text = f"nobody speaks LACP with {bond.name}: on the switch, make {_list(bond.members)} one group with LACP on"
         return Complaint("NoPartner", text)
+    if state.mode != bond.mode or bond.hash not in (None, state.hash):
+        wanted = f"{bond.mode}, {bond.hash}" if bond.hash else bond.mode
+        text = f"{bond.name} is {state.mode}, {state.hash}; the plan counts on {wanted}: change one of the two"
+        return Complaint("OtherOptions", text)
     if alone:
         return Complaint("MemberApart", f"{_list(alone)} {_is(alone)} no member of {bond.name}")
     if apart:

@@ -17,7 +17,10 @@ from tests.unit.reconciler.test_host import World
 from tests.unit.reconciler.worlds import site
 
 LEGS = (Leg("eno1", True, 1), Leg("eno2", True, 1))
-WELL, ALONE = BondState("802.3ad", LEGS, 1, partner=True), BondState("802.3ad", LEGS, 1, partner=False)
+WELL, ALONE = (
+    BondState("802.3ad", "layer3+4", LEGS, 1, partner=True),
+    BondState("802.3ad", "layer3+4", LEGS, 1, partner=False),
+)
 BOND = Bond(name="bond0", mode="802.3ad", members=("eno1", "eno2"), tunnels=())
 
 

@@ -15,30 +15,26 @@ from schema.plan import Bond, Rider
 RIDERS = tuple(
     Rider(dev=f"wg-b-{n}", port=5000 + n, far_port=6000 + n, source="192.0.2.1", target="192.0.2.2") for n in range(3)
 )
-BOND = Bond(name="bond0", mode="802.3ad", members=("eno1", "eno2", "eno3"), tunnels=RIDERS)
+BOND = Bond(name="bond0", mode="802.3ad", hash="layer3+4", members=("eno1", "eno2", "eno3"), tunnels=RIDERS)
 LEGS = tuple(Leg(name, True, 1) for name in BOND.members)
-WELL = BondState("802.3ad", LEGS, 1, partner=True)
+WELL = BondState("802.3ad", "layer3+4", LEGS, 1, partner=True)
 
 
-def with_leg(n: int, leg: Leg) -> tuple[Leg, ...]:
-    return (*LEGS[:n], leg, *LEGS[n + 1 :])
+def lacp(*legs: Leg, partner: bool = True, hash_: str = "layer3+4") -> BondState:
+    return BondState("802.3ad", hash_, legs, 1, partner)
 
 
 @pytest.mark.parametrize(
     ("state", "reason", "text"),
     [
         (WELL, None, ""),
-        (BondState("802.3ad", LEGS, 1, partner=False), "NoPartner", "make eno1, eno2 and eno3 one group with LACP on"),
-        (
-            BondState("802.3ad", with_leg(2, Leg("eno3", True, 2)), 1, True),
-            "MemberApart",
-            "eno3 of bond0 is in another",
-        ),
-        (BondState("802.3ad", LEGS[:2], 1, True), "MemberApart", "eno3 is no member of bond0"),
-        (BondState("802.3ad", with_leg(0, Leg("eno1", False, 2)), 1, True), "LegDown", "eno1 of bond0 is without"),
-        (BondState("802.3ad", tuple(Leg(leg.name, False) for leg in LEGS), 1, False), "LegDown", "no leg of bond0 has"),
-        (BondState("balance-xor", tuple(Leg(leg.name, True) for leg in LEGS)), None, ""),
-        (BondState("active-backup", (*LEGS[:2], Leg("eno3", False))), "LegDown", "eno3 of bond0 is without a carrier"),
+        (lacp(*LEGS, partner=False), "NoPartner", "make eno1, eno2 and eno3 one group with LACP on"),
+        (lacp(*LEGS, hash_="layer2"), "OtherOptions", "is 802.3ad, layer2; the plan counts on 802.3ad, layer3+4"),
+        (BondState("balance-rr", "layer2", LEGS), "OtherOptions", "bond0 is balance-rr"),
+        (lacp(*LEGS[:2], Leg("eno3", True, 2)), "MemberApart", "eno3 of bond0 is in another"),
+        (lacp(*LEGS[:2]), "MemberApart", "eno3 is no member of bond0"),
+        (lacp(Leg("eno1", False, 2), *LEGS[1:]), "LegDown", "eno1 of bond0 is without a carrier"),
+        (lacp(*(Leg(leg.name, False) for leg in LEGS), partner=False), "LegDown", "no leg of bond0 has"),
     ],
 )
 def test_what_is_wrong_with_a_state(state: BondState, reason: str | None, text: str) -> None:
@@ -47,8 +43,14 @@ def test_what_is_wrong_with_a_state(state: BondState, reason: str | None, text: 
     assert found is None or text in found.text
 
 
+def test_a_backup_counts_on_no_hash_and_no_partner() -> None:
+    bond = BOND.model_copy(update={"mode": "active-backup", "hash": None})
+    legs = tuple(Leg(leg.name, True) for leg in LEGS)
+    assert complaint(bond, BondState("active-backup", "layer2", legs)) is None
+
+
 def test_it_is_said_when_it_was_seen_twice_and_no_more_when_it_is_over() -> None:
-    policy, alone = Policy(BOND), BondState("802.3ad", LEGS, 1, partner=False)
+    policy, alone = Policy(BOND), BondState("802.3ad", "layer3+4", LEGS, 1, partner=False)
     reasons = [
         found and found.reason for state in (alone, WELL, alone, alone, WELL) for found in [policy.look(state, {})]
     ]

@@ -2,7 +2,7 @@
 PYTEST := .venv/bin/python -m pytest
 SOURCES := schema compiler reconciler lab gitwan.py bench tests
 
-.PHONY: help setup lab test check drill test-kernel golden bench schema clean
+.PHONY: help setup lab test check drill test-kernel golden bench bench-kernel schema clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,9 @@ schema: setup  ## write the JSON Schema of the documents
 
 bench: setup  ## every figure of README as a ratio, against its limit
 	@.venv/bin/python -m bench
+
+bench-kernel: setup  ## bonds, tunnels and peers on a real kernel, in a virtual machine, against their limits
+	@.venv/bin/python -m bench.kernel
 
 clean:  ## remove what the other targets made
 	@.venv/bin/gitwan lab down 2>/dev/null || true

@@ -67,9 +67,9 @@ class Board:
             done.set()
             teller.join()
 
-    def save(self) -> Path:
+    def save(self, name: str = "results.json") -> Path:
         OUT.mkdir(exist_ok=True)
-        path = OUT / "results.json"
+        path = OUT / name
         path.write_text(json.dumps([row.json() for row in self.rows], indent=1) + "\n")
         return path
 

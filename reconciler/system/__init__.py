@@ -43,6 +43,7 @@ def drivers(context: Context) -> dict[str, Driver[Any]]:
     from reconciler.system.address import AddressDriver
     from reconciler.system.firewall import FirewallDriver
     from reconciler.system.link import LinkDriver
+    from reconciler.system.multipath import Table
     from reconciler.system.netlink import Netlink
     from reconciler.system.nexthop import NexthopDriver
     from reconciler.system.peer import PeerDriver
@@ -55,6 +56,7 @@ def drivers(context: Context) -> dict[str, Driver[Any]]:
 
     netlink = Netlink()
     devices = Devices(netlink)
+    nexthops = Table()
     return {
         "firewall": FirewallDriver(),
         "link": LinkDriver(netlink, devices),
@@ -62,8 +64,8 @@ def drivers(context: Context) -> dict[str, Driver[Any]]:
         "wireguard": WireguardDriver(devices, context.secret),
         "address": AddressDriver(netlink),
         "peer": PeerDriver(devices, context.secret, context.resolve),
-        "nexthop": NexthopDriver(netlink),
-        "route": RouteDriver(netlink),
+        "nexthop": NexthopDriver(netlink, nexthops),
+        "route": RouteDriver(netlink, nexthops),
         "rule": RuleDriver(netlink),
         "service": ServiceDriver(context.services),
     }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from dataclasses import replace
 from struct import Struct
 
 from reconciler.kinds.base import Failure, Observed
 from reconciler.system.failure import send
 from reconciler.system.interfaces import Interfaces
 from reconciler.system.ip import FAMILIES, NAMES, pack, unpack
+from reconciler.system.multipath import Table
 from reconciler.system.netlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
@@ -104,21 +106,34 @@ def _resilient(payload: bytes | None) -> Resilient | None:
 
 
 class NexthopDriver:
-    """Nexthop objects; empty on a kernel without them (before 5.3)."""
+    """Nexthop objects; on a kernel without them (before 5.3) they are kept in the table that routes are made from.
 
-    def __init__(self, netlink: Netlink) -> None:
+    On one without resilient groups (before 5.13) groups are plain, and reported as they were asked for.
+    """
+
+    def __init__(self, netlink: Netlink, table: Table | None = None) -> None:
         self._netlink = netlink
+        self._table = table or Table()
         self._interfaces = Interfaces(netlink)
+        self._plain: dict[int, Resilient] = {}
+        """Groups that the kernel could only make plain, and how they were wanted."""
 
     def observe(self) -> list[Observed[Nexthop]]:
         self._interfaces.refresh()
         try:
             bodies = self._netlink.dump(RTM_GETNEXTHOP, NHMSG.pack(0, 0, 0, 0, 0))
         except OSError as error:
-            if error.errno == errno.EOPNOTSUPP:
-                return []
-            raise
-        return [decode(body, self._interfaces.names) for body in bodies]
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            self._table.in_use = True
+            return [Observed(nexthop, PROTOCOL) for nexthop in self._table.by_id.values()]
+        return [self._as_wanted(decode(body, self._interfaces.names)) for body in bodies]
+
+    def _as_wanted(self, observed: Observed[Nexthop]) -> Observed[Nexthop]:
+        wanted = self._plain.get(observed.resource.id)
+        if wanted is None or observed.marker != PROTOCOL:
+            return observed
+        return replace(observed, resource=observed.resource.model_copy(update={"resilient": wanted}))
 
     def apply(self, changes: Sequence[Change]) -> list[Failure]:
         """In the order given, so that members stand before their groups.
@@ -126,6 +141,8 @@ class NexthopDriver:
         The kernel takes no protocol when it deletes, so what is another's now is looked up and passed over.
         """
         there = {o.resource.id: o for o in self.observe()} if any(c.after is None for c in changes) else {}
+        if self._table.in_use:
+            return self._keep(changes)
         self._interfaces.refresh()
 
         def pack_one(change: Change) -> Message | None:
@@ -137,7 +154,33 @@ class NexthopDriver:
             return _message(change, self._interfaces.indices)
 
         failures, exist = send(self._netlink, changes, pack_one)
+        failures = [failed for failed in failures if not self._made_plain(failed)]
         return failures + self._differing(exist)
+
+    def _made_plain(self, failed: Failure) -> bool:
+        """Whether a resilient group that was refused could be made as a plain one."""
+        wanted = failed.change.after
+        if failed.errno != errno.EINVAL or not isinstance(wanted, Nexthop) or wanted.resilient is None:
+            return False
+        before = failed.change.before
+        if isinstance(before, Nexthop) and before.resilient is not None and before.id not in self._plain:
+            return False  # this kernel has resilient groups, and refused the change itself
+        plain = Change(before, wanted.model_copy(update={"resilient": None}))
+        if send(self._netlink, [plain], lambda change: _message(change, self._interfaces.indices)) != ([], []):
+            return False
+        self._plain[wanted.id] = wanted.resilient
+        return True
+
+    def _keep(self, changes: Sequence[Change]) -> list[Failure]:
+        """For a kernel without nexthop objects."""
+        for change in changes:
+            nexthop = change.resource
+            assert isinstance(nexthop, Nexthop)
+            if change.after is None:
+                self._table.drop(nexthop.id)
+            else:
+                self._table.put(nexthop)
+        return []
 
     def _differing(self, exist: list[Failure]) -> list[Failure]:
         """Of nexthops that could not be created because one is there, those where that is another one."""

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from dataclasses import replace
 from socket import inet_pton
 from struct import Struct
 from typing import Any, cast
 
 from reconciler.kinds.base import Failure, Observed
+from reconciler.system import multipath
 from reconciler.system.failure import send
 from reconciler.system.interfaces import Interfaces
 from reconciler.system.ip import pack, unpack
+from reconciler.system.multipath import Table
 from reconciler.system.netlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
@@ -25,6 +28,7 @@ from reconciler.system.netlink import (
     Netlink,
     attribute,
     attribute_u32,
+    attributes,
     each_attribute,
 )
 from schema.plan import PROTOCOL, Change, Route
@@ -58,11 +62,16 @@ def _place(route: Route) -> tuple[int, int, bytes]:
     return AF_INET, int(length), key
 
 
-def encode(route: Route, indices: dict[str, int]) -> bytes:
-    """The body that creates or replaces a route. Raises OSError (ENODEV) where its interface is not there."""
+def encode(route: Route, indices: dict[str, int], nexthops: Table | None = None) -> bytes:
+    """The body that creates or replaces a route. Raises OSError (ENODEV) where its interface is not there.
+
+    `nexthops` are those that the kernel has no objects for.
+    """
     family, length, parts = _place(route)
     scope = SCOPE_UNIVERSE
-    if route.nhid is not None:
+    if route.nhid is not None and nexthops is not None and nexthops.in_use:
+        parts += attribute(RTA_MULTIPATH, nexthops.encode(route.nhid, indices))
+    elif route.nhid is not None:
         parts += attribute_u32(RTA_NH_ID, route.nhid)
     elif route.dev is not None:
         index = indices.get(route.dev)
@@ -135,13 +144,17 @@ def decode(body: bytes, names: dict[int, str]) -> Observed[Route] | None:
 class RouteDriver:
     """Routes of all tables."""
 
-    def __init__(self, netlink: Netlink) -> None:
+    def __init__(self, netlink: Netlink, nexthops: Table | None = None) -> None:
+        """`nexthops` are shared with the nexthop driver, for a kernel that has no objects for them."""
         self._netlink = netlink
+        self._nexthops = nexthops or Table()
+        self._version = 0
         self._interfaces = Interfaces(netlink)
         self._known: dict[bytes, Observed[Route] | None] = {}
 
     def observe(self) -> list[Observed[Route]]:
-        if self._interfaces.refresh():
+        if self._interfaces.refresh() or self._version != self._nexthops.version:
+            self._version = self._nexthops.version
             self._known.clear()
         bodies: list[bytes] = []
         for family in (AF_INET, AF_INET6):
@@ -159,17 +172,29 @@ class RouteDriver:
         if body in self._known:
             return self._known[body]
         try:
-            route = self._known[body] = decode(body, self._interfaces.names)
+            route = self._known[body] = self._over_kept(decode(body, self._interfaces.names), body)
         except KeyError:
             # The interface came or went while we read: what is foreign stays so, and the next look will tell.
             route = None
         return route
 
+    def _over_kept(self, observed: Observed[Route] | None, body: bytes) -> Observed[Route] | None:
+        """A route of ours over nexthops that the kernel has no objects for, under their number."""
+        if observed is None or not self._nexthops.in_use or observed.marker != PROTOCOL:
+            return observed
+        route, indices = observed.resource, self._interfaces.indices
+        payload = attributes(body, RTMSG.size).get(RTA_MULTIPATH)
+        ways = multipath.decode(payload) if payload else frozenset({(indices.get(route.dev or "", 0), route.via, 1)})
+        number = self._nexthops.find(ways, indices)
+        if number is None:
+            return observed
+        return replace(observed, resource=route.model_copy(update={"nhid": number, "dev": None, "via": None}))
+
     def apply(self, changes: Sequence[Change]) -> list[Failure]:
         """Creates never replace; changes replace what has the same table, prefix and metric, which is ours."""
         self._interfaces.refresh()
         indices = self._interfaces.indices
-        failures, exist = send(self._netlink, changes, lambda change: _message(change, indices))
+        failures, exist = send(self._netlink, changes, lambda change: _message(change, indices, self._nexthops))
         return failures + self._differing(exist)
 
     def _differing(self, exist: list[Failure]) -> list[Failure]:
@@ -180,10 +205,10 @@ class RouteDriver:
         return [failed for failed in exist if failed.change.after not in there]
 
 
-def _message(change: Change, indices: dict[str, int]) -> Message:
+def _message(change: Change, indices: dict[str, int], nexthops: Table) -> Message:
     if change.after is None:
         assert isinstance(change.before, Route)
         return RTM_DELROUTE, 0, encode_delete(change.before)
     assert isinstance(change.after, Route)
     flags = NLM_F_CREATE | NLM_F_EXCL if change.before is None else NLM_F_CREATE | NLM_F_REPLACE
-    return RTM_NEWROUTE, flags, encode(change.after, indices)
+    return RTM_NEWROUTE, flags, encode(change.after, indices, nexthops)

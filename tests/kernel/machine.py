@@ -1,4 +1,4 @@
-"""A virtual machine on this machine's own root file system, with another kernel, for one run of pytest.
+"""A virtual machine on this machine's own root file system, with another kernel, for one command.
 
 virtme-ng (`vng`) shows the guest this root file system read-only, and with it the project and its virtual environment;
 results come back through one folder that the guest may write. KVM is tried where it is, with a short bound, because
@@ -48,19 +48,41 @@ class Inner:
     message: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What runs inside."""
+
+    line: str
+    """For a shell, at the project's root; what it says goes to the log."""
+    shown: tuple[str, ...]
+    """With what the lines of the log begin that are passed on."""
+    bound: float = BOUND
+    """Seconds for everything."""
+    modules: tuple[str, ...] = MODULES
+
+
 def run_tests(root: Path, kernel: Kernel, words: list[str], out: Path, say: SAY) -> list[Inner]:
     """Boot the kernel and run pytest with these words. Raises MissingError and BootError."""
+    options = ["no:cacheprovider", "no:hypothesispytest", "no:xdist"]
+    pytest = [sys.executable, "-m", "pytest", *(word for option in options for word in ("-p", option))]
+    pytest += ["-v", "--color=no", "--tb=short", f"--junitxml={GUEST_OUT}/junit.xml", *words]
+    run(root, kernel, Command(shlex.join(pytest), ("tests/", "=")), out, say)
+    return _read(out)
+
+
+def run(root: Path, kernel: Kernel, command: Command, out: Path, say: SAY) -> None:
+    """Boot the kernel and run a command; it finds the folder `out` at `GUEST_OUT`. Raises MissingError, BootError."""
     tools = dict([QEMU[os.uname().machine]])
     lacking = missing_tools(tools) + ([] if _vng().exists() else ["virtme-ng (the project's `dev` packages)"])
     if lacking:
         raise MissingError(f"install {', '.join(lacking)}")
-    deadline = time.monotonic() + BOUND
+    deadline = time.monotonic() + command.bound
     hangs = out.with_name("kvm-hangs")
     for kvm in (True, False) if _has_kvm(hangs) else (False,):
         say(f"booting {kernel.version} {'with KVM' if kvm else 'under software emulation'}")
-        _prepare(root, words, out)
-        if _boot(root, kernel, out, kvm, deadline, say):
-            return _read(out)
+        _prepare(root, command, out)
+        if _boot(root, kernel, out, kvm, deadline, command, say):
+            return
         if kvm:
             say(f"no guest within {KVM_BOUND:.0f} s: KVM is not tried again until this machine boots")
             hangs.write_text(_boot_id())
@@ -82,63 +104,51 @@ def _vng() -> Path:
     return Path(sys.executable).parent / "vng"
 
 
-def _prepare(root: Path, words: list[str], out: Path) -> None:
+def _prepare(root: Path, command: Command, out: Path) -> None:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     tools = Path(sys.executable).parent
-    pytest = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:hypothesispytest",
-        "-p",
-        "no:xdist",
-        "-v",
-        "--color=no",
-        "--tb=short",
-    ]
     script = f"""\
 #!/bin/sh
 echo up >{GUEST_OUT}/up
 export PATH={tools}:/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp CI={os.environ.get("CI", "")} GITWAN_KERNEL=1
 export PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis
 cd {shlex.quote(str(root))}
-modprobe -a {" ".join(MODULES)}
+modprobe -a {" ".join(command.modules)}
 ip link set lo up
-{shlex.join([*pytest, f"--junitxml={GUEST_OUT}/junit.xml", *words])} >{GUEST_OUT}/log 2>&1
+{command.line} >{GUEST_OUT}/log 2>&1
 echo $? >{GUEST_OUT}/exit
 """
     (out / "inside.sh").write_text(script)
 
 
-def _boot(root: Path, kernel: Kernel, out: Path, kvm: bool, deadline: float, say: SAY) -> bool:
+def _boot(root: Path, kernel: Kernel, out: Path, kvm: bool, deadline: float, command: Command, say: SAY) -> bool:
     """Run the guest to its end; False where it was not up in time under KVM."""
-    command = [str(_vng()), "-v", "--force-9p", "--memory", "2G", "--cpus", "2", f"--rwdir={GUEST_OUT}={out}"]
-    command += [] if kvm else ["--disable-kvm"]
+    words = [str(_vng()), "-v", "--force-9p", "--memory", "2G", "--cpus", "2", f"--rwdir={GUEST_OUT}={out}"]
+    words += [] if kvm else ["--disable-kvm"]
     if str(root).startswith(tuple(f"{folder}/" for folder in HIDDEN)):
-        command += [f"--rodir={root}"]
-    command += ["--run", str(kernel.image), "--exec", f"sh {GUEST_OUT}/inside.sh"]
+        words += [f"--rodir={root}"]
+    words += ["--run", str(kernel.image), "--exec", f"sh {GUEST_OUT}/inside.sh"]
     environment = os.environ | {
         "TMPDIR": str(out),
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin",
     }
     with (out / "console").open("wb") as console:
         guest = subprocess.Popen(
-            command, cwd=out, env=environment, stdin=subprocess.DEVNULL, stdout=console, stderr=console,
+            words, cwd=out, env=environment, stdin=subprocess.DEVNULL, stdout=console, stderr=console,
             start_new_session=True,
         )  # fmt: skip
     try:
-        return _follow(guest, out, time.monotonic() + KVM_BOUND if kvm else deadline, deadline, say)
+        return _follow(guest, out, time.monotonic() + KVM_BOUND if kvm else deadline, deadline, command, say)
     finally:
         _end(guest)
 
 
-def _follow(guest: subprocess.Popen[bytes], out: Path, up_by: float, deadline: float, say: SAY) -> bool:
-    """Say what the tests inside say, until the guest ends; False where it was not up in time."""
-    lines = _lines(out / "log")
+def _follow(
+    guest: subprocess.Popen[bytes], out: Path, up_by: float, deadline: float, command: Command, say: SAY
+) -> bool:
+    """Say what is said inside, until the guest ends; False where it was not up in time."""
+    lines = _lines(out / "log", command.shown)
     started = told = time.monotonic()
     while True:
         ended = guest.poll() is not None
@@ -153,14 +163,14 @@ def _follow(guest: subprocess.Popen[bytes], out: Path, up_by: float, deadline: f
         if now > up_by and not (out / "up").exists():
             return False
         if now > deadline:
-            raise BootError(f"not done within {BOUND / 60:.0f} minutes:\n{_tail(out)}")
+            raise BootError(f"not done within {command.bound / 60:.0f} minutes:\n{_tail(out)}")
         if now - told > 10:
             told = now
-            say(f"  … {'testing' if (out / 'up').exists() else 'booting'}, {now - started:.0f} s")
+            say(f"  … {'at work' if (out / 'up').exists() else 'booting'}, {now - started:.0f} s")
         time.sleep(0.2)
 
 
-def _lines(path: Path) -> Iterator[str | None]:
+def _lines(path: Path, shown: tuple[str, ...]) -> Iterator[str | None]:
     """A growing file's lines of interest as they come, and None whenever there is no new one yet."""
     position, rest = 0, ""
     while True:
@@ -170,7 +180,7 @@ def _lines(path: Path) -> Iterator[str | None]:
                 rest += file.read()
                 position = file.tell()
         *complete, rest = rest.split("\n")
-        yield from (line for line in complete if line.startswith(("tests/", "=")))
+        yield from (line for line in complete if line.startswith(shown))
         yield None
 
 

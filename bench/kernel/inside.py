@@ -1,0 +1,301 @@
+"""Runs in the virtual machine: builds two hosts with real agents, measures, and writes what it found.
+
+python -m bench.kernel.inside INPUT OUT      figures go to OUT/figures.json; lines that begin with `·` are shown
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench import flows
+from bench.kernel import peers
+from bench.kernel.plans import AGENT, HOSTS, LAN, LEGS, UNDERLAY
+
+RATE = "10mbit"
+"""Of each leg, each way: what an emulated processor can encrypt three times."""
+STREAMS, SECONDS, SETTLE = 32, 12, 4
+WINDOW = "16K"
+"""Of each stream, so that queues stay short; the bandwidth-delay product is a few kilobytes."""
+FLOWS, PACE = 12, 20
+WORK = Path("/tmp/bench")
+PYTHON = sys.executable
+
+
+def say(text: str) -> None:
+    print(f"· {text}", flush=True)
+
+
+def run(*words: str, space: str = "", check: bool = True) -> str:
+    """What a command prints, in a namespace. Raises RuntimeError with its words where it fails."""
+    command = ["ip", "netns", "exec", space, *words] if space else list(words)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if check and done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()[-1000:]}")
+    return done.stdout
+
+
+def background(*words: str, space: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(["ip", "netns", "exec", space, *words], stdin=subprocess.DEVNULL)
+
+
+def until(there: Callable[[], object], what: str, seconds: float = 120.0) -> float:
+    """How long it took, in seconds. Raises RuntimeError."""
+    started = time.monotonic()
+    while not there():
+        if time.monotonic() - started > seconds:
+            raise RuntimeError(f"not within {seconds:g} s: {what}")
+        time.sleep(0.1)
+    return time.monotonic() - started
+
+
+# The world
+
+
+def build(given: Path) -> None:
+    """Two namespaces, three legs of one rate between them, a LAN and a key at each."""
+    for host in HOSTS:
+        run("ip", "netns", "add", host)
+        run("ip", "link", "set", "lo", "up", space=host)
+        run("ip", "link", "add", "lan0", "up", "type", "dummy", space=host)
+        keys = WORK / host / "keys"
+        keys.mkdir(parents=True)
+        shutil.copy(given / f"{host}.key", keys / "private.key")
+        (keys / "private.key").chmod(0o600)
+        (WORK / host / "agent.yaml").write_text(AGENT.format(host=host, folder=WORK))
+    for leg in LEGS:
+        run("ip", "link", "add", leg, "netns", "a", "type", "veth", "peer", "name", leg, "netns", "b")
+        for host in HOSTS:
+            run("tc", "qdisc", "add", "dev", leg, "root", "tbf", "rate", RATE, "burst", "4kb", "limit", "4mb",
+                space=host)  # fmt: skip
+
+
+def status(host: str) -> dict[str, Any]:
+    path = WORK / host / "state" / "status.json"
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def well(host: str, tunnels: int) -> bool:
+    """Whether all conditions are true, and as many tunnels are up."""
+    found = status(host)
+    conditions = found.get("conditions", ())
+    rows = found.get("tunnels", ())
+    return (
+        bool(conditions)
+        and all(condition["status"] == "True" for condition in conditions)
+        and [row["up"] for row in rows] == [True] * tunnels
+    )
+
+
+def enter(given: Path, state: str, tunnels: int) -> None:
+    """Hand the agents another plan, and wait until both have it."""
+    say(f"plan {state}: {tunnels} tunnel{'s' if tunnels > 1 else ''}")
+    shutil.rmtree(WORK / "plans", ignore_errors=True)
+    shutil.copytree(given / state, WORK / "plans")
+    digests = {host: status(host).get("digest") for host in HOSTS}
+    until(lambda: all(status(host).get("digest") not in (None, "", digests[host]) for host in HOSTS), "the new plan")
+    took = until(lambda: all(well(host, tunnels) for host in HOSTS), f"well: {[status(h) for h in HOSTS]}")
+    say(f"  well after {took:.0f} s")
+
+
+@contextmanager
+def agents() -> Iterator[None]:
+    started = [
+        background(PYTHON, "-m", "gitwan", "agent", "run", "--config", str(WORK / host / "agent.yaml"), space=host)
+        for host in HOSTS
+    ]
+    try:
+        yield
+    finally:
+        for agent in started:
+            agent.terminate()
+        for agent in started:
+            agent.wait(30)
+
+
+# Throughput
+
+
+def throughput(source: str, target: str) -> dict[str, float]:
+    """Mbit/s that arrive of many TCP streams from a to b, and the share of segments sent again."""
+    server = background("iperf3", "-s", "-1", "-B", target, space="b")
+    until(lambda: ":5201 " in run("ss", "-ltn", space="b"), "iperf3")
+    words = ["-c", target, "-B", source, "-P", str(STREAMS), "-t", str(SECONDS), "-O", str(SETTLE), "-w", WINDOW, "-J"]
+    text = run("iperf3", *words, space="a")
+    server.wait(30)
+    end = json.loads(text)["end"]
+    sent, received = end["sum_sent"], end["sum_received"]
+    segment = 1368.0
+    found = {
+        "mbit": received["bits_per_second"] / 1e6,
+        "retransmits": sent["retransmits"],
+        "share": sent["retransmits"] / (sent["bytes"] / segment),
+    }
+    say(f"  {found['mbit']:.1f} Mbit/s, {found['retransmits']:.0f} of {sent['bytes'] / segment:.0f} segments again")
+    return found
+
+
+# Faults
+
+
+def ways() -> dict[int, str]:
+    """The tunnel that each paced flow takes."""
+    found = {}
+    for flow in range(FLOWS):
+        words = f"ipproto udp sport {flows.SOURCES + flow} dport 5400".split()
+        route = run("ip", "route", "get", LAN["b"], "from", LAN["a"], *words, space="a")
+        found[flow] = re.findall(r"dev (\S+)", route)[0]
+    return found
+
+
+@contextmanager
+def paced(name: str, found: dict[int, flows.Flow]) -> Iterator[None]:
+    """Flows from a to b while the body runs."""
+    file = WORK / f"{name}.arrivals"
+    receiver = background(PYTHON, "-m", "bench.flows", "receive", "5400", str(file), space="b")
+    until(file.with_suffix(".ready").exists, "a receiver")
+    sender = background(PYTHON, "-m", "bench.flows", "send", LAN["b"], "5400", str(FLOWS), str(PACE), space="a")
+    try:
+        time.sleep(6)  # the senders' start is no part of what is measured
+        yield
+        time.sleep(1)
+    finally:
+        sender.terminate()
+        sender.wait(10)
+        receiver.terminate()
+        receiver.wait(30)
+    found |= flows.read(file)
+
+
+def handshakes() -> dict[str, float]:
+    """Device -> when its last handshake was."""
+    lines = run("wg", "show", "all", "latest-handshakes", space="a").splitlines()
+    return {line.split()[0]: float(line.split()[2]) for line in lines}
+
+
+def control() -> dict[str, float]:
+    """Nothing happens: what this machine makes of paced flows by itself."""
+    found: dict[int, flows.Flow] = {}
+    with paced("control", found):
+        started = time.monotonic()
+        time.sleep(10)
+    gap = max(flow.gap(started) for flow in found.values())
+    say(f"  control: longest gap {gap * 1000:.0f} ms")
+    return {"gap": gap, "lost": sum(flow.lost for flow in found.values())}
+
+
+def blocked() -> dict[str, float]:
+    """The UDP port of one tunnel is dropped both ways for good."""
+    port = run("wg", "show", "wg-b-2", "listen-port", space="a").strip()
+    found: dict[int, flows.Flow] = {}
+    with paced("blocked", found):
+        before = ways()
+        hit = {flow for flow, way in before.items() if way == "wg-b-2"}
+        started = time.monotonic()
+        rules = [(host, side) for host, side in (("a", "dport"), ("b", "sport"))]
+        for host, side in rules:
+            run("iptables", "-I", "INPUT", "-p", "udp", f"--{side}", port, "-j", "DROP", space=host)
+        time.sleep(8)
+        after = ways()
+        ended = time.monotonic()
+    for host, side in rules:
+        run("iptables", "-D", "INPUT", "-p", "udp", f"--{side}", port, "-j", "DROP", space=host)
+    others = set(before) - hit
+    result = {
+        "hit": len(hit),
+        "gap": max(found[flow].gap(started, ended) for flow in hit),
+        "others": max(found[flow].gap(started, ended) for flow in others),
+        "moved": sum(before[flow] != after[flow] for flow in others),
+        "lost": sum(found[flow].lost for flow in others),
+    }
+    say(f"  blocked: {result}")
+    until(lambda: all(well(host, 3) for host in HOSTS), "the tunnel is back")
+    return result
+
+
+def share_back() -> dict[str, float]:
+    """Seconds from the end of a fault until the tunnel has its share of the buckets; flows never rest."""
+    port = run("wg", "show", "wg-b-3", "listen-port", space="a").strip()
+    group = re.findall(r'"id":(\d+),"group":', run("ip", "-j", "nexthop", space="a"))[0]
+
+    def shares() -> list[int]:
+        lines = run("ip", "nexthop", "bucket", "show", "id", group, space="a")
+        counted: dict[str, int] = {}
+        for member in re.findall(r"nhid (\d+)", lines):
+            counted[member] = counted.get(member, 0) + 1
+        return sorted(counted.values())
+
+    with paced("healed", {}):
+        run("iptables", "-I", "INPUT", "-p", "udp", "--dport", port, "-j", "DROP", space="a")
+        until(lambda: len(shares()) == 2, "the tunnel is out")
+        run("iptables", "-D", "INPUT", "-p", "udp", "--dport", port, "-j", "DROP", space="a")
+        took = until(lambda: len(shares()) == 3 and shares()[0] >= 341, "its share")
+    say(f"  share back after {took:.0f} s: {shares()}")
+    return {"seconds": took}
+
+
+def leg_cut() -> dict[str, float]:
+    """One of three legs loses its carrier."""
+    found: dict[int, flows.Flow] = {}
+    with paced("leg", found):
+        before, sessions = ways(), handshakes()
+        started = time.monotonic()
+        run("ip", "link", "set", LEGS[1], "down", space="b")
+        time.sleep(8)
+        ended = time.monotonic()
+        after, later = ways(), handshakes()
+    run("ip", "link", "set", LEGS[1], "up", space="b")
+    now = time.time()
+    resets = sum(later[dev] != sessions[dev] and now - sessions[dev] < 110 for dev in sessions)
+    result = {
+        "gap": max(flow.gap(started, ended) for flow in found.values()),
+        "resets": resets,
+        "moved": sum(before[flow] != after[flow] for flow in before),
+    }
+    say(f"  leg cut: {result}")
+    return result
+
+
+def main(given: Path, out: Path) -> None:
+    started = time.monotonic()
+    figures: dict[str, dict[str, float]] = {}
+
+    def note(name: str, found: dict[str, float]) -> None:
+        figures[name] = found
+        (out / "figures.json").write_text(json.dumps(figures))
+
+    say("peers: 5,000 of one device")
+    note("peers", peers.measure(say))
+    WORK.mkdir()
+    build(given)
+    shutil.copytree(given / "layer2", WORK / "plans")
+    with agents():
+        say("plan layer2: 1 tunnel")
+        until(lambda: all(well(host, 1) for host in HOSTS), "the first plan", 180)
+        note("layer2", throughput(UNDERLAY["a"], UNDERLAY["b"]))
+        enter(given, "1", 1)
+        note("layer3+4", throughput(UNDERLAY["a"], UNDERLAY["b"]))
+        for tunnels in (1, 2, 3):
+            if tunnels > 1:
+                enter(given, str(tunnels), tunnels)
+            note(f"{tunnels} tunnels", throughput(LAN["a"], LAN["b"]))
+        note("control", control())
+        note("blocked", blocked())
+        note("leg", leg_cut())
+        note("healed", share_back())
+    say(f"all of it in {time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

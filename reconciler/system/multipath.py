@@ -1,0 +1,83 @@
+"""Nexthop objects for a kernel that has none (Linux before 5.3): kept here, and written out in each route over them.
+
+The nexthop driver keeps them; the route driver says `RTA_MULTIPATH` where a plan says `nhid`, and finds the number
+again by what a route holds. When the agent starts again nothing is kept yet, so every route over a group is set once more.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from struct import Struct
+
+from reconciler.system.ip import pack, unpack
+from reconciler.system.netlink import attribute, attributes
+from schema.plan import Nexthop
+
+RTA_GATEWAY = 5
+_HOP = Struct("=HBBi")
+"""struct rtnexthop: length with attributes, flags, weight minus one, interface."""
+Ways = frozenset[tuple[int, str | None, int]]
+"""Interface, gateway, weight."""
+
+
+class Table:
+    """The nexthops of one host, where the kernel has no room for them."""
+
+    def __init__(self) -> None:
+        self.in_use = False
+        self.by_id: dict[int, Nexthop] = {}
+        self.version = 0
+        """Counts changes: what a route's bytes mean depends on what is kept here."""
+
+    def put(self, nexthop: Nexthop) -> None:
+        self.by_id[nexthop.id] = nexthop
+        self.version += 1
+
+    def drop(self, number: int) -> None:
+        self.by_id.pop(number, None)
+        self.version += 1
+
+    def encode(self, number: int, indices: Mapping[str, int]) -> bytes:
+        """The ways of a nexthop as the payload of RTA_MULTIPATH. Raises OSError (EINVAL, ENODEV)."""
+        return b"".join(
+            _HOP.pack(_HOP.size + len(parts), 0, weight - 1, index) + parts
+            for index, via, weight in sorted(self._ways(number, indices), key=lambda way: way[0])
+            for parts in [attribute(RTA_GATEWAY, pack(via)) if via else b""]
+        )
+
+    def find(self, ways: Ways, indices: Mapping[str, int]) -> int | None:
+        """The group that has these ways."""
+        for number, nexthop in self.by_id.items():
+            try:
+                if nexthop.group and self._ways(number, indices) == ways:
+                    return number
+            except OSError:
+                continue
+        return None
+
+    def _ways(self, number: int, indices: Mapping[str, int]) -> Ways:
+        nexthop = self.by_id.get(number)
+        if nexthop is None:
+            raise OSError(errno.EINVAL, f"no nexthop {number}")
+        members = [(self.by_id.get(one.id), one.weight) for one in nexthop.group] or [(nexthop, 1)]
+        found = set()
+        for member, weight in members:
+            index = indices.get(member.dev or "") if member else None
+            if member is None or index is None:
+                raise OSError(errno.ENODEV, f"a way of nexthop {number} is not there")
+            found.add((index, member.via, weight))
+        return frozenset(found)
+
+
+def decode(payload: bytes) -> Ways:
+    """The ways of an RTA_MULTIPATH."""
+    found, offset = set(), 0
+    while offset + _HOP.size <= len(payload):
+        length, _, weight, index = _HOP.unpack_from(payload, offset)
+        if length < _HOP.size:
+            break
+        gateway = attributes(payload[offset : offset + length], _HOP.size).get(RTA_GATEWAY)
+        found.add((index, unpack(gateway) if gateway else None, weight + 1))
+        offset += (length + 3) & ~3
+    return frozenset(found)

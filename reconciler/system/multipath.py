@@ -1,7 +1,7 @@
 """Nexthop objects for a kernel that has none (Linux before 5.3): kept here, and written out in each route over them.
 
 The nexthop driver keeps them; the route driver says `RTA_MULTIPATH` where a plan says `nhid`, and finds the number
-again by what a route holds. When the agent starts again nothing is kept yet, so every route over a group is set once more.
+again by what a route holds. When the agent starts again nothing is kept yet: each route over a group is set once more.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class WithoutResilience(Netlink):
             if kind == RTM_NEWNEXTHOP and NHA_RES_GROUP in attributes(body, NHMSG.size):
                 errors[position] = OSError(errno.EINVAL, "Invalid argument")
             else:
-                errors |= {position: error for error in super().batch([message]).values()}
+                errors |= {position + at: error for at, error in super().batch([message]).items()}
         return errors
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from compiler.fabric import Edge, Fabric, Group, Node
+from compiler.fabric import Edge, Fabric, Group, Node, Segment
 from compiler.lan_routes import behind
 from schema.ip import Prefix
 from schema.plan import Service
@@ -32,11 +32,18 @@ def services(fabric: Fabric, node: Node, ways: Mapping[Edge, list[Prefix]], *, l
         yield Service(name="keepalived", config=_config("keepalived", _vrrp(group, node, lost)))
     there = [prefixes for edge, prefixes in ways.items() if edge.kind != "lan"]
     routes = [prefix for prefix in behind(fabric, there) if there and prefix.version == 6]
-    devs = [s.devs[node.name] for s in group.segments if any(n.version == 6 for n in s.networks)]
-    if routes and devs:
-        preference = "high" if node is group.nodes[0] and not lost else "low"
-        context = {"host": node.name, "devs": devs, "routes": routes, "preference": preference}
-        yield Service(name="radvd", config=_config("radvd", context | {"lifetime": 0 if lost else LIFETIME}))
+    lans = [_advertised(group, s, node, lost) for s in group.segments if any(n.version == 6 for n in s.networks)]
+    if routes and lans:
+        yield Service(name="radvd", config=_config("radvd", {"host": node.name, "lans": lans, "routes": routes}))
+
+
+def _advertised(group: Group, segment: Segment, node: Node, lost: bool) -> dict[str, object]:
+    """How a gateway advertises on a LAN: as the virtual router, which only the active one does, or as itself."""
+    lan: dict[str, object] = {"dev": segment.devs[node.name], "source": None}
+    if any(address.version == 6 for address in segment.virtual):
+        return lan | {"source": _link_local(group), "preference": "high", "lifetime": LIFETIME}
+    first = node is group.nodes[0] and not lost
+    return lan | {"preference": "high" if first else "low", "lifetime": 0 if lost else LIFETIME}
 
 
 def _vrrp(group: Group, node: Node, lost: bool) -> dict[str, object]:
@@ -59,9 +66,13 @@ def _vrrp(group: Group, node: Node, lost: bool) -> dict[str, object]:
         "advert": ADVERT,
         # Only the first waits: whoever stands in has to take over at once where the one before it says less.
         "hold": round(group.model.hold) if rank == 0 else 0,
-        # An IPv6 virtual router's first address is link-local (RFC 5798, 5.2.9); this one is made as from its MAC.
-        "link_local": f"fe80::200:5eff:fe00:{0x200 + group.model.vrid:x}",
+        "link_local": _link_local(group),
     }
+
+
+def _link_local(group: Group) -> str:
+    """An IPv6 virtual router's first address (RFC 5798, 5.2.9), made as from its MAC."""
+    return f"fe80::200:5eff:fe00:{0x200 + group.model.vrid:x}"
 
 
 def _config(name: str, context: Mapping[str, object]) -> str:

@@ -94,8 +94,9 @@ def _lost(fabric: Fabric, node: Node, behind: Ways) -> Iterator[Lost]:
         for edges in links:
             routes = by_lan(fabric, between(node, other), node, routed(node, behind.get(edges[0], [])))
             yield Lost(devs=_devs(edges, node), resources=tuple(routes))
-    if silent := tuple(services(fabric, node, behind, lost=True)):
-        yield Lost(devs=_devs([edge for edges in links for edge in edges], node), resources=silent)
+    usual = list(services(fabric, node, behind))
+    if less := tuple(service for service in services(fabric, node, behind, lost=True) if service not in usual):
+        yield Lost(devs=_devs([edge for edges in links for edge in edges], node), resources=less)
 
 
 def _devs(edges: list[Edge], node: Node) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Literal
 
-from compiler.fabric import Fabric, Node
+from compiler.fabric import Fabric, Group, Node
 from compiler.summary import PRIVATE
 from schema.desired import Region
 from schema.ip import BITS, Interface, Prefix, address_text, is_private
@@ -108,7 +108,7 @@ def draw(fabric: Fabric) -> Blueprint:
         else:
             _on_the_internet(plan, node, underlay.addresses, number)
     for site, nodes in sorted(fabric.sites.items()):
-        _lans(plan, site, nodes)
+        _lans(plan, site, nodes, fabric.groups.get(site))
         if isinstance(nodes[0].doc.model, Region):
             _vpc(plan, fabric, nodes)
     for name, _ in sorted(fabric.clients.items()):
@@ -223,10 +223,11 @@ def _segment(plan: Blueprint, router: str, node: Node, addresses: tuple[Interfac
         plan.default(node.name, gateway.address)
 
 
-def _lans(plan: Blueprint, site: str, nodes: list[Node]) -> None:
+def _lans(plan: Blueprint, site: str, nodes: list[Node], group: Group | None) -> None:
     """A machine on every LAN of a site; hosts that share a LAN meet on the bridge that its machine carries."""
     kind = {"edge": "pc", "datacenter": "server", "region": "server"}[nodes[0].doc.model.kind]
     machines: dict[Prefix, str] = {}
+    virtual = [address for segment in group.segments for address in segment.virtual] if group else []
     for node in nodes:
         for dev, lan in node.model.lans.items():
             shared = next((machines[a.network] for a in lan.addresses if a.network in machines), None)
@@ -235,10 +236,12 @@ def _lans(plan: Blueprint, site: str, nodes: list[Node]) -> None:
                 space = plan.space(name, "workload")
                 space.ip += ["link add br0 type bridge", "link set br0 up"]
                 taken = {a.value for n in nodes for other in n.model.lans.values() for a in other.addresses}
+                taken |= {address.value for address in virtual}
                 own = {a.version: _free(a.network, taken) for a in lan.addresses}
-                for version, address in own.items():
+                for address in own.values():
                     plan.address(name, "br0", str(address))
-                    plan.default(name, next(a.address for a in lan.addresses if a.version == version))
+                    gateways = (*virtual, *lan.addresses)  # whichever host is active, or the first
+                    plan.default(name, next(a.address for a in gateways if address.network.covers(a.host)))
                 plan.endpoints.append(Endpoint(_title(plan, site), name, {v: a.address for v, a in own.items()}))
                 machines |= {a.network: name for a in lan.addresses}
             port = f"p{len(plan.wires)}"

@@ -191,9 +191,12 @@ def test_after_a_crash_of_the_agent_its_daemon_is_found_and_told_again(folder: P
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("host", ["a-gw1", "a-gw2"])
-def test_they_take_what_the_compiler_writes(folder: Path, host: str) -> None:
-    found = read_folder(Path(__file__).parents[1] / "golden" / "compile" / "two-gateways" / "input")
+@pytest.mark.parametrize(
+    "case, host",
+    [("two-gateways", "a-gw1"), ("two-gateways", "a-gw2"), ("gateways-at-both-ends", "b-gw1")],
+)
+def test_they_take_what_the_compiler_writes(folder: Path, case: str, host: str) -> None:
+    found = read_folder(Path(__file__).parents[1] / "golden" / "compile" / case / "input")
     plan = compile_files(found.files).plan(host)
     services = [resource for resource in plan.resources if isinstance(resource, Service)]
     assert services

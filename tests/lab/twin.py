@@ -172,10 +172,10 @@ class Twin:
         )
 
 
-def start(root: Path) -> Twin:
-    """Brings the example network up in a folder, and waits until all of it stands."""
+def start(root: Path, sites: Path = SITES) -> Twin:
+    """Brings a network, by default the example, up in a folder, and waits until all of it stands."""
     folder = Folder(root)
-    up(SITES, folder, lambda text: None)
+    up(sites, folder, lambda text: None)
     twin = Twin(folder, git(folder.work, "rev-parse", "HEAD"))
     twin.settle()
     return twin

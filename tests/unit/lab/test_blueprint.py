@@ -46,3 +46,10 @@ def test_every_end_of_a_wire_is_a_space_and_no_interface_is_there_twice(case: Pa
     assert len(ends) == len(set(ends))
     assert {space for space, _ in ends} <= plan.spaces.keys()
     assert all(len(dev) <= 15 for _, dev in ends)
+
+
+def test_machines_send_to_the_virtual_address_where_there_is_one() -> None:
+    plan = drawn(ROOT / "tests" / "golden" / "compile" / "gateways-at-both-ends" / "input")
+    assert "route add default via 10.10.0.254" in plan.spaces["a-server"].ip
+    assert "route add default via fd00:10::fe" in plan.spaces["a-server"].ip
+    assert "route add default via 10.20.0.2" in plan.spaces["b-pc"].ip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,6 +172,14 @@ def test_a_daemon_that_dies_is_started_again(twin: Twin) -> None:
     twin.run("a-gw2", f"kill -9 {pid}")
     eventually(lambda: _pid(twin) not in ("", pid), what="another process")
     steady(twin)
+
+
+def test_its_daemons_outlive_the_agent(twin: Twin) -> None:
+    pid = _pid(twin)
+    twin.restart("a-gw2", signal.SIGTERM)
+    twin.converged(twin.head, ["a-gw2"])
+    assert _pid(twin) == pid
+    assert twin.run("a-gw2", f"cat /proc/{pid}/comm").strip() == "keepalived"
 
 
 def _pid(twin: Twin) -> str:

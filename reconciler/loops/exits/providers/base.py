@@ -1,0 +1,121 @@
+"""What the loop wants of a provider of exits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from reconciler import web
+
+KEEPALIVE = 25
+"""Seconds; what PIA's own scripts set, and what most NATs are content with."""
+
+Reason = Literal[
+    web.Failure,
+    "AnswerUnreadable",
+    "CredentialsRefused",
+    "CredentialsUnreadable",
+    "DeviceLimit",
+    "HttpError",
+    "ListUnreadable",
+    "PortRefused",
+    "Refused",
+    "SignatureWrong",
+    "TokenExpired",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Something that can be connected to: one server, of which a region may have several."""
+
+    id: str
+    """Stable: `uk/london401`, `se-mma/se-mma-wg-001`."""
+    region: str
+    name: str
+    country: str
+    """ISO 3166, in lower case; empty where nobody said."""
+    addresses: tuple[str, ...]
+    """IPv4, IPv6 or both: of the server that will carry the tunnel."""
+    port: int
+    weight: int = 1
+    public_key: str | None = None
+    """Mullvad, static: known from the list. PIA: what registering gives."""
+    server_name: str | None = None
+    """PIA: the common name in the server's certificate."""
+    port_forward: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What registering gives: all that a tunnel needs but the private key."""
+
+    gateway: Gateway
+    public_key: str
+    endpoint: str
+    """`203.0.113.1:1337` or `[2001:db8::1]:1337`."""
+    addresses: tuple[str, ...]
+    """Ours within the tunnel, with their lengths."""
+    dns: tuple[str, ...]
+    keepalive: int = KEEPALIVE
+    expires: float | None = None
+    """Seconds since the epoch; None: not known before it ends."""
+    server_vip: str | None = None
+    """PIA: the server's address within the tunnel."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortForward:
+    """A port of the gateway that leads to us."""
+
+    port: int
+    expires: float
+    """Seconds since the epoch; from then on it is another port."""
+    again: float
+    """When `forward` has to be called again for it to stay, in seconds since the epoch."""
+
+
+class ProviderError(Exception):
+    """What a provider did not do. The message is for people and holds no token, password or key."""
+
+    def __init__(self, reason: Reason, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.reason: Reason = reason
+        self.message = message
+        self.retry_after = retry_after
+        """Seconds, where the provider has said so."""
+
+
+class Provider(Protocol):
+    """One exit's provider. Every call but `known` may block, for at most half a minute, and raises ProviderError."""
+
+    def known(self) -> list[Gateway]:
+        """The gateways of the last good list, without the network: for a start without it. Empty where none is kept."""
+        ...
+
+    def discover(self) -> list[Gateway]:
+        """The gateways of now, by id. What fails leaves `known` as it was."""
+        ...
+
+    def register(self, gateway: Gateway, public_key: str) -> Session:
+        """Make a gateway take our key. Asks nobody where the provider knows it already."""
+        ...
+
+    def renew(self, session: Session, public_key: str) -> Session:
+        """Make sure of a session: before it expires, or when its handshakes stop."""
+        ...
+
+    def release(self, session: Session) -> None:
+        """Take our key back, when the exit goes for good; a gateway that is left for another needs none of this."""
+        ...
+
+    def forward(self, session: Session, dev: str) -> PortForward | None:
+        """Get or keep a port by the tunnel `dev`, which has to be up; None where the provider has none to give."""
+        ...
+
+
+Credentials = Callable[[], bytes]
+"""Opens a secret at the moment of use. Raises LookupError, ValueError or OSError, without the secret in them."""
+Clock = Callable[[], float]
+"""Seconds since the epoch."""

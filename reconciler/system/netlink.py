@@ -74,9 +74,13 @@ def attribute_text(kind: int, text: str) -> bytes:
     return attribute(kind, text.encode() + b"\0")
 
 
+NESTED = 0x8000
+"""NLA_F_NESTED: an attribute that holds attributes."""
+
+
 def nested(kind: int, *parts: bytes) -> bytes:
     """An attribute that holds attributes."""
-    return attribute(kind | 0x8000, b"".join(parts))
+    return attribute(kind | NESTED, b"".join(parts))
 
 
 def each_attribute(data: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:

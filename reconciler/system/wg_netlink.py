@@ -13,7 +13,7 @@ from reconciler.kinds.base import Session
 from reconciler.system.ip import pack, pack_prefix, unpack
 from reconciler.system.netlink import (
     GENERIC,
-    U8,
+    NESTED,
     U16,
     U32,
     Netlink,
@@ -42,8 +42,14 @@ _AF_INET, _AF_INET6 = 2, 10
 
 GENL = Struct("=BBH")
 """struct genlmsghdr: command, version, reserved."""
-SOCKADDR_IN = Struct("=H2s4s8x")
-SOCKADDR_IN6 = Struct("=H2sI16sI")
+_HEAD = Struct("=HH32sHHI")
+_ENDPOINT = Struct("=HHH2s4s8x")
+_ENDPOINT6 = Struct("=HHH2sI16sI")
+_KEEPALIVE = Struct("=HHHxx")
+_IP = Struct("=HHHHHxxHH4sHHBxxx")
+_IP6 = Struct("=HHHHHxxHH16sHHBxxx")
+"""Attributes with their lengths and types, one call for what stands together: peers come by the thousand. The
+endpoints hold a struct sockaddr_in or sockaddr_in6."""
 TIMESPEC = Struct("=qq")
 U64 = Struct("=Q")
 
@@ -70,13 +76,13 @@ def encode_peer(peer: PeerSet) -> bytes:
     flags = (
         REMOVE_ME * peer.remove | REPLACE_ALLOWEDIPS * peer.replace_allowed_ips | UPDATE_ONLY * peer.update_only
     )  # fmt: skip
-    parts = [attribute(WGPEER_PUBLIC_KEY, peer.public_key), attribute_u32(WGPEER_FLAGS, flags)]
+    parts = [_HEAD.pack(36, WGPEER_PUBLIC_KEY, peer.public_key, 8, WGPEER_FLAGS, flags)]
     if peer.preshared_key is not None:
         parts.append(attribute(WGPEER_PRESHARED_KEY, peer.preshared_key))
     if peer.endpoint is not None:
-        parts.append(attribute(WGPEER_ENDPOINT, encode_endpoint(*peer.endpoint)))
+        parts.append(encode_endpoint(*peer.endpoint))
     if peer.keepalive is not None:
-        parts.append(attribute(WGPEER_KEEPALIVE, U16.pack(peer.keepalive)))
+        parts.append(_KEEPALIVE.pack(6, WGPEER_KEEPALIVE, peer.keepalive))
     if peer.allowed_ips:
         parts.append(nested(WGPEER_ALLOWEDIPS, *map(_encode_ip, peer.allowed_ips)))
     return nested(0, *parts)
@@ -84,20 +90,20 @@ def encode_peer(peer: PeerSet) -> bytes:
 
 def _encode_ip(prefix: str) -> bytes:
     family, address, length = pack_prefix(prefix)
-    return nested(
-        0,
-        attribute(WGALLOWEDIP_FAMILY, U16.pack(family)),
-        attribute(WGALLOWEDIP_IPADDR, address),
-        attribute(WGALLOWEDIP_MASK, U8.pack(length)),
-    )
+    size = len(address)
+    form = _IP if size == 4 else _IP6
+    return form.pack(
+        form.size, NESTED, 6, WGALLOWEDIP_FAMILY, family, size + 4, WGALLOWEDIP_IPADDR, address,
+        5, WGALLOWEDIP_MASK, length,
+    )  # fmt: skip
 
 
 def encode_endpoint(address: str, port: int) -> bytes:
-    """struct sockaddr_in or sockaddr_in6."""
+    """The attribute with an endpoint."""
     data, wire_port = pack(address), port.to_bytes(2, "big")
     if len(data) == 4:
-        return SOCKADDR_IN.pack(_AF_INET, wire_port, data)
-    return SOCKADDR_IN6.pack(_AF_INET6, wire_port, 0, data, 0)
+        return _ENDPOINT.pack(_ENDPOINT.size, WGPEER_ENDPOINT, _AF_INET, wire_port, data)
+    return _ENDPOINT6.pack(_ENDPOINT6.size, WGPEER_ENDPOINT, _AF_INET6, wire_port, 0, data, 0)
 
 
 def decode_endpoint(data: bytes) -> str | None:

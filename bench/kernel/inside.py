@@ -20,7 +20,7 @@ from bench import flows
 from bench.kernel import peers
 from bench.kernel.plans import AGENT, HOSTS, LAN, LEGS, UNDERLAY
 
-RATE = "10mbit"
+RATE = "5mbit"
 """Of each leg, each way: what an emulated processor can encrypt three times."""
 STREAMS, SECONDS, SETTLE = 32, 12, 4
 WINDOW = "16K"

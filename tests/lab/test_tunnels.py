@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -11,7 +9,7 @@ import pytest
 
 from lab.client import agent
 from tests.lab.edits import edit
-from tests.lab.paced import DEVICES, paced, ways
+from tests.lab.paced import DEVICES, paced, shares, ways
 from tests.lab.twin import Twin, eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.lab, pytest.mark.timeout(600)]
@@ -52,16 +50,6 @@ def fault(twin: Twin, device: str, words: str = "") -> Iterator[None]:
     finally:
         for rule in rules:
             twin.run("internet", f"iptables -D {rule}")
-
-
-def shares(twin: Twin) -> Counter[str]:
-    """How many buckets of the IPv4 group each tunnel has."""
-    lines = twin.run("ams-gw1", "ip -j nexthop")
-    devs = {int(i): dev for i, dev in re.findall(r'"id":(\d+),"dev":"([^"]+)"', lines)}
-    group = re.search(r'"id":(\d+),"group":\[\{"id":\d+[04]\b', lines)
-    assert group is not None, lines
-    buckets = twin.run("ams-gw1", f"ip nexthop bucket show id {group[1]}")
-    return Counter(devs[int(found)] for found in re.findall(r"nhid (\d+)", buckets))
 
 
 def fair(twin: Twin) -> bool:

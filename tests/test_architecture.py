@@ -34,6 +34,8 @@ TABLE: tuple[tuple[str, set[str], str], ...] = (
     ("reconciler.cli", {"schema", "reconciler", "typer", "rich"}, "a command line talks to its own room only"),
     ("reconciler.keys_cli", {"reconciler", "typer"}, "a command line talks to its own room only"),
     ("reconciler.sources", {"schema", "reconciler", "git", "pydantic"}, "where plans come from"),
+    ("reconciler.loops.exits.providers.signature", {"cryptography"},
+     "the one place that checks a provider's signature"),
     ("reconciler.system", {"schema", "reconciler.system", "reconciler.kinds", "reconciler.inventory", "cryptography"},
      "effects know resources, not who asked for them"),
     ("reconciler.system.service", {"schema", "reconciler.system", "reconciler.kinds", "reconciler.files"},

@@ -37,7 +37,7 @@ class Gateway:
     country: str
     """ISO 3166, in lower case; empty where nobody said."""
     addresses: tuple[str, ...]
-    """IPv4, IPv6 or both: of the server that will carry the tunnel."""
+    """IPv4, IPv6 or both: of the server that will carry the tunnel, which is led to the first of them."""
     port: int
     weight: int = 1
     public_key: str | None = None
@@ -45,6 +45,12 @@ class Gateway:
     server_name: str | None = None
     """PIA: the common name in the server's certificate."""
     port_forward: bool = False
+
+    @property
+    def endpoint(self) -> str:
+        """Where its tunnel leads, as WireGuard writes it."""
+        address = self.addresses[0]
+        return f"[{address}]:{self.port}" if ":" in address else f"{address}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,7 @@ class ProviderError(Exception):
 
 
 class Provider(Protocol):
-    """One exit's provider. Every call but `known` may block, for at most half a minute, and raises ProviderError."""
+    """One exit's provider. Every call but `known` may block, for at most a minute, and raises ProviderError."""
 
     def known(self) -> list[Gateway]:
         """The gateways of the last good list, without the network: for a start without it. Empty where none is kept."""

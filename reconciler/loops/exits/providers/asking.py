@@ -1,0 +1,114 @@
+"""Questions to a provider, and what its answers mean; nothing of a secret in what people read."""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Collection
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+from reconciler.loops.exits.providers.base import Credentials, ProviderError
+from reconciler.web import Http, Request, Response, WebError
+
+LIST_SECONDS, LIST_LIMIT = 15.0, 4 << 20
+"""The lists of 2026 have half a megabyte; the original gave them 15 s."""
+LONGEST_WORD, LONGEST_TEXT = 24, 160
+LONGEST_WAIT = 86_400.0
+LEAST_SECRET = 4
+"""Shorter than this, taking a secret out of a text would only make it unreadable."""
+
+
+def ask(http: Http, request: Request) -> Response:
+    """Any answer, whatever its status. Raises ProviderError where there is none."""
+    try:
+        return http(request)
+    except WebError as error:
+        raise ProviderError(error.reason, error.message) from None
+
+
+def parsed(request: Request, response: Response) -> Any:
+    """The JSON of an answer. Raises ProviderError."""
+    try:
+        return json.loads(response.body)
+    except (ValueError, RecursionError):
+        raise unreadable(request) from None
+
+
+def unreadable(request: Request) -> ProviderError:
+    """An answer in another form than the protocol has."""
+    return ProviderError("AnswerUnreadable", f"{request.title} answers in a form that is none of this protocol")
+
+
+def http_error(request: Request, response: Response, secrets: Collection[str] = ()) -> ProviderError:
+    """A status that means nothing in particular."""
+    said = words(response, secrets)
+    text = f"{request.title} answers with HTTP {response.status}{f': {said}' if said else ''}"
+    if 300 <= response.status < 400:
+        text += "; redirections are not followed"
+    return ProviderError("HttpError", text, retry_after(response))
+
+
+def retry_after(response: Response) -> float | None:
+    """Seconds of `Retry-After` (RFC 9110, 10.2.3), where it is a number."""
+    text = response.headers.get("retry-after", "")
+    return min(float(text), LONGEST_WAIT) if re.fullmatch(r"\d{1,9}", text) else None
+
+
+def words(response: Response, secrets: Collection[str] = ()) -> str:
+    """What a provider says in its error, without what was sent to it; empty where it says nothing fit to be shown."""
+    try:
+        value = json.loads(response.body)
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(value, dict):
+        return ""
+    said = next((value[key] for key in ("message", "detail", "error", "code") if isinstance(value.get(key), str)), "")
+    return clean(said, secrets)
+
+
+def clean(text: str, secrets: Collection[str]) -> str:
+    """A text from outside as people may read it: without secrets in any coding, on one line, and short."""
+    text = _hide(text, secrets)
+    text = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    # Again: one that was broken over two lines may have come together.
+    text = _hide(text, secrets)
+    # Whatever is as long as a key or a token is not for people.
+    return " ".join("…" if len(word) > LONGEST_WORD else word for word in text.split(" "))[:LONGEST_TEXT]
+
+
+def _hide(text: str, secrets: Collection[str]) -> str:
+    for secret in sorted({s for s in secrets if len(s) >= LEAST_SECRET}, key=len, reverse=True):
+        for form in (secret, quote(secret, safe=""), quote_plus(secret), b64encode(secret.encode()).decode()):
+            text = text.replace(form, "…")
+    return text
+
+
+def opened(credentials: Credentials, what: str) -> str:
+    """A secret's text. Raises ProviderError."""
+    try:
+        return credentials().decode().strip()
+    except (LookupError, ValueError, OSError):
+        raise ProviderError("CredentialsUnreadable", f"{what} cannot be opened on this host") from None
+
+
+def is_key(value: object) -> bool:
+    """Whether it is a WireGuard public key: 32 bytes in base64."""
+    try:
+        return isinstance(value, str) and len(b64decode(value, validate=True)) == 32
+    except ValueError:
+        return False
+
+
+def is_address(value: object) -> bool:
+    """Whether it is an address without a length."""
+    try:
+        return isinstance(value, str) and bool(ip_address(value))
+    except ValueError:
+        return False
+
+
+def is_port(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 65536

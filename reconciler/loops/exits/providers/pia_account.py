@@ -1,0 +1,109 @@
+"""PIA's account: what is pinned, and a token, which there are two ways to get."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from reconciler.loops.exits.providers.asking import ask, http_error, parsed, unreadable, words
+from reconciler.loops.exits.providers.base import ProviderError
+from reconciler.loops.exits.providers.pia_list import Meta
+from reconciler.web import Http, Request, Response
+
+TOKEN_LIFE = 24 * 3600.0
+TOKEN_SECONDS = 8.0
+METAS = 2
+"""Servers that are asked for a token by their addresses, where the web site gives none."""
+
+
+@dataclass(frozen=True, slots=True)
+class PiaSettings:
+    """What is pinned, and where things are."""
+
+    provider_key: str
+    """The public key in PEM by which the list is signed."""
+    ca: str
+    """The authority in PEM of the servers' certificates (`ca.rsa.4096.crt`)."""
+    list_name: str = "serverlist.piaservers.net"
+    list_path: str = "/vpninfo/servers/v6"
+    api_name: str = "www.privateinternetaccess.com"
+
+
+def new_token(http: Http, settings: PiaSettings, metas: Sequence[Meta], account: str) -> str:
+    """A token for an account, `user:password`: from the web site, or else from servers of the list.
+
+    These are reached by their addresses, so without DNS and where the web site is blocked. Raises ProviderError.
+    """
+    user, _, password = account.partition(":")
+    if not user or not password:
+        raise ProviderError("CredentialsUnreadable", "PIA's credentials are not written as user:password")
+    by_name = Request(
+        settings.api_name,
+        "/api/client/v2/token",
+        method="POST",
+        headers={"Content-Type": "application/x-www-form-urlencoded"},
+        body=urlencode({"username": user, "password": password}).encode(),
+        seconds=TOKEN_SECONDS,
+    )
+    by_address = [
+        Request(
+            meta.name,
+            "/authv3/generateToken",
+            address=meta.address,
+            headers={"Authorization": basic(user, password)},
+            ca=settings.ca,
+            seconds=TOKEN_SECONDS,
+        )
+        for meta in metas[:METAS]
+    ]
+    first: ProviderError | None = None
+    for request in (by_name, *by_address):
+        try:
+            return _token(http, request, [user, password])
+        except ProviderError as error:
+            first = first or error
+            if error.reason == "CredentialsRefused":
+                raise
+    assert first is not None
+    raise first
+
+
+def _token(http: Http, request: Request, secrets: Sequence[str]) -> str:
+    response = ask(http, request)
+    if token_refused(response):
+        raise ProviderError("CredentialsRefused", f"{request.title} refuses the user or the password")
+    if response.status != 200:
+        raise http_error(request, response, secrets)
+    found = parsed(request, response)
+    token = found.get("token") if isinstance(found, dict) else None
+    if not isinstance(token, str) or not token:
+        raise unreadable(request)
+    return token
+
+
+def basic(user: str, password: str) -> str:
+    """HTTP's basic authentication (RFC 7617)."""
+    return f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"
+
+
+def token_refused(response: Response) -> bool:
+    """Whether what was shown, and not the question, is what a server does not like.
+
+    It says so by HTTP's status or only in words: `{"status": "ERROR", "message": "Login failed!"}`.
+    """
+    if response.status in (401, 403):
+        return True
+    said = words(response).lower()
+    return status_of(response) == "ERROR" and any(word in said for word in ("login", "token", "auth", "credential"))
+
+
+def status_of(response: Response) -> str:
+    """The word that stands for success or failure in all answers of the servers; empty where there is none."""
+    try:
+        found = json.loads(response.body)
+    except (ValueError, RecursionError):
+        return ""
+    return str(found.get("status", "")) if isinstance(found, dict) else ""

@@ -1,0 +1,96 @@
+"""PIA's list of servers (`/vpninfo/servers/v6`, and v7): JSON, and after it its signature in base64. Pure."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from dataclasses import dataclass
+from typing import Any
+
+from reconciler.loops.exits.providers.asking import is_address, is_port
+from reconciler.loops.exits.providers.base import Gateway, ProviderError
+from reconciler.loops.exits.providers.signature import signed
+
+PORT = 1337
+"""Of addKey by TCP and of WireGuard by UDP, where the list does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """A server that gives tokens, reached by its address, so without DNS."""
+
+    region: str
+    address: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """What a list says."""
+
+    gateways: tuple[Gateway, ...]
+    metas: tuple[Meta, ...]
+
+
+def read(body: bytes, key: str) -> Servers:
+    """A list whose signature is by the provider's key, in PEM. Raises ProviderError.
+
+    Signed is all up to the last brace, which is what PIA's own client checks: base64 has none.
+    """
+    end = body.rfind(b"}") + 1
+    if not body.startswith(b"{") or not end:
+        raise _garbage("it is not JSON with a signature")
+    try:
+        signature = b64decode(b"".join(body[end:].split()), validate=True)
+        good = bool(signature) and signed(body[:end], signature, key)
+    except ValueError:
+        raise ProviderError("SignatureWrong", _WRONG) from None
+    if not good:
+        raise ProviderError("SignatureWrong", _WRONG)
+    try:
+        return parse(json.loads(body[:end]))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise _garbage("it has another form than the protocol's") from None
+
+
+_WRONG = "the list of servers is not signed by the provider's key: it is not used"
+
+
+def _garbage(why: str) -> ProviderError:
+    return ProviderError("ListUnreadable", f"the list of servers cannot be read: {why}")
+
+
+def parse(document: dict[str, Any]) -> Servers:
+    """Raises ProviderError, or ValueError, TypeError, KeyError or AttributeError where the form is another."""
+    port = next((p for group in document["groups"].get("wg", []) for p in group["ports"] if is_port(p)), PORT)
+    gateways: dict[str, Gateway] = {}
+    metas = []
+    for region in document["regions"]:
+        if region.get("offline"):
+            continue
+        # The sets of both kinds differ: a server is known by its name, never by its place among the others.
+        for server in region["servers"].get("wg", []):
+            if is_address(server["ip"]):
+                gateway = _gateway(region, server, port)
+                gateways[gateway.id] = gateway
+        metas += [
+            Meta(str(region["id"]), server["ip"], str(server["cn"]))
+            for server in region["servers"].get("meta", [])
+            if is_address(server["ip"])
+        ]
+    if not gateways:
+        raise _garbage("it names no WireGuard server")
+    return Servers(tuple(gateway for _, gateway in sorted(gateways.items())), tuple(metas))
+
+
+def _gateway(region: dict[str, Any], server: dict[str, Any], port: int) -> Gateway:
+    return Gateway(
+        id=f"{region['id']}/{server['cn']}",
+        region=str(region["id"]),
+        name=str(region["name"]),
+        country=str(region["country"]).lower(),
+        addresses=(server["ip"],),
+        port=port,
+        server_name=str(server["cn"]),
+        port_forward=bool(region.get("port_forward")),
+    )

@@ -1,0 +1,108 @@
+"""PIA's forwarded ports: a signed payload that names one for about two months, bound anew every quarter of an hour.
+
+Asked within the tunnel, at the server's own address there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64decode
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from reconciler.loops.exits.providers.asking import ask, http_error, is_port, parsed, unreadable, words
+from reconciler.loops.exits.providers.base import Clock, PortForward, ProviderError, Session
+from reconciler.loops.exits.providers.cache import Cache
+from reconciler.loops.exits.providers.pia_account import status_of, token_refused
+from reconciler.loops.exits.providers.token import Token
+from reconciler.web import Http, Request
+
+PORT = 19999
+AGAIN = 900.0
+"""Seconds; a server forgets a port after some twenty minutes."""
+MARGIN = 3600.0
+"""A payload is not used in its last hour: its port would be gone before long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A payload with its signature, and what the payload says."""
+
+    payload: str
+    signature: str
+    port: int
+    expires: float
+
+    @classmethod
+    def of(cls, payload: object, signature: object) -> Grant | None:
+        """None where it is none."""
+        if not isinstance(payload, str) or not isinstance(signature, str):
+            return None
+        try:
+            inside = json.loads(b64decode(payload))
+            # Nine digits of a second are more than Python reads.
+            text = re.sub(r"\.\d+", "", inside["expires_at"])
+            expires = datetime.fromisoformat(text)
+            port = inside["port"]
+        except (ValueError, TypeError, KeyError):
+            return None
+        expires = expires if expires.tzinfo else expires.replace(tzinfo=UTC)
+        return cls(payload, signature, port, expires.timestamp()) if is_port(port) else None
+
+
+class Ports:
+    """The port of one account. A payload is good at any of the provider's servers."""
+
+    def __init__(self, http: Http, clock: Clock, cache: Cache, ca: str, token: Token) -> None:
+        self._http, self._clock, self._cache, self._ca, self._token = http, clock, cache, ca, token
+
+    def forward(self, session: Session, dev: str) -> PortForward | None:
+        """The port, bound for another quarter of an hour; None at a server that forwards none. Raises ProviderError."""
+        if not session.gateway.port_forward or session.server_vip is None:
+            return None
+        grant = self._kept()
+        if grant is None or not self._bind(session, dev, grant, last=False):
+            grant = self._fetch(session, dev)
+            self._bind(session, dev, grant, last=True)
+        return PortForward(grant.port, grant.expires, self._clock() + AGAIN)
+
+    def _kept(self) -> Grant | None:
+        kept = self._cache.load("port")
+        grant = Grant.of(kept.get("payload"), kept.get("signature"))
+        return grant if grant and self._clock() < grant.expires - MARGIN else None
+
+    def _request(self, session: Session, dev: str, path: str, query: dict[str, str]) -> Request:
+        name = session.gateway.server_name or ""
+        return Request(name, path, session.server_vip, PORT, query=query, ca=self._ca, dev=dev)
+
+    def _fetch(self, session: Session, dev: str) -> Grant:
+        request = self._request(session, dev, "/getSignature", {})
+        response = self._token.ask(
+            self._http, lambda token: self._request(session, dev, request.path, {"token": token}), token_refused
+        )
+        if response.status != 200:
+            raise http_error(request, response)
+        found = parsed(request, response)
+        if not isinstance(found, dict) or found.get("status") != "OK":
+            raise ProviderError("PortRefused", f"{session.gateway.id} gives no port: {words(response) or 'no reason'}")
+        grant = Grant.of(found.get("payload"), found.get("signature"))
+        if grant is None:
+            raise unreadable(request)
+        self._cache.save("port", {"payload": grant.payload, "signature": grant.signature})
+        return grant
+
+    def _bind(self, session: Session, dev: str, grant: Grant, *, last: bool) -> bool:
+        """Whether the server leads the port to us. A port that somebody else has there is given up for another."""
+        query = {"payload": grant.payload, "signature": grant.signature}
+        request = self._request(session, dev, "/bindPort", query)
+        response = ask(self._http, request)
+        if response.status >= 500:
+            raise http_error(request, response)
+        if response.status == 200 and status_of(response) == "OK":
+            return True
+        self._cache.drop("port")
+        if last:
+            said = words(response, [grant.payload, grant.signature]) or f"HTTP {response.status}"
+            raise ProviderError("PortRefused", f"{session.gateway.id} does not bind port {grant.port}: {said}")
+        return False

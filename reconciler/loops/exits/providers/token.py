@@ -1,0 +1,52 @@
+"""A token that a provider gives for credentials: kept until it expires, and got again where it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reconciler.loops.exits.providers.asking import ask
+from reconciler.loops.exits.providers.base import Clock, ProviderError
+from reconciler.loops.exits.providers.cache import Cache
+from reconciler.web import Http, Request, Response
+
+MARGIN = 3600.0
+"""Seconds before its end from which a token is not relied on, or a tenth of its life where that is less."""
+
+
+class Token:
+    """`fetch` asks the provider: the token, and until when it lasts in seconds since the epoch."""
+
+    def __init__(self, cache: Cache, clock: Clock, fetch: Callable[[], tuple[str, float]]) -> None:
+        self._cache, self._clock, self._fetch = cache, clock, fetch
+
+    def get(self, fresh: bool = False) -> str:
+        """Raises ProviderError."""
+        kept = None if fresh else self._kept()
+        if kept is not None:
+            return kept
+        new, end = self._fetch()
+        self._cache.save("token", {"token": new, "since": float(self._clock()), "until": float(end)})
+        return new
+
+    def _kept(self) -> str | None:
+        kept = self._cache.load("token")
+        try:
+            token, since, until = str(kept["token"]), float(kept["since"]), float(kept["until"])
+        except (KeyError, TypeError, ValueError):
+            return None
+        # A clock that was set back says nothing about how old it is.
+        good = since <= self._clock() < until - min(MARGIN, (until - since) / 10)
+        return token if good else None
+
+    def ask(self, http: Http, build: Callable[[str], Request], refused: Callable[[Response], bool]) -> Response:
+        """The answer to a question that needs the token; with a new one where the old one is refused.
+
+        Raises ProviderError, with the reason TokenExpired where the new one is refused too.
+        """
+        for fresh in (False, True):
+            request = build(self.get(fresh))
+            response = ask(http, request)
+            if not refused(response):
+                return response
+        self._cache.drop("token")
+        raise ProviderError("TokenExpired", f"{request.title} refuses even a token that it has just given")

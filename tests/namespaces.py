@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_CLONE_NEWNS, _CLONE_NEWNET = 0x00020000, 0x40000000
+_CLONE_FS, _CLONE_NEWNS, _CLONE_NEWNET = 0x00000200, 0x00020000, 0x40000000
 _MS_REC, _MS_PRIVATE = 0x4000, 0x40000
 _LIBC = ctypes.CDLL(None, use_errno=True)
 RUN = Path("/run/wireguard")
@@ -43,6 +43,8 @@ def private_network() -> Iterator[None]:
             yield
         finally:
             _end_wireguard()
+            # A thread that shares its root with another, even with one that is just ending, enters no mount namespace.
+            _check(_LIBC.unshare(_CLONE_FS))
             for descriptor in before:
                 _check(_LIBC.setns(descriptor, 0))
     finally:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from schema.desired import Client, Desired, Gateways, Host, Located, Site
+from schema.desired import Client, Desired, Exit, Gateways, Host, Located, Site
 from schema.desired.fabric import Health
 from schema.ip import BITS, Interface, Prefix, address_text
 from schema.lock import Entry
@@ -41,7 +41,9 @@ class Node:
     ports: dict[str, int] = field(default_factory=dict)
     """Device of the backbone or for clients -> listening port."""
     devices: set[str] = field(default_factory=set)
-    """Tunnels of links, by name."""
+    """Tunnels of links and exits, by name."""
+    exits: list[Way] = field(default_factory=list)
+    """Its ways to the internet, in the order in which they are written."""
 
     @property
     def hosts(self) -> list[Prefix]:
@@ -70,6 +72,21 @@ class Roamer:
     @property
     def prefixes(self) -> list[Prefix]:
         return [Prefix(version, value, BITS[version]) for version, value in sorted(self.address.items())]
+
+
+@dataclass(slots=True, eq=False)
+class Way:
+    """An exit of a host, and who takes it."""
+
+    name: str
+    model: Exit
+    lans: tuple[str, ...]
+    own: bool
+    """Whether the host itself takes it."""
+    devs: tuple[str, ...]
+    ports: tuple[int, ...] = ()
+    """On which these listen."""
+    credentials: SecretRef | None = None
 
 
 @dataclass(slots=True, eq=False)

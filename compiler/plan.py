@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler.bonds import bond_options
+from compiler.exits import exits
 from compiler.fabric import Edge, End, Fabric, Node, address_of, texts
 from compiler.firewall import FAMILIES, firewall
 from compiler.gateways import services
@@ -28,6 +29,7 @@ from schema.plan import (
     Sysctl,
     Wireguard,
 )
+from schema.plan.exits import BYPASS
 
 GROUP = 117
 """The interface group of all our tunnels; firewall rules name them by it."""
@@ -50,6 +52,7 @@ def plan_host(fabric: Fabric, node: Node) -> HostPlan:
     found += guards(fabric, node, behind)
     found += firewall(fabric, node)
     found += services(fabric, node, behind)
+    found += exits(fabric, node, behind)
     return HostPlan.of(node.name, found, runtime(fabric, node, behind))
 
 
@@ -109,7 +112,8 @@ def _device(
     node: Node, dev: str, port: int, mtu: int, key: SecretRef, local: str | None = None, leg: int | None = None
 ) -> Iterator[Resource]:
     yield Link(name=dev, type="wireguard", mtu=mtu, group=GROUP)
-    yield Wireguard(dev=dev, private_key=key, listen_port=port, leg=leg)
+    # Where the host's own traffic takes an exit, what is encrypted already has to pass beside it.
+    yield Wireguard(dev=dev, private_key=key, listen_port=port, fwmark=BYPASS if node.exits else None, leg=leg)
     # Loose: with one address on every tunnel, the way back may be another tunnel than the way here.
     yield Sysctl(name=f"net/ipv4/conf/{dev}/rp_filter", value="2")
     if 6 in node.address or local:

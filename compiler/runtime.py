@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import schema.desired
 from compiler.bonds import runtime_bonds
+from compiler.exits import runtime_exits
 from compiler.fabric import Edge, Fabric, Node
 from compiler.firewall import FAMILIES
 from compiler.gateways import services
@@ -33,6 +34,7 @@ def runtime(fabric: Fabric, node: Node, behind: Ways) -> Runtime:
         standbys=tuple(standbys(fabric, node)) or None,
         lost=tuple(_lost(fabric, node, behind)) or None,
         bonds=runtime_bonds(node),
+        exits=tuple(runtime_exits(fabric, node, behind)) or None,
     )
 
 

@@ -285,6 +285,7 @@ def secrets_of(plan: HostPlan) -> list[SecretRef]:
     """What a plan needs beside the host's own key, sorted."""
     references = {r.private_key for r in plan.resources if isinstance(r, Wireguard)}
     references |= {r.preshared_key for r in plan.resources if isinstance(r, Peer) and r.preshared_key}
+    references |= {exit.credentials for exit in plan.runtime.exits or () if exit.credentials}
     return sorted((r for r in references if r.secret != OWN), key=_sealed_key)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from compiler.fabric import Fabric
 from compiler.stages.addresses import allocate_addresses
+from compiler.stages.exits import take_exits
 from compiler.stages.gateways import take_gateways
 from compiler.stages.keys import take_keys
 from compiler.stages.links import build_links, leave_out
@@ -23,6 +24,7 @@ STAGES: tuple[Stage, ...] = (
     take_keys,
     check_networks,
     take_gateways,
+    take_exits,
     allocate_addresses,
     build_links,
     Fabric.barrier,

@@ -43,7 +43,7 @@ def build_links(fabric: Fabric) -> None:
         _rotatable(fabric, edge, link, place)
     # What takes over comes after all that is in use, and moves none of it.
     wanted = [(edge, _names(edge, link, turn)) for turn in (0, 1) for edge, link, _ in links]
-    devices = _mesh_ports(fabric)
+    devices = [*_mesh_ports(fabric), *_exit_devices(fabric)]
     for edge, names in wanted:
         for name in names:
             ports.take_locked(edge.a, name)
@@ -54,6 +54,7 @@ def build_links(fabric: Fabric) -> None:
         ports.take_tunnels(edge, names)
     for node, dev in devices:
         ports.take_next(node, dev)
+    _exit_ports(fabric, ports)
     for edge, link, place in links:
         _tunnels(fabric, edge, link, ports, place)
     _mesh(fabric, doc.model.defaults, ports)
@@ -202,6 +203,16 @@ def _mesh_ports(fabric: Fabric) -> list[tuple[Node, str]]:
                 found[a, _device_of(turn.number_a, turn.number_b)] = None
                 found[b, _device_of(turn.number_b, turn.number_a)] = None
     return [(node, dev) for node, dev in found if dev != BACKBONE]
+
+
+def _exit_devices(fabric: Fabric) -> list[tuple[Node, str]]:
+    return [(node, dev) for node in fabric.nodes.values() for way in node.exits for dev in way.devs]
+
+
+def _exit_ports(fabric: Fabric, ports: Ports) -> None:
+    for node in fabric.nodes.values():
+        for way in node.exits:
+            way.ports = tuple(ports.given[node.name, dev] for dev in way.devs)
 
 
 def _mesh(fabric: Fabric, defaults: desired.Defaults, ports: Ports) -> None:

@@ -14,6 +14,7 @@ def take_secrets(fabric: Fabric) -> None:
     known = _index(fabric)
     _preshared(fabric, known)
     _clients_key(fabric, known)
+    _credentials(fabric, known)
     for name, hosts in sorted(fabric.needs.items()):
         if name in known:
             _readable(fabric, known[name], hosts)
@@ -63,6 +64,15 @@ def _clients_key(fabric: Fabric, known: Known) -> None:
         if node.clients and node.key:
             node.clients_key = reference
             _need(fabric, name, (node.name,), place)
+
+
+def _credentials(fabric: Fabric, known: Known) -> None:
+    for node in fabric.nodes.values():
+        for way in node.exits:
+            if (name := way.model.credentials) is not None:
+                place = node.place("exits", way.name, "credentials")
+                way.credentials = _reference(fabric, known, name, "value", place)
+                _need(fabric, name, (node.name,), place)
 
 
 def _need(fabric: Fabric, secret: str, hosts: tuple[str, ...], place: Place) -> None:

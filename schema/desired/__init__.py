@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from schema.desired.base import Document
 from schema.desired.client import Client, Clients
+from schema.desired.exits import Exit
 from schema.desired.fabric import Fabric, Probe
 from schema.desired.gateways import Gateways
 from schema.desired.host import Host, Lan, Underlay
@@ -18,8 +19,8 @@ from schema.problem import Place
 from schema.text import Text
 
 __all__ = [
-    "DOCUMENTS", "Aws", "Client", "Clients", "Datacenter", "Desired", "Document", "Edge", "Fabric", "Gateways", "Host",
-    "Lan", "Located", "Probe", "Region", "Secret", "Site", "Underlay",
+    "DOCUMENTS", "Aws", "Client", "Clients", "Datacenter", "Desired", "Document", "Edge", "Exit", "Fabric", "Gateways",
+    "Host", "Lan", "Located", "Probe", "Region", "Secret", "Site", "Underlay",
 ]  # fmt: skip
 
 D = TypeVar("D", bound=Document)

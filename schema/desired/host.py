@@ -16,6 +16,7 @@ from pydantic_core import CoreSchema
 
 from schema.desired.base import DnsName, Document, IfName, Name, OneOrMany, one_of_each_family
 from schema.desired.bond import Bond
+from schema.desired.exits import Exit, ExitName
 from schema.desired.fabric import Port
 from schema.ip import Interface
 
@@ -89,6 +90,8 @@ class Host(Document):
     """LAN interfaces and the addresses that gitwan puts on them."""
     short: Short | None = None
     ports: dict[Literal["backbone", "clients"], Port] = Field(default_factory=dict)
+    exits: Annotated[dict[ExitName, Exit], Field(max_length=8)] = Field(default_factory=dict)
+    """Ways to the internet by VPN gateways; without any, gitwan leaves the internet to the underlay."""
 
 
 Hosts = Annotated[dict[Name, Host], Field(min_length=1)]

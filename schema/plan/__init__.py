@@ -14,6 +14,7 @@ from pydantic import Field
 from schema.plan.address import Address
 from schema.plan.base import Disruption, Key, Model, Resource, SecretRef, family_of
 from schema.plan.change import Change, diff
+from schema.plan.exits import Exit, ExitGateway, ExitHealth, ExitSlot
 from schema.plan.firewall import Firewall
 from schema.plan.link import BondOptions, Link
 from schema.plan.nexthop import Member, Nexthop, Resilient
@@ -27,9 +28,10 @@ from schema.plan.wireguard import Wireguard
 
 __all__ = [
     "DEADLINE", "MAIN_TABLE", "METRIC", "PROTOCOL", "RESOURCES", "Address", "AnyResource", "Bond", "BondOptions",
-    "Change", "Disruption", "Firewall", "HostPlan", "Key", "Link", "Lost", "Member", "Model", "Nexthop", "Peer",
-    "Probe", "Resilient", "Resource", "Rider", "Route", "Rule", "Runtime", "SecretRef", "Service", "Standby", "Sysctl",
-    "Takeover", "Tunnel", "Watch", "Wireguard", "diff", "family_of",
+    "Change", "Disruption", "Exit", "ExitGateway", "ExitHealth", "ExitSlot", "Firewall", "HostPlan", "Key", "Link",
+    "Lost", "Member", "Model", "Nexthop", "Peer", "Probe", "Resilient", "Resource", "Rider", "Route", "Rule",
+    "Runtime", "SecretRef", "Service", "Standby", "Sysctl", "Takeover", "Tunnel", "Watch", "Wireguard", "diff",
+    "family_of",
 ]  # fmt: skip
 
 PROTOCOL = 117

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from schema.plan.base import Address, IfName, Model, PublicKey
+from schema.plan.exits import Exit
 from schema.plan.nexthop import Member, Nexthop
 from schema.plan.route import Route
 from schema.plan.service import Service
@@ -117,3 +118,4 @@ class Runtime(Model):
     standbys: tuple[Standby, ...] | None = None
     lost: tuple[Lost, ...] | None = None
     bonds: tuple[Bond, ...] | None = None
+    exits: tuple[Exit, ...] | None = None

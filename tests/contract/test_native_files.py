@@ -21,6 +21,17 @@ from schema.plan import HostPlan, Link, Wireguard
 from tests.namespaces import ip, private_network, run
 
 SITES = Path(__file__).parents[2] / "sites"
+GOLDEN = Path(__file__).parents[1] / "golden" / "compile"
+CASES = [
+    pytest.param(folder, host, id=f"{host} of {folder.parent.name if folder.name == 'input' else 'sites'}")
+    for folder, host in (
+        (SITES, "nas"),
+        (SITES, "ams-gw1"),
+        (SITES, "vpn-ireland"),
+        (GOLDEN / "exits" / "input", "nas"),
+        (GOLDEN / "exits-of-two-lans" / "input", "nas"),
+    )
+]
 PRIVATE = generate_private()
 
 pytestmark = pytest.mark.root
@@ -29,7 +40,7 @@ pytestmark = pytest.mark.root
 @pytest.fixture
 def network() -> Iterator[None]:
     with private_network():
-        for dev in ("eno4", "lan0", "ens5"):
+        for dev in ("eno4", "lan0", "lan1", "lan2", "ens5"):
             ip(f"link add {dev} type veth peer name {dev}-far")
             ip(f"link set {dev} up")
         yield
@@ -40,15 +51,15 @@ def feed(text: str, *command: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def plan_of(host: str) -> HostPlan:
-    files = dict(read_folder(SITES).files)
+def plan_of(host: str, folder: Path = SITES) -> HostPlan:
+    files = dict(read_folder(folder).files)
     files[f"keys/{host}.pub"] = public_key(PRIVATE).encode()
     return compile_files(files).plan(host)
 
 
-@pytest.mark.parametrize("host", ["nas", "ams-gw1", "vpn-ireland"])
-def test_native_tools_and_the_agent_agree(host: str, network: None, tmp_path: Path) -> None:
-    plan = plan_of(host)
+@pytest.mark.parametrize(("folder", "host"), CASES)
+def test_native_tools_and_the_agent_agree(folder: Path, host: str, network: None, tmp_path: Path) -> None:
+    plan = plan_of(host, folder)
     files = render(plan)
     # This kernel may have no WireGuard: its devices are then there before the file is fed.
     for link in (resource for resource in plan.resources if isinstance(resource, Link)):

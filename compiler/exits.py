@@ -1,0 +1,216 @@
+"""What a host with exits holds whether or not its agent runs: which traffic may leave by nothing but an exit.
+
+The agent adds the tunnels, and the routes by them. Until then, and when it is gone, all that is here refuses what has
+no way: so nothing leaks at boot, while a gateway is chosen, or after a crash.
+
+A LAN's traffic is refused twice: by a route behind the exit's own table, and where it would be forwarded to the
+underlay. The host's own is refused where it would leave by the underlay without the mark of what may. It is not
+refused by a route, because a route is looked up before the agent's packets have their mark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from compiler.fabric import Fabric, Node, Way
+from compiler.firewall import FAMILIES
+from compiler.lan_routes import behind as everything
+from compiler.routes import GUARD_METRIC
+from compiler.stages.links import OVERHEAD
+from compiler.stages.routing import Ways
+from schema.ip import Interface
+from schema.plan import Exit, ExitGateway, ExitHealth, ExitSlot, Firewall, Resource, Route, Rule, Sysctl
+from schema.plan.base import Family
+from schema.plan.exits import BYPASS, GROUP
+
+REFUSED, TABLE, SLOTS, PER_EXIT = 59988, BYPASS, 60000, 16
+"""Tables: what is refused, of the first exit, and of the first exit's tunnels, each of which is also a mark."""
+MAIN, MARKED, TAKERS, LAST = 1170, 1171, 1172, 1179
+"""Priorities of rules, in their order."""
+AGENT = 59989
+"""The group of the agent's process: what it and its children send may leave by the underlay."""
+
+_FROM, _TO = f"-m devgroup --src-group {GROUP:#x}", f"-m devgroup --dst-group {GROUP:#x}"
+_MARK = f"-j MARK --set-xmark {BYPASS:#x}/0xffffffff"
+_OWNER = f"-m owner --gid-owner {AGENT} --suppl-groups"
+_REFUSE = {
+    "inet": "-j REJECT --reject-with icmp-admin-prohibited",
+    "inet6": "-j REJECT --reject-with icmp6-adm-prohibited",
+}
+_LINK_LOCAL: dict[str, tuple[str, ...]] = {
+    "inet": ("-d 169.254.0.0/16 -o {dev} -j RETURN", "-o {dev} -p udp -m udp --sport 68 --dport 67 -j RETURN"),
+    "inet6": (
+        "-d fe80::/10 -o {dev} -j RETURN",
+        "-d ff02::/16 -o {dev} -j RETURN",
+        # A neighbour is asked at its own address, too, whether it is still there (RFC 4861, 7.3.1).
+        "-o {dev} -p ipv6-icmp -m icmp6 --icmpv6-type 135 -j RETURN",
+        "-o {dev} -p ipv6-icmp -m icmp6 --icmpv6-type 136 -j RETURN",
+    ),
+}
+"""What a host needs to have an underlay at all: DHCP and neighbour discovery."""
+
+
+def exits(fabric: Fabric, node: Node, behind: Ways) -> Iterator[Resource]:
+    """Rules, the routes that refuse, and our chains."""
+    if not node.exits:
+        return
+    own = [way for way in node.exits if way.own]
+    if own:
+        yield from _sysctls(node.model.underlay.dev)
+    for family in FAMILIES:
+        yield from _rules(node, family)
+        if any(way.lans and way.model.kill_switch for way in node.exits):
+            dst = "0.0.0.0/0" if family == "inet" else "::/0"
+            yield Route(table=REFUSED, dst=dst, type="unreachable", metric=GUARD_METRIC)
+        yield from _filter(node, family)
+        yield from _mangle(node, family)
+        posts = [f"{_TO} -j MASQUERADE"]
+        if own:
+            # What the agent sends was given the source address of the exit that it would have taken.
+            posts.append(f"-o {node.model.underlay.dev} {_OWNER} -j MASQUERADE")
+        yield _chain(family, "nat", "POSTROUTING", posts)
+
+
+def _sysctls(underlay: str) -> Iterator[Resource]:
+    """What comes in by the underlay carries the mark, so that its way back is looked up with it: by the reverse path
+    filter, for the answer to a connection, and for an echo."""
+    yield Sysctl(name=f"net/ipv4/conf/{underlay}/src_valid_mark", value="1")
+    yield Sysctl(name="net/ipv4/tcp_fwmark_accept", value="1")
+    yield Sysctl(name="net/ipv4/fwmark_reflect", value="1")
+    yield Sysctl(name="net/ipv6/fwmark_reflect", value="1")
+
+
+def _rules(node: Node, family: Family) -> Iterator[Rule]:
+    # Whatever main knows better than by its default route goes there: the host's own networks, and ours.
+    yield Rule(family=family, priority=MAIN, table=254, suppress_prefixlength=0)
+    for n, way in enumerate(node.exits):
+        for table in _marks(n, way):
+            yield Rule(family=family, priority=MARKED, table=table, fwmark=table)
+        for lan in way.lans:
+            yield Rule(family=family, priority=TAKERS, table=TABLE + n, iif=lan)
+            if way.model.kill_switch:
+                yield Rule(family=family, priority=LAST, table=REFUSED, iif=lan)
+        if way.own:
+            yield Rule(family=family, priority=TAKERS, table=TABLE + n, iif="lo", fwmark=BYPASS, invert=True)
+
+
+def _marks(n: int, way: Way) -> list[int]:
+    """The tables of an exit's tunnels, where flows stay with the tunnel that they began with."""
+    return [SLOTS + PER_EXIT * n + k for k, _ in enumerate(way.devs)] if way.model.on_switch == "drain" else []
+
+
+def _filter(node: Node, family: Family) -> Iterator[Firewall]:
+    underlay, refuse = node.model.underlay.dev, _REFUSE[family]
+    known = f"{_FROM} -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT"
+    guarded = [way for way in node.exits if way.model.kill_switch]
+    forward = [f"-i {lan} -o {underlay} {refuse}" for way in guarded for lan in way.lans]
+    forward += [known, f"{_FROM} -j DROP"]
+    forward += [f"-i {lan} {_TO} -j ACCEPT" for way in node.exits for lan in way.lans]
+    yield _chain(family, "filter", "FORWARD", [*forward, f"{_TO} {refuse}"])
+    entering = [known, f"{_FROM} -j DROP"]
+    if not any(way.own for way in guarded):
+        # Whom this host would ask for them, it would ask by the underlay.
+        entering += [f"-i {lan} {dns} {refuse}" for way in guarded for lan in way.lans for dns in DNS]
+    yield _chain(family, "filter", "INPUT", entering)
+    if any(way.own for way in guarded):
+        leaving = [f"-o {underlay} -m mark --mark {BYPASS:#x} -j RETURN"]
+        leaving += [rule.format(dev=underlay) for rule in _LINK_LOCAL[family]]
+        yield _chain(family, "filter", "OUTPUT", [*leaving, f"-o {underlay} {refuse}"])
+
+
+DNS = ("-p udp -m udp --dport 53", "-p tcp -m tcp --dport 53")
+
+
+def _mangle(node: Node, family: Family) -> Iterator[Firewall]:
+    underlay = node.model.underlay.dev
+    syn = "-m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu"
+    yield _chain(family, "mangle", "FORWARD", [f"-p tcp {_TO} {syn}", f"-p tcp {_FROM} {syn}"])
+    arriving: list[str] = []
+    leaving: list[str] = []
+    staying: list[str] = []
+    if any(way.own for way in node.exits):
+        arriving.append(f"-i {underlay} {_MARK}")
+        arriving.append(f"-i {underlay} -m conntrack --ctstate NEW -j CONNMARK --set-xmark {BYPASS:#x}/0xffffffff")
+        leaving.append(f"-m mark --mark 0x0 {_OWNER} {_MARK}")
+        leaving.append(f"-m connmark --mark {BYPASS:#x} {_MARK}")
+    for n, way in enumerate(node.exits):
+        for dev, mark in zip(way.devs, _marks(n, way), strict=False):
+            kept = f"-m connmark --mark {mark:#x} -j MARK --set-xmark {mark:#x}/0xffffffff"
+            arriving += [f"-i {lan} {kept}" for lan in way.lans]
+            leaving += [kept] if way.own else []
+            staying.append(f"-o {dev} -m connmark --mark 0x0 -j CONNMARK --set-xmark {mark:#x}/0xffffffff")
+    for hook, rules in (("PREROUTING", arriving), ("OUTPUT", leaving), ("POSTROUTING", staying)):
+        if rules:
+            yield _chain(family, "mangle", hook, rules)
+
+
+def _chain(family: Family, table: Literal["filter", "nat", "mangle"], hook: str, rules: list[str]) -> Firewall:
+    return Firewall.model_validate(
+        {"family": family, "table": table, "chain": f"GITWAN-EXIT-{hook}", "hook": hook, "rules": rules}
+    )
+
+
+def runtime_exits(fabric: Fabric, node: Node, behind: Ways) -> Iterator[Exit]:
+    """What the agent has to find a gateway for."""
+    ours = [*node.networks, *everything(fabric, behind.values())]
+    lans = [address.network for lan in node.model.lans.values() for address in lan.addresses]
+    for n, way in enumerate(node.exits):
+        model = way.model
+        yield Exit(
+            name=way.name,
+            provider=model.provider,
+            credentials=way.credentials,
+            gateways=tuple(_gateways(way)) or None,
+            prefer=model.prefer,
+            ignore=model.ignore,
+            countries=model.countries,
+            use=model.use,
+            health=_health(way),
+            hold=model.hold,
+            cool_down=model.cool_down,
+            dns=None if model.dns == "provider" else model.dns,
+            port_forward=model.port_forward,
+            on_switch=model.on_switch,
+            table=TABLE + n,
+            slots=tuple(
+                ExitSlot(dev=dev, port=port, table=SLOTS + PER_EXIT * n + k)
+                for k, (dev, port) in enumerate(zip(way.devs, way.ports, strict=True))
+            ),
+            mtu=model.mtu or node.model.underlay.mtu - OVERHEAD[6],
+            lans=way.lans,
+            own=way.own,
+            ours=tuple(str(prefix) for prefix in sorted({*ours, *lans})),
+        )
+
+
+def _gateways(way: Way) -> Iterator[ExitGateway]:
+    for name, gateway in way.model.gateways.items():
+        yield ExitGateway(
+            name=name,
+            endpoint=gateway.endpoint,
+            public_key=gateway.public_key,
+            addresses=tuple(str(_host(address)) for address in gateway.addresses),
+            dns=gateway.dns,
+            country=gateway.country or "",
+        )
+
+
+def _host(address: Interface) -> str:
+    return f"{address.address}/{address.length}"
+
+
+def _health(way: Way) -> ExitHealth:
+    health = way.model.health
+    form, value = health.degraded
+    return ExitHealth(
+        interval=health.interval,
+        timeout=health.timeout,
+        window=health.window,
+        factor=value if form == "x" else None,
+        threshold=value if form == "s" else None,
+        strikes=health.strikes,
+        loss=health.loss,
+        check=health.check,
+        expect=health.expect,
+    )

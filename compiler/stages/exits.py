@@ -1,0 +1,63 @@
+"""Exits: who takes which, and the names of their tunnels."""
+
+from __future__ import annotations
+
+from compiler.fabric import Fabric, Node, Way
+from schema.desired.exits import SELF
+from schema.problem import Place
+
+
+def take_exits(fabric: Fabric) -> None:
+    """Every host's exits; nobody takes two."""
+    for node in fabric.nodes.values():
+        model = node.model
+        takers: dict[str, Place] = {}
+        named = {name for exit in model.exits.values() for name in exit.for_ or ()}
+        for name, exit in model.exits.items():
+            place = node.place("exits", name, "for")
+            if exit.for_ is None:
+                names = [taker for taker in (*model.lans, SELF) if taker not in named]
+                named.update(names)
+            else:
+                names = [taker for taker in exit.for_ if _known(fabric, node, taker, place)]
+            if not names:
+                hint = "write its LANs, or `self`, as `for:`, or remove it"
+                fabric.problem("GW111", node.place("exits", name, key=True), f"nobody takes the exit {name}", hint)
+            for taker in names:
+                if taker in takers:
+                    hint = "everybody takes one exit: name it in one `for:` only"
+                    other = (takers[taker], "the other one")
+                    fabric.problem("GW111", place, f"{taker} of {node.name} takes two exits", hint, other)
+                takers[taker] = place
+            if exit.dns == "provider" and any(not gateway.dns for gateway in exit.gateways.values()):
+                message = f"the exit {name} has gateways without a DNS server"
+                hint = (
+                    "write `dns:` for the exit, or for each of its gateways: until then names are not looked up there"
+                )
+                fabric.warning("GW112", node.place("exits", name, key=True), message, hint)
+            lans = tuple(taker for taker in dict.fromkeys(names) if taker != SELF)
+            way = Way(name, exit, lans, SELF in names, _devices(name, exit.use + 1))
+            _free(fabric, node, way)
+            node.exits.append(way)
+
+
+def _known(fabric: Fabric, node: Node, taker: str, place: Place) -> bool:
+    if taker == SELF or taker in node.model.lans:
+        return True
+    hint = f"there are: {', '.join([*node.model.lans, SELF])}"
+    fabric.problem("GW110", place, f"{node.name} has no LAN {taker!r}", hint)
+    return False
+
+
+def _devices(name: str, count: int) -> tuple[str, ...]:
+    """One more than gateways at once: the next tunnel has to be up before the last one goes."""
+    return tuple(f"wg-{name}" if n == 0 else f"wg-{name}-{n + 1}" for n in range(count))
+
+
+def _free(fabric: Fabric, node: Node, way: Way) -> None:
+    for dev in way.devs:
+        if dev in (node.model.underlay.dev, *node.model.lans, *node.ports) or dev in node.devices:
+            hint = "give the exit another name"
+            place = node.place("exits", way.name, key=True)
+            fabric.problem("GW045", place, f"{node.name} has two interfaces called {dev}", hint)
+        node.devices.add(dev)

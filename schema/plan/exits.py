@@ -1,0 +1,77 @@
+"""Exits, as the agent has to know them: what to look for, and where it is put."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from schema.plan.base import Address, IfName, Model, Prefix, PublicKey, SecretRef
+
+BYPASS = 0xEA55
+"""The mark of what may leave by the underlay: tunnels, and what the agent itself sends."""
+GROUP = 118
+"""The interface group of exits' tunnels: what comes in by them is not trusted as what comes from our own."""
+
+
+class ExitGateway(Model):
+    """A gateway that is written down."""
+
+    name: str
+    endpoint: str
+    public_key: PublicKey
+    addresses: tuple[Prefix, ...]
+    dns: tuple[Address, ...] = ()
+    country: str = ""
+
+
+class ExitHealth(Model):
+    """When a gateway counts as degraded; see `schema/desired/exits.py`."""
+
+    interval: float
+    timeout: float
+    window: int
+    factor: float | None = None
+    """Of the baseline, or"""
+    threshold: float | None = None
+    """seconds of a round trip."""
+    strikes: int
+    loss: float
+    check: str
+    expect: int
+
+
+class ExitSlot(Model):
+    """One of the devices that tunnels of an exit stand on, in turn."""
+
+    dev: IfName
+    port: int
+    table: int
+    """Where what belongs to this tunnel's flows is routed, while flows stay where they are."""
+
+
+class Exit(Model):
+    """A way to the internet: what the agent has to find a gateway for, and where to put it."""
+
+    name: str
+    provider: Literal["pia", "mullvad", "static"]
+    credentials: SecretRef | None = None
+    gateways: tuple[ExitGateway, ...] | None = None
+    prefer: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    countries: tuple[str, ...] = ()
+    use: int
+    health: ExitHealth
+    hold: float
+    cool_down: float
+    dns: tuple[Address, ...] | None = None
+    """None: the provider's."""
+    port_forward: bool = False
+    on_switch: Literal["move", "drain"]
+    table: int
+    slots: tuple[ExitSlot, ...]
+    """One more than gateways at once, so that the next tunnel is proven before traffic moves."""
+    mtu: int
+    lans: tuple[IfName, ...]
+    own: bool
+    """Whether the host itself takes it."""
+    ours: tuple[Prefix, ...]
+    """Networks of ours, whose DNS servers are asked as ever."""

@@ -1,0 +1,60 @@
+"""Which gateway is the best one. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from statistics import median
+
+from reconciler.loops.exits.providers.base import Gateway
+from schema.plan import Exit
+
+SAMPLES = 3
+"""Round trips that a latency is the median of."""
+TIE, LEAST_TIE = 0.1, 0.002
+"""Latencies are alike within this share of the best one, and within so many seconds: then weight decides."""
+
+
+def candidates(exit: Exit, gateways: Iterable[Gateway]) -> list[Gateway]:
+    """Those that may be taken at all."""
+    return [
+        gateway
+        for gateway in gateways
+        if not named(gateway, exit.ignore)
+        and (not exit.countries or gateway.country in exit.countries)
+        and (not exit.port_forward or gateway.port_forward)
+    ]
+
+
+def named(gateway: Gateway, words: Collection[str]) -> bool:
+    return bool({gateway.id, gateway.region, gateway.name}.intersection(words))
+
+
+def latency(samples: Sequence[float | None]) -> float | None:
+    """The median of what was answered; None where most was not."""
+    answered = [sample for sample in samples if sample is not None]
+    return median(answered) if 2 * len(answered) > len(samples) else None
+
+
+def standing(exit: Exit, gateway: Gateway, pinned: str | None) -> int:
+    """0 for what a person chose, 1 for what is preferred, 2 for all others: no latency outweighs it."""
+    if gateway.id == pinned:
+        return 0
+    return 1 if named(gateway, exit.prefer) else 2
+
+
+def elect(
+    exit: Exit,
+    gateways: Iterable[Gateway],
+    latencies: Mapping[str, float | None],
+    pinned: str | None = None,
+) -> Gateway | None:
+    """The best of those that answered: by standing, then latency; of those as near, the one that can take most."""
+    there = [(gateway, seconds) for gateway in gateways if (seconds := latencies.get(gateway.id)) is not None]
+    if not there:
+        return None
+    best = min(standing(exit, gateway, pinned) for gateway, _ in there)
+    there = [(gateway, seconds) for gateway, seconds in there if standing(exit, gateway, pinned) == best]
+    nearest = min(seconds for _, seconds in there)
+    limit = nearest + max(LEAST_TIE, TIE * nearest)
+    alike = [(gateway, seconds) for gateway, seconds in there if seconds <= limit]
+    return min(alike, key=lambda pair: (-pair[0].weight, pair[1], pair[0].id))[0]

@@ -1,0 +1,118 @@
+"""Whether a gateway that is in use is still fit, from what its probes say. Pure.
+
+As smart-vpn-client has it: the first round trips over a new tunnel are its baseline; a probe without an answer is a
+strike, and so is one after which the mean of the window, in which every sample weighs e times less than the one after
+it, is above so many times the baseline. Strikes count in a row. Beside that: a fixed threshold for a round trip, loss,
+and what is answered, but by somebody else.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import exp
+from statistics import median
+from typing import Literal
+
+from schema.plan import ExitHealth
+
+BASELINE = 3
+"""Round trips that the baseline is the median of."""
+SESSION = 180.0
+"""Seconds after which a session is dead: WireGuard's REJECT_AFTER_TIME."""
+Fault = Literal["", "Silent", "CaptivePortal", "Slow", "Lossy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a probe."""
+
+    rtt: float | None
+    """Seconds; None where nothing came in time."""
+    genuine: bool = True
+    """Whether what came is what was asked for."""
+
+    @property
+    def good(self) -> bool:
+        return self.rtt is not None and self.genuine
+
+
+@dataclass(slots=True)
+class Pulse:
+    """One tunnel, probe by probe."""
+
+    settings: ExitHealth
+    baseline: float | None = None
+    window: deque[float | None] = field(default_factory=deque)
+    """Round trips, the newest last; None for a probe that failed."""
+    strikes: int = 0
+    misses: int = 0
+    """Probes in a row that failed."""
+    fault: Fault = ""
+    """Of the last strike."""
+    handshake: float | None = None
+    """Seconds since the last one."""
+    first: list[float] = field(default_factory=list)
+
+    def note(self, answer: Answer) -> None:
+        """A probe ended."""
+        self.window.append(answer.rtt if answer.good else None)
+        while len(self.window) > self.settings.window:
+            self.window.popleft()
+        self.misses = 0 if answer.good else self.misses + 1
+        fault = self._fault(answer)
+        self.strikes = self.strikes + 1 if fault else 0
+        self.fault = fault
+        if answer.good and self.baseline is None:
+            assert answer.rtt is not None
+            self.first.append(answer.rtt)
+            if len(self.first) == BASELINE:
+                self.baseline = median(self.first)
+
+    def _fault(self, answer: Answer) -> Fault:
+        if answer.rtt is None:
+            return "Silent"
+        if not answer.genuine:
+            return "CaptivePortal"
+        if self.settings.threshold is not None and answer.rtt > self.settings.threshold:
+            return "Slow"
+        limit, mean = self.limit, self.mean
+        if self.settings.factor is not None and limit is not None and mean is not None and mean > limit:
+            return "Slow"
+        return "Lossy" if self.loss > self.settings.loss and 2 * len(self.window) >= self.settings.window else ""
+
+    @property
+    def limit(self) -> float | None:
+        """Seconds: what makes a mean, or a round trip, too slow."""
+        if self.settings.threshold is not None:
+            return self.settings.threshold
+        if self.baseline is None or self.settings.factor is None:
+            return None
+        return self.baseline * self.settings.factor
+
+    @property
+    def mean(self) -> float | None:
+        return weighted_mean([rtt for rtt in self.window if rtt is not None])
+
+    @property
+    def loss(self) -> float:
+        return sum(rtt is None for rtt in self.window) / len(self.window) if self.window else 0.0
+
+    @property
+    def degraded(self) -> bool:
+        return self.strikes >= self.settings.strikes
+
+    @property
+    def dead(self) -> bool:
+        """Nothing comes back at all."""
+        gone = self.handshake is not None and self.handshake > SESSION
+        return self.misses >= self.settings.strikes or (gone and self.misses > 0)
+
+
+def weighted_mean(samples: Sequence[float]) -> float | None:
+    """Σ x e^(-i) / Σ e^(-i), where i is 0 for the newest, which stands last. None of nothing."""
+    if not samples:
+        return None
+    weights = [exp(-i) for i in range(len(samples))]
+    return sum(x * w for x, w in zip(reversed(samples), weights, strict=True)) / sum(weights)

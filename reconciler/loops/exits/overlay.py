@@ -1,0 +1,165 @@
+"""What a host holds for the tunnels of its exits. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from reconciler.loops.exits.providers.base import Session
+from schema.plan import (
+    Address,
+    Exit,
+    ExitSlot,
+    Firewall,
+    Link,
+    Member,
+    Nexthop,
+    Peer,
+    Resilient,
+    Resource,
+    Route,
+    SecretRef,
+    Sysctl,
+    Wireguard,
+    family_of,
+)
+from schema.plan.base import Family
+from schema.plan.exits import BYPASS, GROUP
+
+OWNER = "exits"
+KEY = "exit:"
+"""Before an exit's name: its private key, which the agent has made. No secret of a repository can be called so."""
+NEXTHOPS = 117_600_000
+"""Numbers of nexthops: plus 10 x the table of a tunnel or of an exit."""
+BUCKETS, IDLE_TIMER = 1024, 120
+"""Of the group that spreads flows: a flow stays with its gateway, and a pause of 2 minutes ends it."""
+EVERYTHING: dict[Family, str] = {"inet": "0.0.0.0/0", "inet6": "::/0"}
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A tunnel on a device."""
+
+    slot: ExitSlot
+    session: Session
+    carrying: bool
+    """Whether new flows take it."""
+
+    @property
+    def families(self) -> list[Family]:
+        there = {family_of(address) for address in self.session.addresses}
+        return [family for family in EVERYTHING if family in there]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An exit with all of its tunnels."""
+
+    exit: Exit
+    public_key: str
+    tunnels: Sequence[Placed]
+
+    @property
+    def dns(self) -> tuple[str, ...]:
+        """Who is asked for names: as written, or as the gateways that carry traffic say."""
+        if self.exit.dns is not None:
+            return self.exit.dns
+        return tuple(dict.fromkeys(server for one in self.tunnels if one.carrying for server in one.session.dns))
+
+
+def overlay(exits: Sequence[Held]) -> list[Resource]:
+    """Everything for these exits; an exit without a tunnel has nothing, and what the plan refuses stays refused."""
+    found: list[Resource] = []
+    for held in exits:
+        for placed in held.tunnels:
+            found += _device(held, placed)
+        for family in EVERYTHING:
+            found += _routes(held, family)
+    found += _names(exits)
+    return found
+
+
+def _device(held: Held, placed: Placed) -> Iterator[Resource]:
+    dev, session = placed.slot.dev, placed.session
+    yield Link(name=dev, type="wireguard", mtu=held.exit.mtu, group=GROUP)
+    key = SecretRef(secret=KEY + held.exit.name, fingerprint=held.public_key)
+    yield Wireguard(dev=dev, private_key=key, listen_port=placed.slot.port, fwmark=BYPASS)
+    # Loose: the way back to the internet is another one in the main table.
+    yield Sysctl(name=f"net/ipv4/conf/{dev}/rp_filter", value="2")
+    yield Sysctl(name=f"net/ipv6/conf/{dev}/disable_ipv6", value="0" if "inet6" in placed.families else "1")
+    for address in session.addresses:
+        yield Address(dev=dev, address=address)
+    yield Peer(
+        dev=dev,
+        public_key=session.public_key,
+        endpoint=session.endpoint,
+        allowed_ips=tuple(sorted(EVERYTHING[family] for family in placed.families)),
+        keepalive=session.keepalive,
+        name=session.gateway.id,
+    )
+    for family in placed.families:
+        yield Route(table=placed.slot.table, dst=EVERYTHING[family], dev=dev)
+
+
+def _routes(held: Held, family: Family) -> Iterator[Resource]:
+    """The one route that new flows take: by a tunnel, or by a group of them."""
+    devs = [one.slot for one in held.tunnels if one.carrying and family in one.families]
+    table, dst = held.exit.table, EVERYTHING[family]
+    if not devs:
+        return
+    if held.exit.use == 1:
+        yield Route(table=table, dst=dst, dev=devs[0].dev)
+        return
+    for slot in devs:
+        yield Nexthop(id=_number(slot.table, family), family=family, dev=slot.dev)
+    members = tuple(Member(id=_number(slot.table, family)) for slot in devs)
+    group = NEXTHOPS + 10 * table + (family == "inet6")
+    resilient = Resilient(buckets=BUCKETS, idle_timer=IDLE_TIMER, unbalanced_timer=0)
+    yield Nexthop(id=group, group=members, resilient=resilient)
+    yield Route(table=table, dst=dst, nhid=group)
+
+
+def _number(table: int, family: Family) -> int:
+    return NEXTHOPS + 10 * table + (family == "inet6")
+
+
+def _names(exits: Sequence[Held]) -> Iterator[Resource]:
+    """Whoever is asked for names by those who take an exit: its servers answer."""
+    for family in EVERYTHING:
+        arriving: list[str] = []
+        leaving: list[str] = []
+        for held in exits:
+            servers = [server for server in held.dns if family_of(server) == family]
+            if not servers or not any(one.carrying and family in one.families for one in held.tunnels):
+                continue
+            ours = [prefix for prefix in held.exit.ours if family_of(prefix) == family]
+            for lan in held.exit.lans:
+                if not held.exit.own:
+                    # This host would look names up for them by another way than theirs.
+                    arriving += [f"-i {lan} {rule}" for rule in _dnat(servers[0], "-m addrtype --dst-type LOCAL ")]
+                arriving += [f"-d {prefix} -i {lan} -j RETURN" for prefix in ours]
+                arriving.append(f"-i {lan} -m addrtype --dst-type LOCAL -j RETURN")
+                arriving += [f"-i {lan} {rule}" for rule in _dnat(servers[0])]
+            if held.exit.own:
+                leaving += [f"-d {prefix} -j RETURN" for prefix in [*ours, _LOOPBACK[family]]]
+                # What has the mark already is the agent's, which goes beside the exit.
+                marked = f"-m mark ! --mark {BYPASS:#x} "
+                leaving += _dnat(servers[0], marked)
+        if arriving:
+            yield _chain(family, "PREROUTING", arriving)
+        if leaving:
+            yield _chain(family, "OUTPUT", leaving)
+
+
+_LOOPBACK: dict[Family, str] = {"inet": "127.0.0.0/8", "inet6": "::1/128"}
+
+
+def _dnat(server: str, where: str = "") -> list[str]:
+    to = f"[{server}]:53" if ":" in server else f"{server}:53"
+    return [f"-p {p} -m {p} --dport 53 {where}-j DNAT --to-destination {to}" for p in ("udp", "tcp")]
+
+
+def _chain(family: Family, hook: str, rules: list[str]) -> Firewall:
+    return Firewall.model_validate(
+        {"family": family, "table": "nat", "chain": f"GITWAN-EXIT-{hook}", "hook": hook, "rules": rules}
+    )

@@ -1,0 +1,358 @@
+"""Which gateways an exit uses, and what to do next. Pure: what happened and the time are told.
+
+    electing ──register──> proving ──answers──> carrying ──strikes──> failed ──its successor is proven──> gone
+                              └ no answer: the next one                └ and draining, where flows stay
+
+What carries goes only when its successor has proven itself, so there is no gap between two, and a healthy exit is never
+given up for one that may not work. Nothing here ever wants a route to the underlay: without a tunnel there is no route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from reconciler.loops.exits.election import candidates, elect, latency, standing
+from reconciler.loops.exits.health import Answer, Pulse
+from reconciler.loops.exits.providers.base import Gateway, ProviderError, Session
+from schema.plan import Exit
+
+LIST_LIFE = 6 * 3600.0
+"""Seconds after which the provider is asked for its gateways again."""
+FRESH = 30.0
+"""Seconds for which a latency is as good as new."""
+ASK_EVERY = 1.0
+"""Seconds between two probes of a tunnel that is to prove itself; less where the interval is less."""
+PROOF = 15.0
+"""Seconds that it has."""
+DRAIN = 600.0
+"""Seconds after which open flows are not waited for any longer."""
+BACKOFF, LONGEST_BACKOFF = 5.0, 600.0
+RENEW_EARLY = 0.8
+"""The share of a session's life after which it is renewed."""
+RENEW_AGAIN = 60.0
+ACCOUNT = frozenset({"CredentialsRefused", "CredentialsUnreadable", "DeviceLimit", "TokenExpired", "ClockWrong"})
+"""What no other gateway of the provider would answer otherwise."""
+
+Phase = Literal["registering", "proving", "carrying", "draining"]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something to do now, whose outcome is told."""
+
+    verb: Literal["discover", "measure", "register", "renew", "probe"]
+    slot: int = -1
+    gateway: Gateway | None = None
+    session: Session | None = None
+    gateways: tuple[Gateway, ...] = ()
+
+
+@dataclass(slots=True)
+class Tunnel:
+    """One of an exit's devices, and what it is used for."""
+
+    slot: int
+    gateway: Gateway
+    phase: Phase
+    pulse: Pulse
+    since: float
+    """When its phase began."""
+    session: Session | None = None
+    asked: float | None = None
+    """When the probe was sent that is not answered yet."""
+    next_probe: float = 0.0
+    renewed: float = 0.0
+    renewing: bool = False
+    began: float = 0.0
+    ends: float | None = None
+    """When its session does, as far as that is known."""
+
+    @property
+    def up(self) -> bool:
+        return self.session is not None
+
+
+@dataclass(slots=True)
+class _Pause:
+    """What has to wait, each time for longer."""
+
+    until: float = 0.0
+    failures: int = 0
+
+    def fail(self, now: float, least: float | None = None) -> None:
+        self.until = now + max(least or 0.0, min(LONGEST_BACKOFF, BACKOFF * 2.0**self.failures))
+        self.failures += 1
+
+
+@dataclass(slots=True)
+class Policy:
+    """One exit."""
+
+    exit: Exit
+    gateways: dict[str, Gateway] = field(default_factory=dict)
+    latencies: dict[str, float | None] = field(default_factory=dict)
+    """Seconds of a round trip outside the tunnels; None where none came back."""
+    tunnels: dict[int, Tunnel] = field(default_factory=dict)
+    pinned: str | None = None
+    trouble: ProviderError | None = None
+    """What the provider did last that it should not have done."""
+    switches: int = 0
+    switched: float | None = None
+    """When what carries changed last."""
+    _cooling: dict[str, float] = field(default_factory=dict)
+    _forced: bool = False
+    _busy: set[str] = field(default_factory=set)
+    _listed: float | None = None
+    _measured: float | None = None
+    _list_pause: _Pause = field(default_factory=_Pause)
+    _account_pause: _Pause = field(default_factory=_Pause)
+
+    # What is so
+
+    @property
+    def carrying(self) -> list[Tunnel]:
+        """What new flows take: those that are fit, or all where none is, because nothing better is known."""
+        found = self._of("carrying")
+        return [tunnel for tunnel in found if not tunnel.pulse.degraded] or found
+
+    def _of(self, phase: Phase) -> list[Tunnel]:
+        return [tunnel for _, tunnel in sorted(self.tunnels.items()) if tunnel.phase == phase]
+
+    @property
+    def _coming(self) -> Tunnel | None:
+        return next((t for t in self.tunnels.values() if t.phase in ("registering", "proving")), None)
+
+    def cooling(self, gateway: str, now: float) -> bool:
+        return self._cooling.get(gateway, 0.0) > now
+
+    # What happened
+
+    def known(self, gateways: Iterable[Gateway]) -> None:
+        """What an earlier list says, until there is a new one."""
+        self.gateways = {gateway.id: gateway for gateway in gateways}
+
+    def adopt(self, slot: int, session: Session, baseline: float | None, now: float, ends: float | None = None) -> None:
+        """A tunnel that carries traffic already: this process is not the first."""
+        pulse = Pulse(self.exit.health, baseline)
+        tunnel = Tunnel(slot, session.gateway, "carrying", pulse, now, session, began=now, ends=ends)
+        self.tunnels[slot] = tunnel
+
+    def discovered(self, gateways: Iterable[Gateway], now: float) -> None:
+        self._busy.discard("discover")
+        self.known(gateways)
+        self._listed, self._list_pause, self.trouble = now, _Pause(), None
+
+    def not_discovered(self, error: ProviderError, now: float) -> None:
+        self._busy.discard("discover")
+        self.trouble = error
+        self._list_pause.fail(now, error.retry_after)
+
+    def measured(self, samples: Mapping[str, Sequence[float | None]], now: float) -> None:
+        self._busy.discard("measure")
+        self._measured = now
+        self.latencies |= {name: latency(times) for name, times in samples.items()}
+
+    def registered(self, slot: int, session: Session, now: float, ends: float | None = None) -> None:
+        """`ends`: when the session does, on the same clock."""
+        tunnel = self.tunnels.get(slot)
+        if tunnel is None or tunnel.phase != "registering" or tunnel.gateway.id != session.gateway.id:
+            return
+        tunnel.session, tunnel.phase, tunnel.since = session, "proving", now
+        tunnel.began, tunnel.ends, tunnel.next_probe = now, ends, now
+        self._account_pause, self.trouble = _Pause(), None
+
+    def not_registered(self, slot: int, error: ProviderError, now: float) -> None:
+        tunnel = self.tunnels.get(slot)
+        if tunnel is None or tunnel.phase != "registering":
+            return
+        self.trouble = error
+        if error.reason in ACCOUNT or error.retry_after is not None:
+            self._account_pause.fail(now, error.retry_after)
+            del self.tunnels[slot]
+        else:
+            self._fail(tunnel, now)
+
+    def renewed(self, slot: int, session: Session, now: float, ends: float | None = None) -> None:
+        if (tunnel := self.tunnels.get(slot)) and tunnel.gateway.id == session.gateway.id:
+            tunnel.session, tunnel.renewing, tunnel.renewed = session, False, now
+            tunnel.began, tunnel.ends = now, ends
+
+    def not_renewed(self, slot: int, error: ProviderError, now: float) -> None:
+        """The tunnel stays as it is: whether it works is for its probes to say."""
+        self.trouble = error
+        if tunnel := self.tunnels.get(slot):
+            tunnel.renewing, tunnel.renewed = False, now
+
+    def probed(self, slot: int, gateway: str, answer: Answer, now: float) -> None:
+        tunnel = self.tunnels.get(slot)
+        if tunnel is None or tunnel.gateway.id != gateway or tunnel.asked is None:
+            return  # of a tunnel that is no longer there
+        sent, tunnel.asked = tunnel.asked, None
+        settings = self.exit.health
+        pause = settings.interval if tunnel.phase == "carrying" else min(settings.interval, ASK_EVERY)
+        tunnel.next_probe = max(now, sent + pause)
+        if tunnel.phase == "proving":
+            if answer.good:
+                self._take_over(tunnel, now)
+            elif answer.rtt is not None:
+                self._fail(tunnel, now)  # somebody else answers for what is asked: waiting does not help
+        elif tunnel.phase == "carrying":
+            tunnel.pulse.note(answer)
+            if tunnel.pulse.degraded:
+                self._cooling[gateway] = now + self.exit.cool_down
+
+    def handshakes(self, ages: Mapping[str, float | None]) -> None:
+        """Device -> seconds since its last handshake."""
+        for slot, tunnel in self.tunnels.items():
+            if (dev := self.exit.slots[slot].dev) in ages:
+                tunnel.pulse.handshake = ages[dev]
+
+    def drained(self, slot: int) -> None:
+        """No flow is left on a tunnel that drains."""
+        if (tunnel := self.tunnels.get(slot)) and tunnel.phase == "draining":
+            del self.tunnels[slot]
+
+    def next(self) -> None:
+        """Somebody wants another gateway than those in use."""
+        self._forced = True
+
+    def pin(self, gateway: str | None) -> None:
+        """Somebody wants this one and no other while it works; None: whichever is best."""
+        self.pinned = gateway
+        if gateway is not None:
+            self._cooling.pop(gateway, None)
+            self._forced = all(tunnel.gateway.id != gateway for tunnel in self.tunnels.values())
+
+    # What to do
+
+    def step(self, now: float) -> list[Action]:
+        """What time has brought about, and what is to be done now. Each action is told its outcome once."""
+        self._expire(now)
+        actions: list[Action] = []
+        if self._stale_list(now):
+            actions.append(self._start("discover"))
+        actions += self._elect(now)
+        actions += self._renew(now)
+        for slot, tunnel in sorted(self.tunnels.items()):
+            asks = tunnel.phase in ("proving", "carrying") and tunnel.asked is None
+            if asks and now >= tunnel.next_probe:
+                tunnel.asked = now
+                actions.append(Action("probe", slot, tunnel.gateway, tunnel.session))
+        return actions
+
+    def _stale_list(self, now: float) -> bool:
+        old = self._listed is None or now - self._listed > LIST_LIFE
+        return old and "discover" not in self._busy and now >= self._list_pause.until
+
+    def _start(self, verb: Literal["discover", "measure"], gateways: tuple[Gateway, ...] = ()) -> Action:
+        self._busy.add(verb)
+        return Action(verb, gateways=gateways)
+
+    def _expire(self, now: float) -> None:
+        coming = self._coming
+        if coming and coming.phase == "proving" and now - coming.since > max(PROOF, 2 * self.exit.health.timeout):
+            self._fail(coming, now)
+        for tunnel in self._of("draining"):
+            if now - tunnel.since > DRAIN:
+                del self.tunnels[tunnel.slot]
+
+    def _wanted(self, now: float) -> list[Gateway]:
+        """Gateways of which one should come: none where what carries is well, and as many as there should be."""
+        carrying = self._of("carrying")
+        used = {tunnel.gateway.id for tunnel in self.tunnels.values() if tunnel.phase != "draining"}
+        free = [gateway for gateway in candidates(self.exit, self.gateways.values()) if gateway.id not in used]
+        cool = [gateway for gateway in free if not self.cooling(gateway.id, now)]
+        if len(carrying) < self.exit.use:
+            # Better one that failed before than none.
+            return cool or (free if not carrying else [])
+        worst = self._worst()
+        if worst is None:
+            return []
+        held = self.switched is not None and now - self.switched < self.exit.hold
+        if self._forced or worst.pulse.dead:
+            self._forced = self._forced and bool(free)
+            return cool or free
+        if held:
+            return []
+        if worst.pulse.degraded:
+            return cool
+        rank = standing(self.exit, worst.gateway, self.pinned)
+        return [gateway for gateway in cool if standing(self.exit, gateway, self.pinned) < rank]
+
+    def _worst(self) -> Tunnel | None:
+        """The one to be replaced first."""
+        return max(
+            self._of("carrying"),
+            key=lambda t: (t.pulse.degraded, t.pulse.dead, standing(self.exit, t.gateway, self.pinned), -t.since),
+            default=None,
+        )
+
+    def _elect(self, now: float) -> list[Action]:
+        suspicious = any(tunnel.pulse.strikes for tunnel in self._of("carrying"))
+        wanted = self._wanted(now) if self._coming is None and now >= self._account_pause.until else []
+        old = self._measured is None or now - self._measured > FRESH
+        if (wanted or suspicious) and old:
+            # A strike is reason enough to look around: at the last one the others' latencies are known.
+            among = tuple(candidates(self.exit, self.gateways.values()))
+            return [self._start("measure", among)] if among and "measure" not in self._busy else []
+        chosen = elect(self.exit, wanted, self.latencies, self.pinned)
+        if chosen is None:
+            self._nobody(wanted, now)
+            return []
+        slot = self._free_slot()
+        self.tunnels[slot] = Tunnel(slot, chosen, "registering", Pulse(self.exit.health), now)
+        return [Action("register", slot, chosen)]
+
+    def _nobody(self, wanted: list[Gateway], now: float) -> None:
+        """None of these answered: what carries goes on, and where nothing does they are asked again soon."""
+        if not wanted or self._measured is None:
+            return
+        if any(not tunnel.pulse.dead for tunnel in self._of("carrying")):
+            self._cooling |= {gateway.id: now + max(self.exit.cool_down, BACKOFF) for gateway in wanted}
+        else:
+            self._measured = min(self._measured, now - FRESH + BACKOFF)
+
+    def _free_slot(self) -> int:
+        for slot in range(len(self.exit.slots)):
+            if slot not in self.tunnels:
+                return slot
+        oldest = min(self._of("draining"), key=lambda tunnel: tunnel.since)
+        del self.tunnels[oldest.slot]
+        return oldest.slot
+
+    def _fail(self, tunnel: Tunnel, now: float) -> None:
+        self._cooling[tunnel.gateway.id] = now + max(self.exit.cool_down, BACKOFF)
+        del self.tunnels[tunnel.slot]
+
+    def _take_over(self, tunnel: Tunnel, now: float) -> None:
+        """A proven tunnel carries traffic from now on, in place of the worst where there are enough."""
+        before = len(self._of("carrying"))
+        worst = self._worst() if before >= self.exit.use else None
+        tunnel.phase, tunnel.since = "carrying", now
+        tunnel.next_probe = now + self.exit.health.interval
+        if worst is not None:
+            self._forced = False
+            self.switches += 1
+            self.switched = now
+            if self.exit.on_switch == "drain" and not worst.pulse.dead:
+                for old in self._of("draining"):
+                    del self.tunnels[old.slot]
+                worst.phase, worst.since = "draining", now
+            else:
+                del self.tunnels[worst.slot]
+
+    def _renew(self, now: float) -> list[Action]:
+        """Before a session ends, and where it fell silent: the provider may have forgotten our key."""
+        actions = []
+        for tunnel in self._of("carrying"):
+            session = tunnel.session
+            if session is None or tunnel.renewing or now - tunnel.renewed < RENEW_AGAIN:
+                continue
+            ends = tunnel.ends
+            old = ends is not None and now > tunnel.began + RENEW_EARLY * (ends - tunnel.began)
+            if old or tunnel.pulse.misses:
+                tunnel.renewing = True
+                actions.append(Action("renew", tunnel.slot, tunnel.gateway, session))
+        return actions

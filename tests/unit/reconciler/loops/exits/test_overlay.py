@@ -1,0 +1,107 @@
+"""What the tunnels of exits need in the kernel, and what they never lead to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.diff import Desired
+from reconciler.loops.exits.overlay import Held, Placed, overlay
+from schema.plan import Firewall, Link, Nexthop, Peer, Resource, Route, Sysctl, Wireguard
+from tests.unit.reconciler.loops.exits.samples import KEY, an_exit, gateway, session
+
+LONDON = session(gateway("uk/london401"))
+BOTH = session(gateway("nl/ams1", 2), "10.64.0.2/32", "fd00:64::2/128")
+
+
+def held(*sessions: Any, carrying: tuple[bool, ...] = (True, True), **changes: Any) -> Held:
+    exit = an_exit(max(1, len(sessions)), **changes)
+    tunnels = [Placed(exit.slots[n], one, carrying[n]) for n, one in enumerate(sessions)]
+    return Held(exit, KEY, tunnels)
+
+
+def of(kind: type[Resource], *exits: Held) -> list[Any]:
+    return [one for one in overlay(exits) if isinstance(one, kind)]
+
+
+def test_without_a_tunnel_there_is_nothing() -> None:
+    assert overlay([held()]) == []
+
+
+def test_a_tunnel_is_marked_grouped_and_takes_the_families_that_it_carries() -> None:
+    (device,), (peer,), (link,) = of(Wireguard, held(LONDON)), of(Peer, held(LONDON)), of(Link, held(LONDON))
+    assert (device.fwmark, link.group) == (0xEA55, 118)
+    assert device.private_key.secret == "exit:pia"
+    assert (peer.allowed_ips, peer.endpoint) == (("0.0.0.0/0",), "198.51.100.1:1337")
+    assert of(Peer, held(BOTH))[0].allowed_ips == ("0.0.0.0/0", "::/0")
+
+
+def test_ipv6_is_off_on_a_tunnel_that_does_not_carry_it() -> None:
+    values = {one.name: one.value for one in of(Sysctl, held(LONDON))}
+    assert values["net/ipv6/conf/wg-pia-1/disable_ipv6"] == "1"
+    assert [route.dst for route in of(Route, held(LONDON))] == ["0.0.0.0/0", "0.0.0.0/0"]
+
+
+def test_one_that_does_not_carry_yet_has_a_table_of_its_own_only() -> None:
+    assert [route.table for route in of(Route, held(LONDON, carrying=(False,)))] == [60000]
+    assert of(Firewall, held(LONDON, carrying=(False,))) == []
+
+
+def test_several_are_a_group_that_flows_stick_to() -> None:
+    routes = {route.table: route for route in of(Route, held(BOTH, LONDON)) if route.dst == "0.0.0.0/0"}
+    groups = [one for one in of(Nexthop, held(BOTH, LONDON)) if one.group]
+    four = next(group for group in groups if group.id == routes[59989].nhid)
+    assert len(four.group) == 2 and four.resilient is not None
+    six = next(group for group in groups if group is not four)
+    assert len(six.group) == 1
+
+
+def test_names_are_asked_of_the_exits_server_whoever_was_meant() -> None:
+    chains = {chain.hook: chain.rules for chain in of(Firewall, held(LONDON))}
+    to = "-j DNAT --to-destination 10.64.0.1:53"
+    assert f"-i lan0 -p udp -m udp --dport 53 {to}" in chains["PREROUTING"]
+    assert f"-p tcp -m tcp --dport 53 -m mark ! --mark 0xea55 {to}" in chains["OUTPUT"]
+    assert "-d 192.168.10.0/24 -i lan0 -j RETURN" in chains["PREROUTING"]
+
+
+def test_where_the_host_takes_no_exit_it_is_not_asked_for_names() -> None:
+    (chain,) = of(Firewall, held(LONDON, own=False))
+    assert "--dst-type LOCAL -j DNAT" in chain.rules[0]
+
+
+def test_written_servers_come_before_the_providers() -> None:
+    chains = of(Firewall, held(LONDON, dns=("9.9.9.9",)))
+    assert all("10.64.0.1" not in rule for chain in chains for rule in chain.rules)
+
+
+def test_two_exits_share_the_chains() -> None:
+    other = held(BOTH, name="other", lans=("lan1",), own=False, table=59990)
+    moved = [Placed(replace_slot(one), one.session, True) for one in other.tunnels]
+    found = Desired.of(overlay([held(LONDON), replace(other, tunnels=moved)]))
+    assert found.clashes == ()
+
+
+def replace_slot(placed: Placed) -> Any:
+    return placed.slot.model_copy(update={"dev": "wg-other", "port": 5100, "table": 60016})
+
+
+@given(
+    st.lists(st.sampled_from([LONDON, BOTH]), max_size=3),
+    st.lists(st.booleans(), min_size=3, max_size=3),
+    st.booleans(),
+)
+def test_nothing_ever_leads_to_the_underlay(sessions: list[Any], carrying: list[bool], own: bool) -> None:
+    """Every route is in a table of the exit, and leads into one of its tunnels."""
+    one = held(*sessions, carrying=tuple(carrying), own=own)
+    found = overlay([one])
+    devs = {slot.dev for slot in one.exit.slots}
+    tables = {one.exit.table, *(slot.table for slot in one.exit.slots)}
+    nexthops = {n.id for n in found if isinstance(n, Nexthop)}
+    for route in (r for r in found if isinstance(r, Route)):
+        assert route.table in tables and route.type == "unicast"
+        assert route.dev in devs or route.nhid in nexthops
+    assert {n.dev for n in found if isinstance(n, Nexthop) and n.dev} <= devs
+    assert Desired.of(found).clashes == ()

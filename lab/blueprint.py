@@ -12,10 +12,11 @@ from typing import Literal
 
 from compiler.fabric import Fabric, Group, Node
 from compiler.summary import PRIVATE
+from lab.relay import Line
 from schema.desired import Region
 from schema.ip import BITS, Interface, Prefix, address_text, is_private
 
-Role = Literal["router", "host", "workload", "client", "git"]
+Role = Literal["router", "host", "workload", "client", "git", "provider"]
 SPARE = "lan-new"
 """An interface without addresses on one host, for a subnet that is added while the lab runs."""
 GIT_ADDRESS = "198.18.0.2"
@@ -24,12 +25,13 @@ INTERNET = "internet"
 
 @dataclass(slots=True)
 class Space:
-    """One network namespace: `ip -batch` lines, and lines for iptables-restore's nat table."""
+    """One network namespace: `ip -batch` lines, and lines for the nat tables of both iptables-restore."""
 
     name: str
     role: Role
     ip: list[str] = field(default_factory=list)
     nat: list[str] = field(default_factory=list)
+    nat6: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class Blueprint:
     """What the lab does otherwise than the real network would."""
     bridges: dict[tuple[str, Prefix], str] = field(default_factory=dict)
     """(router, network) -> the bridge that hosts of the network share there."""
+    lines: dict[str, tuple[Line, tuple[str, str], tuple[str, str]]] = field(default_factory=dict)
+    """Wires with a distance, by name: (space, TUN device) at both ends."""
     spare: tuple[str, str] | None = None
     """(host, workload) between which the spare interface lies."""
 

@@ -47,6 +47,21 @@ class Folder:
         return self.root / "lab.sock"
 
     @property
+    def provider(self) -> Path:
+        """What the providers' twins need (`lab/provider/make.py`)."""
+        return self.root / "provider"
+
+    @property
+    def provider_socket(self) -> Path:
+        """Where the twins' faults are switched."""
+        return self.root / "provider.sock"
+
+    @property
+    def relay_socket(self) -> Path:
+        """Where the distances of lines are changed."""
+        return self.root / "relay.sock"
+
+    @property
     def pid(self) -> Path:
         """The process that holds the lab's namespaces; when it ends, all of the lab ends."""
         return self.root / "lab.pid"

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 from lab.blueprint import GIT_ADDRESS, Blueprint, Space
 from lab.folder import Folder
+from lab.netns import NETNS
 
-NETNS = Path("/run/netns")
 SSHD = """\
 ListenAddress {address}
 HostKey {key}
@@ -65,12 +70,13 @@ def build(plan: Blueprint, folder: Folder) -> None:
 
 def _build(space: Space, folder: Folder, plan: Blueprint) -> None:
     run("ip", "-n", space.name, "-batch", "-", stdin="".join(f"{line}\n" for line in space.ip))
-    if space.role == "router":
+    if space.role in ("router", "provider"):
         settings = ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
         run("ip", "netns", "exec", space.name, "sysctl", "-q", "-w", *settings)
-    if space.nat:
-        rules = "".join(f"{line}\n" for line in ("*nat", *space.nat, "COMMIT"))
-        run("ip", "netns", "exec", space.name, "iptables-restore", stdin=rules)
+    for program, nat in (("iptables-restore", space.nat), ("ip6tables-restore", space.nat6)):
+        if nat:
+            rules = "".join(f"{line}\n" for line in ("*nat", *nat, "COMMIT"))
+            run("ip", "netns", "exec", space.name, program, stdin=rules)
     if space.role in ("host", "client"):
         _own_mounts(space.name, folder, plan)
 
@@ -128,6 +134,42 @@ def start_agent(folder: Folder, host: str) -> subprocess.Popen[bytes]:
     """The real agent, as on a host of its own."""
     command = [sys.executable, "-m", "gitwan", "agent", "run", "--config", str(folder.host(host) / "agent.yaml")]
     return spawn(host, folder.host(host) / "agent.log", command)
+
+
+def start_relay(plan: Blueprint, folder: Folder) -> subprocess.Popen[bytes]:
+    """The lines with a distance."""
+    lines = [{"name": name, "line": asdict(line), "ends": ends} for name, (line, *ends) in sorted(plan.lines.items())]
+    settings = folder.root / "relay.json"
+    settings.write_text(json.dumps({"socket": str(folder.relay_socket), "lines": lines}))
+    return _spawn_here(folder.logs / "relay.log", "lab.relay", str(settings))
+
+
+def start_providers(plan: Blueprint, folder: Folder, kinds: Collection[str]) -> subprocess.Popen[bytes]:
+    """The twins of providers of exits, whose files are made."""
+    settings = folder.root / "provider.json"
+    values = {"files": str(folder.provider), "kinds": sorted(kinds), "names": plan.names}
+    settings.write_text(json.dumps({**values, "socket": str(folder.provider_socket)}))
+    return _spawn_here(folder.logs / "provider.log", "lab.provider.server", str(settings))
+
+
+def _spawn_here(log: Path, module: str, argument: str) -> subprocess.Popen[bytes]:
+    """A process that goes into namespaces by itself."""
+    with log.open("ab") as output:
+        command = [sys.executable, "-m", module, argument]
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+
+
+def wait_for_socket(path: Path, process: subprocess.Popen[bytes], seconds: float = 30.0) -> None:
+    """Until a process listens. Raises RuntimeError where it ends before, or takes longer."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with socket.socket(socket.AF_UNIX) as connection, suppress(OSError):
+            connection.connect(str(path))
+            return
+        if process.poll() is not None:
+            break
+        time.sleep(0.02)  # a socket that is not there yet has no event to wait for
+    raise RuntimeError(f"nothing listens at {path}: see the logs")
 
 
 def start_workload(folder: Folder, space: str) -> subprocess.Popen[bytes]:

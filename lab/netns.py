@@ -1,0 +1,37 @@
+"""Sockets and devices of another network namespace: what is opened within belongs there, and is used from anywhere."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+NETNS = Path("/run/netns")
+_CLONE_NEWNET = 0x40000000
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def _enter(descriptor: int) -> None:
+    if _LIBC.setns(descriptor, _CLONE_NEWNET):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+@contextmanager
+def within(space: str) -> Iterator[None]:
+    """This thread in the network namespace that `ip netns` knows by a name. Raises OSError."""
+    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        other = os.open(NETNS / space, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _enter(other)
+        finally:
+            os.close(other)
+        try:
+            yield
+        finally:
+            _enter(own)
+    finally:
+        os.close(own)

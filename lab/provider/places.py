@@ -1,0 +1,147 @@
+"""Where the twins' servers stand, how far away, and how they are drawn into the lab's network. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+from lab.blueprint import INTERNET, Blueprint
+from lab.relay import Line
+
+Kind = Literal["pia", "mullvad"]
+OUTSIDE = "outside"
+OUTSIDE_NAME = "whoami.example"
+"""A service that says which address it sees, over HTTP."""
+API_NAMES: dict[Kind, tuple[str, ...]] = {
+    "pia": ("www.privateinternetaccess.com", "serverlist.piaservers.net"),
+    "mullvad": ("api.mullvad.net",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One server of a provider: a namespace with a tunnel for its customers, behind a line of its own."""
+
+    kind: Kind
+    number: int
+    region: str
+    title: str
+    country: str
+    server: str
+    """PIA: the common name of its certificate. Mullvad: its host name."""
+    delay: float
+    """Seconds, one way."""
+    forwards: bool = False
+
+    @property
+    def id(self) -> str:
+        """As the adapters call it, and as its line is called."""
+        return f"{self.region}/{self.server}"
+
+    @property
+    def space(self) -> str:
+        return f"{self.kind}-{self.server}"
+
+    @property
+    def address(self) -> str:
+        return _address(self.number, 2)
+
+    @property
+    def address6(self) -> str:
+        return f"2001:db8:fe:{self.number:x}::2"
+
+    @property
+    def tunnel(self) -> str:
+        """Its WireGuard device, of a name that no other has."""
+        return f"exit{self.number}"
+
+    @property
+    def port(self) -> int:
+        return 1337 if self.kind == "pia" else 51820
+
+
+def _gates() -> tuple[Gate, ...]:
+    pia: tuple[tuple[str, str, str, str, float, bool], ...] = (
+        ("uk", "UK London", "GB", "london401", 0.007, True),
+        ("uk", "UK London", "GB", "london402", 0.008, True),
+        # Nearer than all others: for `ignore`.
+        ("uk_2", "UK Southampton", "GB", "southampton401", 0.004, True),
+        ("nl_amsterdam", "Netherlands", "NL", "amsterdam401", 0.012, True),
+        ("de-frankfurt", "DE Frankfurt", "DE", "frankfurt401", 0.018, True),
+        ("us_east", "US East", "US", "newjersey401", 0.045, False),
+        ("japan", "JP Tokyo", "JP", "tokyo401", 0.115, True),
+    )
+    mullvad: tuple[tuple[str, str, str, str, float], ...] = (
+        ("se-mma", "Malmö", "Sweden", "se-mma-wg-001", 0.009),
+        ("se-mma", "Malmö", "Sweden", "se-mma-wg-002", 0.010),
+        ("ch-zrh", "Zurich", "Switzerland", "ch-zrh-wg-001", 0.014),
+        ("no-osl", "Oslo", "Norway", "no-osl-wg-001", 0.020),
+        ("us-nyc", "New York, NY", "USA", "us-nyc-wg-001", 0.040),
+        ("jp-tyo", "Tokyo", "Japan", "jp-tyo-wg-001", 0.120),
+    )
+    first = [Gate("pia", n, *place) for n, place in enumerate(pia)]
+    return (*first, *(Gate("mullvad", n, *place) for n, place in enumerate(mullvad, len(first))))
+
+
+GATES = _gates()
+API_NUMBER: dict[Kind, int] = {"pia": 100, "mullvad": 101}
+OUTSIDE_NUMBER = 102
+
+
+def _address(number: int, host: int) -> str:
+    """Of the upper quarter of 198.18.0.0/15, far from what the rest of the lab takes."""
+    return f"198.19.{128 + number}.{host}"
+
+
+def api_space(kind: Kind) -> str:
+    return f"{kind}-api"
+
+
+def api_address(kind: Kind) -> str:
+    return _address(API_NUMBER[kind], 2)
+
+
+def gates_of(kinds: Collection[str]) -> list[Gate]:
+    return [gate for gate in GATES if gate.kind in kinds]
+
+
+def draw(plan: Blueprint, kinds: Collection[Kind]) -> None:
+    """Adds the servers of these providers to the lab's internet, and a service outside that says what it sees."""
+    if not kinds:
+        return
+    _uplink(plan, OUTSIDE, OUTSIDE_NUMBER)
+    plan.spaces[OUTSIDE].role = "workload"
+    plan.names[OUTSIDE_NAME] = _address(OUTSIDE_NUMBER, 2)
+    for kind in sorted(kinds):
+        _uplink(plan, api_space(kind), API_NUMBER[kind])
+        plan.names |= {name: api_address(kind) for name in API_NAMES[kind]}
+    for gate in gates_of(kinds):
+        _gate(plan, gate)
+
+
+def _uplink(plan: Blueprint, space: str, number: int) -> None:
+    plan.space(space, "provider")
+    port = f"x{number}"
+    plan.wire((INTERNET, port), (space, "eth0"))
+    plan.address(INTERNET, port, f"{_address(number, 1)}/24")
+    plan.address(INTERNET, port, f"2001:db8:fe:{number:x}::1/64")
+    plan.address(space, "eth0", f"{_address(number, 2)}/24")
+    plan.address(space, "eth0", f"2001:db8:fe:{number:x}::2/64")
+    plan.default(space, _address(number, 1))
+    plan.default(space, f"2001:db8:fe:{number:x}::1")
+
+
+def _gate(plan: Blueprint, gate: Gate) -> None:
+    """The line is two TUN devices, between which `lab/relay.py` carries the packets."""
+    space = plan.space(gate.space, "provider")
+    far, near = f"x{gate.number}", "wan"
+    for lines, dev in ((plan.spaces[INTERNET].ip, far), (space.ip, near)):
+        lines += [f"tuntap add dev {dev} mode tun", f"link set {dev} up"]
+    plan.address(gate.space, near, f"{gate.address}/32")
+    plan.address(gate.space, near, f"{gate.address6}/128")
+    plan.spaces[INTERNET].ip += [f"route add {address} dev {far}" for address in (gate.address, gate.address6)]
+    space.ip += ["route add default dev wan", "route add ::/0 dev wan"]
+    for nat in (space.nat, space.nat6):
+        nat.append("-A POSTROUTING -o wan -j MASQUERADE")
+    plan.lines[gate.id] = (Line(delay=gate.delay), (INTERNET, far), (gate.space, near))

@@ -12,6 +12,7 @@ from pathlib import Path
 from lab.provider import pia
 from lab.provider.authority import Authority, Signer
 from lab.provider.places import API_NAMES, Gate, gates_of
+from reconciler.loops.exits.providers.build import AUTHORITY, PROVIDER_KEY
 from reconciler.system.wg_key import generate_private, public_key
 
 
@@ -22,14 +23,14 @@ class Files:
     folder: Path
 
     @property
-    def authority(self) -> Path:
-        """The one authority of all of the twins' certificates, for PIA's `ca` and in place of the system's."""
-        return self.folder / "authority.pem"
+    def pia(self) -> Path:
+        """What a host pins of PIA."""
+        return self.folder / "pia"
 
     @property
-    def provider_key(self) -> Path:
-        """By which PIA's twin signs."""
-        return self.folder / "provider-key.pem"
+    def authority(self) -> Path:
+        """The one authority of all of the twins' certificates, also in place of those that a system trusts."""
+        return self.pia / AUTHORITY
 
     def list(self, name: str) -> Path:
         """PIA's list as it is signed, `good` or `bad`."""
@@ -48,7 +49,7 @@ class Files:
 
 def make(files: Files, kinds: Collection[str]) -> None:
     """Writes them. Private keys are the lab's alone, and end with its folder."""
-    files.folder.mkdir(parents=True, mode=0o700)
+    files.pia.mkdir(parents=True, mode=0o700)
     authority = Authority()
     files.authority.write_text(authority.pem)
     gates = gates_of(kinds)
@@ -72,6 +73,6 @@ def _certificates(files: Files, authority: Authority, name: str, names: tuple[st
 def _lists(files: Files, gates: list[Gate]) -> None:
     data = json.dumps(pia.document(gates)).encode()
     signer = Signer()
-    files.provider_key.write_text(signer.pem)
+    (files.pia / PROVIDER_KEY).write_text(signer.pem)
     files.list("good").write_bytes(signer.signed(data))
     files.list("bad").write_bytes(Signer().signed(data))

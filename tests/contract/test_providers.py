@@ -25,9 +25,10 @@ from lab.provider.make import Files, make
 from lab.provider.places import OUTSIDE, OUTSIDE_NAME, draw, gates_of
 from reconciler.control import call
 from reconciler.loops.exits.providers.base import Gateway, Provider, ProviderError, Session
+from reconciler.loops.exits.providers.build import pinned
 from reconciler.loops.exits.providers.cache import Cache
-from reconciler.loops.exits.providers.mullvad import Mullvad, MullvadSettings
-from reconciler.loops.exits.providers.pia import Pia, PiaSettings
+from reconciler.loops.exits.providers.mullvad import Mullvad
+from reconciler.loops.exits.providers.pia import Pia
 from reconciler.system.https import sender
 from reconciler.system.probe import resolves
 from reconciler.system.wg_key import encode, generate_private, public_key
@@ -62,13 +63,12 @@ class Net:
         return found
 
     def pia(self, cache: Path, dedicated: bool = False) -> Pia:
-        files = Files(self.folder.provider)
-        settings = PiaSettings(files.provider_key.read_text(), files.authority.read_text())
-        account, own = pia_twin.ACCOUNT.encode, pia_twin.DEDICATED.encode
-        return Pia(self.http, time.time, Cache(cache), account, settings, own if dedicated else None)
+        account = f"{pia_twin.ACCOUNT}\n{pia_twin.DEDICATED if dedicated else ''}".encode()
+        pia = Files(self.folder.provider).pia
+        return Pia(self.http, time.time, Cache(cache), lambda: account, lambda: pinned(pia))
 
     def mullvad(self, cache: Path) -> Mullvad:
-        return Mullvad(self.http, time.time, Cache(cache), mullvad_twin.ACCOUNT.encode, MullvadSettings())
+        return Mullvad(self.http, time.time, Cache(cache), mullvad_twin.ACCOUNT.encode)
 
 
 @pytest.fixture(scope="module")

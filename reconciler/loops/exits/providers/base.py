@@ -19,6 +19,7 @@ Reason = Literal[
     "DeviceLimit",
     "HttpError",
     "ListUnreadable",
+    "NotPinned",
     "PortRefused",
     "Refused",
     "SignatureWrong",

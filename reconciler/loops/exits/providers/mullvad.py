@@ -27,18 +27,12 @@ from reconciler.loops.exits.providers.cache import Cache
 from reconciler.loops.exits.providers.token import Token
 from reconciler.web import Http, Request, Response
 
+NAME = "api.mullvad.net"
 LIST = "/public/relays/wireguard/v2/"
 TOKEN = "/auth/v1/token"
 DEVICES = "/accounts/v1/devices"
 PORT = 51820
 _JSON = {"Content-Type": "application/json"}
-
-
-@dataclass(frozen=True, slots=True)
-class MullvadSettings:
-    """Where things are."""
-
-    api_name: str = "api.mullvad.net"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +85,8 @@ def _port(ranges: list[list[int]]) -> int:
 class Mullvad:
     """One account, whose number the credentials open to, and one device for each key of ours."""
 
-    def __init__(
-        self, http: Http, clock: Clock, cache: Cache, credentials: Credentials, settings: MullvadSettings
-    ) -> None:
-        self._http, self._clock, self._cache = http, clock, cache
-        self._credentials, self._name = credentials, settings.api_name
+    def __init__(self, http: Http, clock: Clock, cache: Cache, credentials: Credentials) -> None:
+        self._http, self._clock, self._cache, self._credentials = http, clock, cache, credentials
         self._token = Token(cache, clock, self._new_token)
 
     # The list
@@ -114,7 +105,7 @@ class Mullvad:
         kept = self._kept()
         tag = self._cache.load("relays").get("etag") if kept else None
         headers = {"If-None-Match": tag} if isinstance(tag, str) else {}
-        request = Request(self._name, LIST, headers=headers, seconds=LIST_SECONDS, limit=LIST_LIMIT)
+        request = Request(NAME, LIST, headers=headers, seconds=LIST_SECONDS, limit=LIST_LIMIT)
         response = ask(self._http, request)
         if response.status == 304 and kept:
             return list(kept.gateways)
@@ -133,7 +124,7 @@ class Mullvad:
     def _new_token(self) -> tuple[str, float]:
         account = "".join(opened(self._credentials, "Mullvad's account number").split())
         body = json.dumps({"account_number": account}).encode()
-        request = Request(self._name, TOKEN, method="POST", headers=_JSON, body=body)
+        request = Request(NAME, TOKEN, method="POST", headers=_JSON, body=body)
         response = ask(self._http, request)
         if response.status in (401, 403) or code_of(response) == "INVALID_ACCOUNT":
             raise ProviderError("CredentialsRefused", "Mullvad does not know the account number")
@@ -152,7 +143,7 @@ class Mullvad:
 
         def build(token: str) -> Request:
             headers = {"Authorization": f"Bearer {token}", **(_JSON if body else {})}
-            return Request(self._name, path, method=method, headers=headers, body=body)
+            return Request(NAME, path, method=method, headers=headers, body=body)
 
         return build(""), self._token.ask(self._http, build, _token_refused)
 

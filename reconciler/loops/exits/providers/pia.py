@@ -6,6 +6,7 @@ The protocol is that of github.com/pia-foss/manual-connections.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -26,14 +27,21 @@ from reconciler.loops.exits.providers.asking import (
 )
 from reconciler.loops.exits.providers.base import Clock, Credentials, Gateway, PortForward, ProviderError, Session
 from reconciler.loops.exits.providers.cache import Cache
-from reconciler.loops.exits.providers.pia_account import TOKEN_LIFE, PiaSettings, basic, new_token, token_refused
+from reconciler.loops.exits.providers.pia_account import API_NAME, TOKEN_LIFE, Pinned, basic, new_token, token_refused
 from reconciler.loops.exits.providers.pia_port import Ports
 from reconciler.loops.exits.providers.token import Token
 from reconciler.web import Http, Request, Response
 
+LIST_NAME, LIST_PATH = "serverlist.piaservers.net", "/vpninfo/servers/v6"
+OWN = "dedicated/"
+"""The region of a dedicated IP, in its id."""
+
 
 class Pia:
-    """One account. `credentials` open to `user:password`, `dedicated` to the token of a dedicated IP."""
+    """One account. `credentials` open to `user:password`, and to the token of a dedicated IP on a second line.
+
+    What is pinned is read when it is needed, so that a file that was missing heals by being put there.
+    """
 
     def __init__(
         self,
@@ -41,47 +49,52 @@ class Pia:
         clock: Clock,
         cache: Cache,
         credentials: Credentials,
-        settings: PiaSettings,
-        dedicated: Credentials | None = None,
+        pinned: Callable[[], Pinned],
     ) -> None:
+        """`pinned` raises ProviderError."""
         self._http, self._clock, self._cache = http, clock, cache
-        self._credentials, self._settings, self._dedicated = credentials, settings, dedicated
+        self._credentials, self._pinned = credentials, pinned
         self._token = Token(cache, clock, self._new_token)
-        self._ports = Ports(http, clock, cache, settings.ca, self._token)
+        self._ports = Ports(http, clock, cache, lambda: pinned().ca, self._token)
 
     # The list
 
     def known(self) -> list[Gateway]:
         try:
-            servers = self._kept()
+            servers, (_, own) = self._kept(), self._account()
         except ProviderError:
             return []
-        if self._dedicated is None:
+        if own is None:
             return list(servers.gateways)
         kept = self._cache.load("dedicated")
         return [self._own(kept, servers)] if _is_own(kept) else []
 
     def _kept(self) -> pia_list.Servers:
         # The signature is checked again: whoever can write the cache cannot choose where the traffic goes.
-        return pia_list.read(str(self._cache.load("list").get("body", "")).encode(), self._settings.provider_key)
+        return pia_list.read(str(self._cache.load("list").get("body", "")).encode(), self._pinned().provider_key)
+
+    def _account(self) -> tuple[str, str | None]:
+        """User and password, and the token of a dedicated IP."""
+        lines = opened(self._credentials, "PIA's user and password").split("\n")
+        return lines[0].strip(), lines[1].strip() if len(lines) > 1 else None
 
     def discover(self) -> list[Gateway]:
-        request = Request(self._settings.list_name, self._settings.list_path, seconds=LIST_SECONDS, limit=LIST_LIMIT)
+        request = Request(LIST_NAME, LIST_PATH, seconds=LIST_SECONDS, limit=LIST_LIMIT)
         response = ask(self._http, request)
         if response.status != 200:
             raise http_error(request, response)
-        servers = pia_list.read(response.body, self._settings.provider_key)
+        servers = pia_list.read(response.body, self._pinned().provider_key)
         self._cache.save("list", {"body": response.body.decode()})
-        return list(servers.gateways) if self._dedicated is None else [self._dedicated_gateway(servers)]
+        _, own = self._account()
+        return list(servers.gateways) if own is None else [self._dedicated(servers, own)]
 
-    def _dedicated_gateway(self, servers: pia_list.Servers) -> Gateway:
-        own = self._dedicated_token()
+    def _dedicated(self, servers: pia_list.Servers, own: str) -> Gateway:
         body = json.dumps({"tokens": [own]}).encode()
 
         def build(token: str) -> Request:
             headers = {"Authorization": f"Token {token}", "Content-Type": "application/json"}
             path = "/api/client/v2/dedicated_ip"
-            return Request(self._settings.api_name, path, method="POST", headers=headers, body=body)
+            return Request(API_NAME, path, method="POST", headers=headers, body=body)
 
         response = self._token.ask(self._http, build, token_refused)
         if response.status != 200:
@@ -103,19 +116,15 @@ class Pia:
         named = region or replace(
             servers.gateways[0], region=kept["id"], name=kept["id"], country="", port_forward=False
         )
-        return replace(named, id=f"dedicated/{kept['cn']}", addresses=(kept["ip"],), server_name=kept["cn"])
-
-    def _dedicated_token(self) -> str:
-        assert self._dedicated is not None
-        return opened(self._dedicated, "the token of the dedicated IP")
+        return replace(named, id=f"{OWN}{kept['cn']}", addresses=(kept["ip"],), server_name=kept["cn"])
 
     def _new_token(self) -> tuple[str, float]:
         try:
             metas = self._kept().metas
         except ProviderError:
             metas = ()
-        account = opened(self._credentials, "PIA's user and password")
-        return new_token(self._http, self._settings, metas, account), self._clock() + TOKEN_LIFE
+        account, _ = self._account()
+        return new_token(self._http, self._pinned().ca, metas, account), self._clock() + TOKEN_LIFE
 
     # A key at a server
 
@@ -128,10 +137,10 @@ class Pia:
             address=gateway.addresses[0],
             port=gateway.port,
             query={"pubkey": public_key},
-            ca=self._settings.ca,
+            ca=self._pinned().ca,
         )
-        if self._dedicated is not None:
-            own = self._dedicated_token()
+        if gateway.id.startswith(OWN):
+            own = self._account()[1] or ""
             headers = {"Authorization": basic(f"dedicated_ip_{own}", gateway.addresses[0])}
             request = replace(request, headers=headers)
             response = ask(self._http, request)

@@ -19,20 +19,20 @@ METAS = 2
 """Servers that are asked for a token by their addresses, where the web site gives none."""
 
 
+API_NAME = "www.privateinternetaccess.com"
+
+
 @dataclass(frozen=True, slots=True)
-class PiaSettings:
-    """What is pinned, and where things are."""
+class Pinned:
+    """What PIA is known by on this host."""
 
     provider_key: str
     """The public key in PEM by which the list is signed."""
     ca: str
     """The authority in PEM of the servers' certificates (`ca.rsa.4096.crt`)."""
-    list_name: str = "serverlist.piaservers.net"
-    list_path: str = "/vpninfo/servers/v6"
-    api_name: str = "www.privateinternetaccess.com"
 
 
-def new_token(http: Http, settings: PiaSettings, metas: Sequence[Meta], account: str) -> str:
+def new_token(http: Http, ca: str, metas: Sequence[Meta], account: str) -> str:
     """A token for an account, `user:password`: from the web site, or else from servers of the list.
 
     These are reached by their addresses, so without DNS and where the web site is blocked. Raises ProviderError.
@@ -41,7 +41,7 @@ def new_token(http: Http, settings: PiaSettings, metas: Sequence[Meta], account:
     if not user or not password:
         raise ProviderError("CredentialsUnreadable", "PIA's credentials are not written as user:password")
     by_name = Request(
-        settings.api_name,
+        API_NAME,
         "/api/client/v2/token",
         method="POST",
         headers={"Content-Type": "application/x-www-form-urlencoded"},
@@ -54,7 +54,7 @@ def new_token(http: Http, settings: PiaSettings, metas: Sequence[Meta], account:
             "/authv3/generateToken",
             address=meta.address,
             headers={"Authorization": basic(user, password)},
-            ca=settings.ca,
+            ca=ca,
             seconds=TOKEN_SECONDS,
         )
         for meta in metas[:METAS]

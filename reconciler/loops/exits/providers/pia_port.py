@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64decode
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -54,7 +55,7 @@ class Grant:
 class Ports:
     """The port of one account. A payload is good at any of the provider's servers."""
 
-    def __init__(self, http: Http, clock: Clock, cache: Cache, ca: str, token: Token) -> None:
+    def __init__(self, http: Http, clock: Clock, cache: Cache, ca: Callable[[], str], token: Token) -> None:
         self._http, self._clock, self._cache, self._ca, self._token = http, clock, cache, ca, token
 
     def forward(self, session: Session, dev: str) -> PortForward | None:
@@ -74,7 +75,7 @@ class Ports:
 
     def _request(self, session: Session, dev: str, path: str, query: dict[str, str]) -> Request:
         name = session.gateway.server_name or ""
-        return Request(name, path, session.server_vip, PORT, query=query, ca=self._ca, dev=dev)
+        return Request(name, path, session.server_vip, PORT, query=query, ca=self._ca(), dev=dev)
 
     def _fetch(self, session: Session, dev: str) -> Grant:
         request = self._request(session, dev, "/getSignature", {})

@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.loops.exits.providers.base import Gateway, ProviderError
 from reconciler.loops.exits.providers.cache import Cache
-from reconciler.loops.exits.providers.mullvad import Mullvad, MullvadSettings
+from reconciler.loops.exits.providers.mullvad import Mullvad
 from reconciler.web import Response
 from tests.unit.reconciler.loops.exits.providers.server import (
     KEY,
@@ -37,7 +37,7 @@ class World:
         self.server.on(DEVICES, said(device(), 201))
 
     def mullvad(self) -> Mullvad:
-        return Mullvad(self.server, lambda: NOW, Cache(self.folder), ACCOUNT.encode, MullvadSettings())
+        return Mullvad(self.server, lambda: NOW, Cache(self.folder), ACCOUNT.encode)
 
     def gateway(self) -> Gateway:
         return self.mullvad().discover()[0]

@@ -9,7 +9,8 @@ import pytest
 
 from reconciler.loops.exits.providers.base import Gateway, ProviderError
 from reconciler.loops.exits.providers.cache import Cache
-from reconciler.loops.exits.providers.pia import Pia, PiaSettings
+from reconciler.loops.exits.providers.pia import Pia
+from reconciler.loops.exits.providers.pia_account import Pinned
 from reconciler.web import Response, WebError
 from tests.unit.reconciler.loops.exits.providers.server import (
     KEY,
@@ -27,7 +28,7 @@ from tests.unit.reconciler.loops.exits.providers.server import (
 
 USER, PASSWORD, DIP = "p1234567", "correct horse+battery", "DIP1a2b3c4d5e6f"
 TOKENS = ["first-token-" + "a" * 20, "second-token-" + "b" * 20]
-SETTINGS = PiaSettings(provider_key=public_pem(signer()), ca="the authority")
+PINNED = Pinned(provider_key=public_pem(signer()), ca="the authority")
 LIST, TOKEN, ADD = "/vpninfo/servers/v6", "/api/client/v2/token", "/addKey"
 
 
@@ -40,12 +41,11 @@ class World:
         self.server.on(LIST, Response(200, {}, signed_list(pia_document())))
         self.server.on(TOKEN, *(said({"token": token}) for token in TOKENS))
         self.server.on(ADD, said(added()))
-        self.dedicated: Callable[[], bytes] | None = None
+        self.account = f"{USER}:{PASSWORD}\n"
 
     def pia(self) -> Pia:
         """The provider of an agent that has just started."""
-        account = f"{USER}:{PASSWORD}\n".encode()
-        return Pia(self.server, lambda: self.now, Cache(self.folder), lambda: account, SETTINGS, self.dedicated)
+        return Pia(self.server, lambda: self.now, Cache(self.folder), self.account.encode, lambda: PINNED)
 
     def gateway(self, name: str = "uk/uk401") -> Gateway:
         return next(gateway for gateway in self.pia().discover() if gateway.id == name)
@@ -196,7 +196,7 @@ def test_a_new_token_that_is_refused_too_is_an_error_that_says_so(world: World) 
 @pytest.mark.parametrize("text", ["only-a-user", "", ":", "user:"])
 def test_credentials_in_another_form_are_said_to_be_so(world: World, text: str) -> None:
     gateway = world.gateway()
-    pia = Pia(world.server, lambda: NOW, Cache(world.folder), text.encode, SETTINGS)
+    pia = Pia(world.server, lambda: NOW, Cache(world.folder), text.encode, lambda: PINNED)
     failure(lambda: pia.register(gateway, OURS), "CredentialsUnreadable")
 
 
@@ -205,7 +205,7 @@ def test_credentials_that_cannot_be_opened_are_said_to_be_so(world: World) -> No
         raise LookupError(PASSWORD)
 
     gateway = world.gateway()
-    pia = Pia(world.server, lambda: NOW, Cache(world.folder), locked, SETTINGS)
+    pia = Pia(world.server, lambda: NOW, Cache(world.folder), locked, lambda: PINNED)
     failure(lambda: pia.register(gateway, OURS), "CredentialsUnreadable")
 
 
@@ -279,7 +279,7 @@ def test_a_provider_that_is_busy_says_when_to_come_back(world: World) -> None:
 
 @pytest.fixture
 def own(world: World) -> World:
-    world.dedicated = DIP.encode
+    world.account += f"{DIP}\n"
     found = {
         "status": "active",
         "ip": "192.0.2.99",

@@ -1,7 +1,7 @@
 """Paced UDP flows from one place to another on one machine, and what became of each packet.
 
     python -m bench.flows receive PORT FILE          until SIGTERM; then FILE has every arrival
-    python -m bench.flows send ADDRESS PORT FLOWS RATE    until SIGTERM; RATE packets a second in each flow
+    python -m bench.flows send ADDRESS PORT FLOWS RATE [SOURCE]    until SIGTERM; RATE packets a second in each flow
 
 Flow N leaves from port SOURCES + N.
 """
@@ -77,12 +77,12 @@ def receive(port: int, file: Path) -> None:
             file.write_text(json.dumps(arrivals))
 
 
-def send(address: str, port: int, flows: int, rate: float, size: int = 100) -> None:
+def send(address: str, port: int, flows: int, rate: float, source: str = "", size: int = 100) -> None:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sockets = []
     for flow in range(flows):
         sender = socket.socket(family, socket.SOCK_DGRAM)
-        sender.bind(("", SOURCES + flow))
+        sender.bind((source, SOURCES + flow))
         sockets.append(sender)
     padding = bytes(size - _PACKET.size)
     due, step, turn = time.monotonic(), 1.0 / (rate * flows), 0
@@ -106,8 +106,8 @@ def main(words: Sequence[str]) -> None:
     match words:
         case ["receive", port, file]:
             receive(int(port), Path(file))
-        case ["send", address, port, flows, rate]:
-            send(address, int(port), int(flows), float(rate))
+        case ["send", address, port, flows, rate, *source]:
+            send(address, int(port), int(flows), float(rate), *source)
         case _:
             sys.exit(__doc__)
 

@@ -19,7 +19,8 @@ from schema.ip import BITS, Interface, Prefix, address_text, is_private
 Role = Literal["router", "host", "workload", "client", "git", "provider"]
 SPARE = "lan-new"
 """An interface without addresses on one host, for a subnet that is added while the lab runs."""
-GIT_ADDRESS = "198.18.0.2"
+GIT_ADDRESS, GIT_ADDRESS6 = "198.18.0.2", "2001:2:0:1::2"
+"""Of the git server, out of what is set aside for benchmarks (RFC 2544, RFC 5180)."""
 INTERNET = "internet"
 
 
@@ -96,6 +97,9 @@ def draw(fabric: Fabric) -> Blueprint:
     plan.address(INTERNET, "git", f"{_public(0, 1)}/24")
     plan.address("git", "eth0", f"{GIT_ADDRESS}/24")
     plan.default("git", _public(0, 1))
+    plan.address(INTERNET, "git", "2001:2:0:1::1/64")
+    plan.address("git", "eth0", f"{GIT_ADDRESS6}/64")
+    plan.default("git", "2001:2:0:1::1")
     number = count(1)
     for _, node in sorted(fabric.nodes.items()):
         plan.space(node.name, "host")

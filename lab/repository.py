@@ -13,8 +13,9 @@ from compiler import vault
 from compiler.compile import Result, compile_files
 from compiler.fabric import Fabric
 from compiler.inputs import read_folder
+from compiler.reach import versions
 from compiler.secrets import sidecar
-from lab.blueprint import GIT_ADDRESS
+from lab.blueprint import GIT_ADDRESS, GIT_ADDRESS6
 from lab.folder import Folder, LabError
 from reconciler.keys import ensure_identity
 from reconciler.system.wg_key import generate_private, public_key
@@ -86,7 +87,7 @@ def make(sites: Path, folder: Folder) -> tuple[Result, str]:
     (here / LOCK).write_text(lock_text(result.fabric.lock))
     git(folder.work, "add", "-A", "--", path or ".")
     git(folder.work, "commit", "-q", "--allow-empty", "-m", "lab: use keys of this lab")
-    _serve(folder, sorted(result.fabric.nodes), path)
+    _serve(folder, result.fabric, path)
     return result, path
 
 
@@ -162,22 +163,24 @@ def _client_key(path: Path, name: str, key: str) -> None:
         yaml.dump(document, file)
 
 
-def _serve(folder: Folder, hosts: list[str], path: str) -> None:
+def _serve(folder: Folder, fabric: Fabric, path: str) -> None:
     """A bare repository with a hook, ssh keys for both sides, and the agents' settings."""
     git(folder.root, "init", "-q", "--bare", "-b", "main", str(folder.bare))
     git(folder.work, "remote", "add", "lab", str(folder.bare))
     hook = folder.bare / "hooks" / "post-receive"
-    sockets = " ".join(f"'{folder.agent_socket(host)}'" for host in hosts)
+    nodes = sorted(fabric.nodes.items())
+    sockets = " ".join(f"'{folder.agent_socket(host)}'" for host, _ in nodes)
     folder.git.mkdir()
     for name in ("host_key", "deploy_key"):
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(folder.git / name)]
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
     host_key = (folder.git / "host_key.pub").read_text()
     (folder.git / "authorized_keys").write_text((folder.git / "deploy_key.pub").read_text())
-    (folder.git / "known_hosts").write_text(f"{GIT_ADDRESS} {host_key}")
-    for host in hosts:
+    (folder.git / "known_hosts").write_text(f"{GIT_ADDRESS},{GIT_ADDRESS6} {host_key}")
+    for host, node in nodes:
         home = folder.host(host)
-        settings = AGENT.format(host=host, address=GIT_ADDRESS, bare=folder.bare, path=path, git=folder.git, home=home)
+        address = GIT_ADDRESS if 4 in versions(node.model.underlay) else f"[{GIT_ADDRESS6}]"
+        settings = AGENT.format(host=host, address=address, bare=folder.bare, path=path, git=folder.git, home=home)
         (home / "agent.yaml").write_text(settings)
     git(folder.work, "push", "-q", "-u", "lab", "main")
     # After the first push: until the agents run there is nobody to tell.

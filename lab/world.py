@@ -13,12 +13,13 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from lab.blueprint import GIT_ADDRESS, Blueprint, Space
+from lab.blueprint import GIT_ADDRESS, GIT_ADDRESS6, Blueprint, Space
 from lab.folder import Folder
 from lab.netns import NETNS
 
 SSHD = """\
 ListenAddress {address}
+ListenAddress {address6}
 HostKey {key}
 AuthorizedKeysFile {authorized}
 PasswordAuthentication no
@@ -117,7 +118,12 @@ def start_git(folder: Folder) -> subprocess.Popen[bytes]:
     _hold("git", f"mount --bind '{passwd}' /etc/passwd")
     config = folder.git / "sshd_config"
     config.write_text(
-        SSHD.format(address=GIT_ADDRESS, key=folder.git / "host_key", authorized=folder.git / "authorized_keys")
+        SSHD.format(
+            address=GIT_ADDRESS,
+            address6=GIT_ADDRESS6,
+            key=folder.git / "host_key",
+            authorized=folder.git / "authorized_keys",
+        )
     )
     return spawn("git", folder.git / "sshd.log", ["/usr/sbin/sshd", "-D", "-e", "-f", str(config)])
 

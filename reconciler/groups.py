@@ -18,15 +18,15 @@ KINDS = frozenset({"nexthop"})
 def standing(watch: Watch, observed: Observation) -> frozenset[str]:
     """Which tunnels of a link carry traffic before anybody has probed them.
 
-    Those that our groups in the kernel hold, as whoever probed last left them; where no group holds any of this link's,
-    those with a session.
+    Those that our groups in the kernel hold, as whoever probed last left them; where the kernel has no nexthop over any
+    of them yet, those with a session.
     """
     devs = {tunnel.dev for tunnel in watch.tunnels}
     ours = [one.resource for one in observed.get("nexthop", ()) if one.marker == PROTOCOL]
     by_id = {nexthop.id: nexthop.dev for nexthop in ours}
-    grouped = {dev for nexthop in ours for member in nexthop.group if (dev := by_id.get(member.id))} & devs
-    if grouped:
-        return frozenset(grouped)
+    if devs.intersection(by_id.values()):
+        members = {by_id.get(member.id) for nexthop in ours for member in nexthop.group}
+        return frozenset(dev for dev in devs if dev in members)
     keys = {(tunnel.dev, tunnel.public_key) for tunnel in watch.tunnels}
     fresh = [one.resource for one in observed.get("peer", ()) if is_fresh(one)]
     return frozenset(peer.dev for peer in fresh if peer.key in keys)

@@ -42,6 +42,7 @@ def rows(found: Figures) -> list[Row]:
         Row("  share of the buckets back after the fault", found["healed"]["seconds"], "s", 60),
         Row("a leg cut: gap of any flow", leg["gap"], "s", 1.0, note=quiet),
         Row("  tunnels that were reset", leg["resets"], "", 0, note=f"{leg['moved']:.0f} flows changed tunnels"),
+        Row("tunnels of a link of 100 that carry traffic", found["many"]["alive"], "", 100, at_least=True),
         Row("5,000 peers from empty", many / many_conf, "x `wg setconf`", 1.3,
             note=f"{many:.2f} s; {many_conf:.2f} s"),
         Row("one peer of 5,000 changed", 100 * peers["one"] / peers["syncconf"], "% of `wg syncconf`", 5,

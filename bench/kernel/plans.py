@@ -14,8 +14,12 @@ HOSTS = ("a", "b")
 LEGS = ("eno1", "eno2", "eno3")
 UNDERLAY = {"a": "203.0.113.10", "b": "203.0.113.20"}
 LAN = {"a": "10.10.0.1", "b": "10.20.0.1"}
-STATES = {"layer2": ("layer2", 1), "1": ("layer3+4", 1), "2": ("layer3+4", 2), "3": ("layer3+4", 3)}
+STATES = {
+    "layer2": ("layer2", 1), "1": ("layer3+4", 1), "2": ("layer3+4", 2), "3": ("layer3+4", 3), "100": ("layer3+4", 100)
+}  # fmt: skip
 """Name of a state -> the bonds' hash and how many tunnels there are."""
+MANY = 10
+"""From so many tunnels on they are probed less often: an emulated processor has no time for more."""
 
 SITE = """\
 site: {host}
@@ -32,8 +36,9 @@ FABRIC = """\
 fabric: bench
 version: 1
 pools: {{links: [10.255.0.0/16]}}
+deadline: 10m
 links:
-  - {{between: [a, b], tunnels: {tunnels}}}
+  - {{between: [a, b], tunnels: {tunnels}, health: {{interval: {interval}}}}}
 """
 AGENT = """\
 host: {host}-gw
@@ -68,7 +73,7 @@ def write(folder: Path) -> None:
 
 
 def _files(policy: str, tunnels: int, public: Mapping[str, str]) -> dict[str, bytes]:
-    files = {"fabric.yaml": FABRIC.format(tunnels=tunnels)}
+    files = {"fabric.yaml": FABRIC.format(tunnels=tunnels, interval="10s" if tunnels > MANY else "200ms")}
     for host in HOSTS:
         words = {"host": host, "legs": ", ".join(LEGS), "hash": policy, "underlay": UNDERLAY[host], "lan": LAN[host]}
         files[f"{host}.yaml"] = SITE.format(**words)

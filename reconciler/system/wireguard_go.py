@@ -36,7 +36,12 @@ def start(name: str, uapi: UapiBackend) -> None:
     if done.returncode:
         words = done.stderr.decode(errors="replace").strip().splitlines()
         raise OSError(errno.EIO, f"wireguard-go for {name}: {words[-1] if words else 'failed'}")
-    uapi.read(name)
+    try:
+        uapi.read(name)
+    except ConnectionError:
+        # It watches its socket by inotify, of which a user may have a number of instances: 128 unless told otherwise.
+        text = f"wireguard-go for {name} ended at once; where there are many, raise fs.inotify.max_user_instances"
+        raise OSError(errno.EMFILE, text) from None
 
 
 def await_end(connection: socket.socket) -> None:

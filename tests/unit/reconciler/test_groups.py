@@ -134,7 +134,8 @@ def test_a_group_is_never_empty_and_never_holds_what_is_dead_beside_what_is_aliv
 def test_before_any_probe_what_the_kernel_holds_is_alive() -> None:
     seen = {"nexthop": [Observed(one, PROTOCOL) for one in (*WAYS, group(1, 3))]}
     assert groups.standing(watch(*DEVS), seen) == {"wg1", "wg3"}
-    assert groups.standing(watch("wg2", "wg4"), seen) == frozenset()
+    fresh = [Observed(peer("wg2", 9), session=Session("192.0.2.1:5000", 20.0))]
+    assert groups.standing(watch("wg2", "wg4"), {**seen, "peer": fresh}) == frozenset()
     foreign = {"nexthop": [Observed(one, 4) for one in (*WAYS, group(1, 3))]}
     assert groups.standing(watch(*DEVS), foreign) == frozenset()
 

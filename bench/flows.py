@@ -21,7 +21,9 @@ from pathlib import Path
 
 SOURCES = 20000
 _PACKET = struct.Struct("!HId")
-"""Flow, sequence, and when it was sent (the machine's monotonic clock)."""
+"""Flow, sequence, and when it was sent (the machine's real-time clock, as the kernel's time stamps have it)."""
+_TIMESPEC = struct.Struct("=qq")
+SO_TIMESTAMPNS = 35
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +45,25 @@ class Flow:
         seen = {arrival.sequence for arrival in self.arrivals}
         return max(seen) + 1 - len(seen)
 
-    def gap(self, since: float = 0.0, until: float = float("inf")) -> float:
-        """The longest time between two arrivals, in seconds, of which the later one is within the span."""
-        times = [arrival.arrived for arrival in self.arrivals]
-        return max((b - a for a, b in pairwise(times) if since <= b and a <= until), default=0.0)
+    def gap(self, pace: float, since: float = 0.0, until: float = float("inf")) -> float:
+        """The longest time between two arrivals within a span, in seconds, less what the sender itself was late by.
+
+        `pace` is the flow's, in packets a second.
+        """
+        return max(
+            (_apart(a, b, pace) for a, b in pairwise(self.arrivals) if since <= b.arrived and a.arrived <= until),
+            default=0.0,
+        )
 
     @property
     def reordered(self) -> int:
         """Arrivals that were overtaken."""
         return sum(a.sequence > b.sequence for a, b in pairwise(self.arrivals))
+
+
+def _apart(a: Arrival, b: Arrival, pace: float) -> float:
+    late = (b.sent - a.sent) - (b.sequence - a.sequence) / pace
+    return b.arrived - a.arrived - max(0.0, late)
 
 
 def read(file: Path) -> Mapping[int, Flow]:
@@ -66,13 +78,15 @@ def receive(port: int, file: Path) -> None:
     arrivals: list[tuple[int, int, float, float]] = []
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as listener:
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         listener.bind(("::", port))
         file.with_suffix(".ready").touch()
         try:
             while True:
-                packet = listener.recv(2048)
+                packet, control, _, _ = listener.recvmsg(2048, 64)
                 flow, sequence, sent = _PACKET.unpack_from(packet)
-                arrivals.append((flow, sequence, sent, time.monotonic()))
+                seconds, nanoseconds = _TIMESPEC.unpack(control[0][2])
+                arrivals.append((flow, sequence, sent, seconds + nanoseconds / 1e9))
         except KeyboardInterrupt:
             file.write_text(json.dumps(arrivals))
 
@@ -89,7 +103,7 @@ def send(address: str, port: int, flows: int, rate: float, source: str = "", siz
     try:
         while True:
             sequence, flow = divmod(turn, flows)
-            packet = _PACKET.pack(flow, sequence, time.monotonic()) + padding
+            packet = _PACKET.pack(flow, sequence, time.time()) + padding
             try:
                 sockets[flow].sendto(packet, (address, port))
             except OSError:

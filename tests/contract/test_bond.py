@@ -13,7 +13,7 @@ import schema.plan
 from reconciler.loops.bonds.policy import complaint
 from reconciler.system.bond import Bonds
 from schema.leg import Sender
-from schema.plan import BondOptions, Change, Link
+from schema.plan import BondOptions, Change, Disruption, Link
 from tests.contract.bonding import Flows, far_bond, in_one_aggregator, joined, raise_far, real, shown, until
 from tests.contract.conftest import World
 from tests.namespaces import ip
@@ -63,6 +63,35 @@ def test_a_leg_that_joins_costs_those_flows_nothing_that_do_not_move_to_it(world
         lost = flows.lost()
         assert {port: lost[port] for port in stay} == dict.fromkeys(stay, 0)
         assert shown("leg2")["stats64"]["tx"]["packets"] > before + 50, "no flow moved to the new leg"
+
+
+def test_a_leg_that_leaves_costs_only_the_flows_that_it_carried(world: World) -> None:
+    assert Link.disruption(BOND, BOND.model_copy(update={"members": LEGS[:2]})) == Disruption.REORDERS
+    speaking(world, BOND, LEGS)
+    sender = Sender.of("192.0.2.1", "192.0.2.2", 3)
+    stay = [port for port in FLOWS if 2 not in (sender.leg(port, 7), sender.leg(7, port))]
+    assert 3 < len(stay) < len(FLOWS)
+    with Flows(FLOWS) as flows:
+        flows.later()
+        changed(world, BOND, members=LEGS[:2])
+        until(lambda: in_one_aggregator(*LEGS[:2]), "the others speak LACP")
+        flows.later(50)
+        before = dict(flows.back)
+        flows.later()
+        assert all(flows.back[port] > before[port] for port in FLOWS), "every flow goes on"
+        lost = flows.lost()
+        assert {port: lost[port] for port in stay} == dict.fromkeys(stay, 0)
+
+
+def test_another_mtu_is_a_matter_of_moments(world: World) -> None:
+    speaking(world, BOND, LEGS)
+    with Flows(FLOWS) as flows:
+        flows.later()
+        changed(world, BOND, mtu=1400)
+        flows.later(50)
+        before = dict(flows.back)
+        flows.later()
+        assert all(flows.back[port] > before[port] for port in FLOWS), "every flow goes on"
 
 
 def test_a_backup_that_joins_costs_no_packet(world: World) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from lab.client import ask, down, up
 from lab.folder import Folder, LabError
+from schema.duration import seconds
 
 Sites = Annotated[Path, typer.Argument(help="The folder of fabric.yaml.", show_default="here")]
 Where = Annotated[Path, typer.Option("--lab", help="The lab's own folder; everything it writes is there.")]
@@ -90,6 +91,55 @@ def exec_(
     except LabError as error:
         raise _fail(error) from None
     raise typer.Exit(found["code"])
+
+
+@app.command()
+def line(
+    name: Annotated[str, typer.Argument(help="A gateway, as `gitwan exits list` names it: uk/london401.")],
+    delay: Annotated[str | None, typer.Option(help="Each way: 7ms.")] = None,
+    jitter: Annotated[str | None, typer.Option(help="Up to so much more.")] = None,
+    loss: Annotated[float | None, typer.Option(help="Per cent.", min=0, max=100)] = None,
+    silent: Annotated[bool | None, typer.Option(help="Whether nothing comes through.")] = None,
+    lab: Where = LAB,
+) -> None:
+    """Change the distance to a gateway of a provider, and print what it is now.
+
+    Example: gitwan lab line uk/london401 --delay 120ms
+    """
+    try:
+        values = {
+            "delay": None if delay is None else seconds(delay),
+            "jitter": None if jitter is None else seconds(jitter),
+            "loss": None if loss is None else loss / 100,
+            "silent": silent,
+        }
+        chosen = {key: value for key, value in values.items() if value is not None}
+        found = ask(_folder(lab), "line", line=name, values=chosen)["line"]
+    except LabError as error:
+        raise _fail(error) from None
+    except ValueError as error:
+        raise _fail(LabError(str(error))) from None
+    typer.echo(
+        f"{name}: {found['delay'] * 1000:g} ms each way, up to {found['jitter'] * 1000:g} ms more, "
+        f"{found['loss']:.0%} lost{', silent' if found['silent'] else ''}"
+    )
+
+
+@app.command()
+def fault(
+    at: Annotated[str, typer.Argument(help="A server: london401, se-mma-wg-001; pia-api, mullvad-api.")],
+    fault: Annotated[str, typer.Argument(help="What it does from now on; `none` ends it.")],
+    lab: Where = LAB,
+) -> None:
+    """Make a server of a provider fail.
+
+    Example: gitwan lab fault pia-api http-500
+    """
+    try:
+        ask(_folder(lab), "fault", at=at, fault="" if fault == "none" else fault)
+    except LabError as error:
+        raise _fail(error) from None
+    typer.echo(f"{at}: {fault}")
 
 
 @app.command()

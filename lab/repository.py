@@ -17,6 +17,10 @@ from compiler.reach import versions
 from compiler.secrets import sidecar
 from lab.blueprint import GIT_ADDRESS, GIT_ADDRESS6
 from lab.folder import Folder, LabError
+from lab.provider import mullvad, pia
+from lab.provider.make import Files
+from lab.provider.make import make as make_providers
+from lab.provider.places import kinds_of
 from reconciler.keys import ensure_identity
 from reconciler.system.wg_key import generate_private, public_key
 from schema.input import LOCK
@@ -42,6 +46,7 @@ state: {home}/state
 socket: {home}/agent.sock
 keys: {home}/keys
 metrics: 127.0.0.1:9586
+pia: {pia}
 """
 AUTHOR = {"GIT_AUTHOR_NAME": "lab", "GIT_AUTHOR_EMAIL": "lab@localhost"}
 COMMITTER = {"GIT_COMMITTER_NAME": "lab", "GIT_COMMITTER_EMAIL": "lab@localhost"}
@@ -87,6 +92,8 @@ def make(sites: Path, folder: Folder) -> tuple[Result, str]:
     (here / LOCK).write_text(lock_text(result.fabric.lock))
     git(folder.work, "add", "-A", "--", path or ".")
     git(folder.work, "commit", "-q", "--allow-empty", "-m", "lab: use keys of this lab")
+    if kinds := kinds_of(result.fabric):
+        make_providers(Files(folder.provider), kinds)
     _serve(folder, result.fabric, path)
     return result, path
 
@@ -135,20 +142,31 @@ def _key(folder: Folder, name: str) -> str:
 
 
 def _secrets(here: Path, fabric: Fabric) -> None:
-    """Secrets of the same names and kinds: nobody here can know the values, and the lab needs none of them."""
+    """Secrets of the same names and kinds: nobody here can know the values, and the lab needs none of them.
+
+    Those by which exits register are the accounts of the lab's own providers.
+    """
+    accounts = _accounts(fabric)
     for doc in fabric.desired.secrets:
         secret = doc.model
         if secret.secret not in fabric.needs:
             (here / "secrets" / f"{secret.secret}.age").unlink()
             (here / doc.text.path).unlink()
             continue
-        value = vault.generate("psk" if secret.kind == "value" else secret.kind)
+        value = accounts.get(secret.secret) or vault.generate("psk" if secret.kind == "value" else secret.kind)
         holders = {host: (here / "keys" / f"{host}.age").read_text().strip() for host in fabric.needs[secret.secret]}
         ciphertext = vault.seal(value, holders.values())
         fresh = {"fingerprint": vault.fingerprint(secret.kind, value), "digest": sealed_digest(ciphertext)}
         (here / "secrets" / f"{secret.secret}.age").write_bytes(ciphertext)
         text = sidecar(secret.model_copy(update={**fresh, "recipients": holders}))
         (here / doc.text.path).write_text(text)
+
+
+def _accounts(fabric: Fabric) -> dict[str, bytes]:
+    """Secret -> the account that its exit's twin knows."""
+    known = {"pia": pia.ACCOUNT.encode(), "mullvad": mullvad.ACCOUNT.encode()}
+    ways = [way for node in fabric.nodes.values() for way in node.exits if way.credentials]
+    return {way.credentials.secret: known[way.model.provider] for way in ways if way.credentials}
 
 
 def _client_key(path: Path, name: str, key: str) -> None:
@@ -180,7 +198,10 @@ def _serve(folder: Folder, fabric: Fabric, path: str) -> None:
     for host, node in nodes:
         home = folder.host(host)
         address = GIT_ADDRESS if 4 in versions(node.model.underlay) else f"[{GIT_ADDRESS6}]"
-        settings = AGENT.format(host=host, address=address, bare=folder.bare, path=path, git=folder.git, home=home)
+        pinned = Files(folder.provider).pia
+        settings = AGENT.format(
+            host=host, address=address, bare=folder.bare, path=path, git=folder.git, home=home, pia=pinned
+        )
         (home / "agent.yaml").write_text(settings)
     git(folder.work, "push", "-q", "-u", "lab", "main")
     # After the first push: until the agents run there is nobody to tell.

@@ -26,6 +26,8 @@ from compiler.inputs import read_folder
 from lab import world
 from lab.blueprint import Blueprint, draw
 from lab.folder import Folder
+from lab.provider import places
+from reconciler.control import Unreachable, call
 
 PINGS_AT_ONCE = 16
 
@@ -37,6 +39,8 @@ class Lab:
         self.folder, self.sites = folder, sites
         fabric = self._fabric()
         self.plan: Blueprint = draw(fabric)
+        self.providers = places.kinds_of(fabric)
+        places.add(self.plan, fabric)
         self.hosts, self.clients = sorted(fabric.nodes), sorted(fabric.clients)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -53,9 +57,11 @@ class Lab:
 
     def build(self) -> None:
         """Everything up; each step is one line in the log."""
+        gates = f"starting {len(places.gates_of(self.providers))} gateways of {' and '.join(self.providers)}"
         steps = (
             (f"making {len(self.plan.spaces)} namespaces and {len(self.plan.wires)} wires", self._network),
             ("starting the git server", self._git),
+            *([(gates, self._exits)] if self.providers else []),
             (f"starting {len(self._workloads())} machines and {len(self.clients)} clients", self._machines),
             (f"starting {len(self.hosts)} agents", self._agents),
         )
@@ -70,6 +76,12 @@ class Lab:
     def _git(self) -> None:
         self.processes["git"] = world.start_git(self.folder)
         world.wait_for_git()
+
+    def _exits(self) -> None:
+        self.processes["relay"] = world.start_relay(self.plan, self.folder)
+        world.wait_for_socket(self.folder.relay_socket, self.processes["relay"])
+        self.processes["providers"] = world.start_providers(self.plan, self.folder, self.providers)
+        world.wait_for_socket(self.folder.provider_socket, self.processes["providers"])
 
     def _workloads(self) -> list[str]:
         return [name for name, space in self.plan.spaces.items() if space.role == "workload"]
@@ -100,6 +112,11 @@ class Lab:
                     return {"results": list(pool.map(lambda pair: _ping(*pair), pairs))}
             case {"do": "restart", "host": str(host), "signal": int(number)} if host in self.hosts:
                 return self._restart(host, number)
+            case {"do": "line" | "fault" as what, **arguments} if self.providers:
+                path = self.folder.relay_socket if what == "line" else self.folder.provider_socket
+                return call(str(path), what, **arguments)
+            case {"do": "line" | "fault"}:
+                return {"error": "this network has no exits by a provider"}
             case {"do": "clients"}:
                 return self._reconfigure()
         return {"error": "unknown request"}
@@ -169,7 +186,7 @@ def serve(lab: Lab, listener: socket.socket) -> None:
             try:
                 request = json.loads(data)
                 answer = lab.answer(request, files, connection)
-            except (ValueError, OSError, IndexError, RuntimeError) as error:
+            except (ValueError, OSError, IndexError, RuntimeError, Unreachable) as error:
                 answer = {"error": str(error)}
             for file in files:
                 os.close(file)

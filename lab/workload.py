@@ -1,4 +1,7 @@
-"""A machine on a network: `python -m lab.workload NAME` answers HTTP on port 80 with its name and who asked."""
+"""A machine on a network: `python -m lab.workload NAME` answers HTTP on port 80 with its name and who asked.
+
+`/generate_204` brings nothing, with status 204, as the services do by which captive portals are found out.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,10 @@ def handler(name: str) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             body = f"{name} saw {self.client_address[0].removeprefix('::ffff:')}\n".encode()
+            if self.path == "/generate_204":
+                self.send_response(204)
+                self.end_headers()
+                return
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

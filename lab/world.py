@@ -16,6 +16,7 @@ from pathlib import Path
 from lab.blueprint import GIT_ADDRESS, GIT_ADDRESS6, Blueprint, Space
 from lab.folder import Folder
 from lab.netns import NETNS
+from lab.provider.make import Files
 
 SSHD = """\
 ListenAddress {address}
@@ -139,6 +140,9 @@ def wait_for_git(tries: int = 100) -> None:
 def start_agent(folder: Folder, host: str) -> subprocess.Popen[bytes]:
     """The real agent, as on a host of its own."""
     command = [sys.executable, "-m", "gitwan", "agent", "run", "--config", str(folder.host(host) / "agent.yaml")]
+    if (authority := Files(folder.provider).authority).exists():
+        # The one that it trusts for web sites: providers' names lead to their twins here.
+        command = ["env", f"SSL_CERT_FILE={authority}", *command]
     return spawn(host, folder.host(host) / "agent.log", command)
 
 

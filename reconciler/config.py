@@ -98,6 +98,9 @@ class AgentConfig(Model):
     identity: Path | None = None
     """What opens secrets: an age identity or an SSH ed25519 private key; by default `age.key` beside the keys."""
 
+    pia: Path = Path("/etc/gitwan/pia")
+    """What PIA is known by, for exits: `provider-key.pem` and `ca.rsa.4096.crt` (docs/exits.md)."""
+
     @property
     def metrics_address(self) -> tuple[str, int] | None:
         if self.metrics is None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
+from compiler.fabric import Fabric
 from lab.blueprint import INTERNET, Blueprint
 from lab.relay import Line
 
@@ -106,13 +109,33 @@ def gates_of(kinds: Collection[str]) -> list[Gate]:
     return [gate for gate in GATES if gate.kind in kinds]
 
 
-def draw(plan: Blueprint, kinds: Collection[Kind]) -> None:
-    """Adds the servers of these providers to the lab's internet, and a service outside that says what it sees."""
+def kinds_of(fabric: Fabric) -> list[Kind]:
+    """The providers that exits of a network name, and that have a twin."""
+    named = {way.model.provider for node in fabric.nodes.values() for way in node.exits}
+    return [kind for kind in ("mullvad", "pia") if kind in named]
+
+
+def add(plan: Blueprint, fabric: Fabric) -> None:
+    """What the lab plays of the internet for a network's exits; nothing where it has none."""
+    ways = [(node, way) for _, node in sorted(fabric.nodes.items()) for way in node.exits]
+    checks = {urlsplit(way.model.health.check).hostname or "" for _, way in ways}
+    draw(plan, kinds_of(fabric), sorted(name for name in checks if re.search("[a-z]", name)))
+    for node, way in ways:
+        if way.model.provider == "static":
+            plan.notes.append(f"{node.name}: nobody plays the gateways of the exit {way.name}, whose keys are others'")
+
+
+def draw(plan: Blueprint, kinds: Collection[Kind], names: Iterable[str] = ()) -> None:
+    """Adds the servers of these providers to the lab's internet, and a service outside that says what it sees.
+
+    `names` are others of that service.
+    """
     if not kinds:
         return
     _uplink(plan, OUTSIDE, OUTSIDE_NUMBER)
     plan.spaces[OUTSIDE].role = "workload"
-    plan.names[OUTSIDE_NAME] = _address(OUTSIDE_NUMBER, 2)
+    plan.names |= dict.fromkeys((OUTSIDE_NAME, *names), _address(OUTSIDE_NUMBER, 2))
+    plan.notes += [f"{kind} is a service of the lab, with {len(gates_of([kind]))} gateways" for kind in sorted(kinds)]
     for kind in sorted(kinds):
         _uplink(plan, api_space(kind), API_NUMBER[kind])
         plan.names |= {name: api_address(kind) for name in API_NAMES[kind]}

@@ -22,14 +22,12 @@ from compiler.stages.routing import Ways
 from schema.ip import Interface
 from schema.plan import Exit, ExitGateway, ExitHealth, ExitSlot, Firewall, Resource, Route, Rule, Sysctl
 from schema.plan.base import Family
-from schema.plan.exits import BYPASS, GROUP
+from schema.plan.exits import AGENT, BYPASS, GROUP
 
 REFUSED, TABLE, SLOTS, PER_EXIT = 59988, BYPASS, 60000, 16
 """Tables: what is refused, of the first exit, and of the first exit's tunnels, each of which is also a mark."""
 MAIN, MARKED, TAKERS, LAST = 1170, 1171, 1172, 1179
 """Priorities of rules, in their order."""
-AGENT = 59989
-"""The group of the agent's process: what it and its children send may leave by the underlay."""
 
 _FROM, _TO = f"-m devgroup --src-group {GROUP:#x}", f"-m devgroup --dst-group {GROUP:#x}"
 _MARK = f"-j MARK --set-xmark {BYPASS:#x}/0xffffffff"

@@ -25,6 +25,7 @@ from reconciler.endpoints import Lookup, Resolver, decide
 from reconciler.errors import CycleError, Waiting
 from reconciler.host import TRIAL_INTERVAL, Host
 from reconciler.loops.bonds.loop import Bonds, Reader
+from reconciler.loops.exits.loop import Exits, Tools
 from reconciler.loops.health.loop import Echoes, Health
 from reconciler.parent import BEAT
 from reconciler.report import Acquired, Report
@@ -69,10 +70,13 @@ class Agent:
         quiet: frozenset[str] = QUIET,
         echo: Callable[[], Echoes] | None = None,
         bonds: Callable[[], Reader] | None = None,
+        exits: Tools | None = None,
     ) -> None:
-        """`quiet` are the kinds that have to be polled; `echo` makes what probes go through, `bonds` a reader."""
+        """`quiet` are the kinds that have to be polled; `echo` makes what probes go through, `bonds` a reader, and
+        `exits` is what reaches providers and their gateways."""
         self._echo = echo
         self._bonds_reader = bonds
+        self._exits_tools = exits
         self.host = host
         self.config = config
         self.watch = watch
@@ -101,7 +105,8 @@ class Agent:
         server = await serve(self.config.socket, self._handlers())
         self._note(await self._in(self._kernel, self.host.restore))
         self.line.ready()
-        jobs = (self._poll, self._events, self._quiet, self._full, self._trial, self._beat, self._health, self._bonds)
+        loops = (self._health, self._bonds, self._look_after_exits)
+        jobs = (self._poll, self._events, self._quiet, self._full, self._trial, self._beat, *loops)
         tasks = [asyncio.create_task(self._forever(job)) for job in jobs]
         await self._stop.wait()
         for task in tasks:
@@ -223,6 +228,16 @@ class Agent:
         else:
             await Bonds(self.host, partial(self._in, self._kernel), self._bonds_reader).run()
 
+    async def _look_after_exits(self) -> None:
+        """Find gateways for the exits, and leave those that are no good."""
+        if self._exits_tools is None:
+            await self._stop.wait()
+        else:
+            self._exits = Exits(self.host, partial(self._in, self._kernel), self._exits_tools)
+            await self._exits.run()
+
+    _exits: Exits | None = None
+
     # What announces nothing
 
     async def _quiet(self) -> None:
@@ -297,6 +312,7 @@ class Agent:
             "retry": self._on_retry,
             "adopt": self._on_adopt,
             "stop": self._on_stop,
+            "exits": self._on_exits,
         }
 
     async def _on_notify(self, request: dict[str, Any]) -> Answer:
@@ -326,6 +342,18 @@ class Agent:
             report = await self._in(self._kernel, lambda: self.host.converge(acquired, adopt=True))
             answer |= {"ok": report.ok, "summary": report.summary()}
         return answer
+
+    async def _on_exits(self, request: dict[str, Any]) -> Answer:
+        if self._exits is None:
+            return {"ok": False, "error": "this agent looks after no exits"}
+        name, error = request.get("exit"), ""
+        match request.get("order"):
+            case "next":
+                error = self._exits.next(name)
+            case "pin":
+                error = self._exits.pin(name, request.get("gateway"))
+        answer = {"exits": self._exits.rows(), "gateways": self._exits.gateways(name)}
+        return {"ok": not error, "error": error, **answer}
 
     async def _on_stop(self, request: dict[str, Any]) -> Answer:
         asyncio.get_running_loop().call_soon(self._stop.set)

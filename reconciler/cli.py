@@ -276,7 +276,7 @@ def _forever(host: Host, settings: AgentConfig) -> None:
     import gc
 
     from reconciler.agent import QUIET, Agent
-    from reconciler.setup import iptables_is_nft
+    from reconciler.setup import exit_tools, iptables_is_nft
     from reconciler.system.bond import Bonds
     from reconciler.system.echo import Echo
     from reconciler.system.events import Watch
@@ -290,12 +290,21 @@ def _forever(host: Host, settings: AgentConfig) -> None:
             host.metrics.serve(address, port)
         except OSError as error:
             _fail(f"cannot listen on {address}:{port} for metrics: {error.strerror}")
+
+    def listen() -> None:
+        """Where exits are used, also where their metrics were before there was gitwan."""
+        if host.metrics is not None and (there := settings.exit_metrics_address):
+            try:
+                host.metrics.serve(*there)
+            except OSError as error:
+                host.say("warning", f"cannot listen on {there[0]}:{there[1]} for metrics: {error.strerror}")
+
     gc.freeze()
 
     async def run() -> NoReturn:
         watch = Watch()
         quiet = QUIET if watch.announces_firewall and iptables_is_nft() else QUIET | {"firewall"}
-        await Agent(host, settings, watch, quiet, Echo, Bonds).run()
+        await Agent(host, settings, watch, quiet, Echo, Bonds, exit_tools(settings, host.store, listen)).run()
         # A thread may still wait for a git server or a resolver; nothing that it could bring is wanted any more.
         os._exit(0)
 
@@ -328,8 +337,13 @@ def _host(settings: AgentConfig, compile_command: Sequence[str]) -> Host:
 
 def _locked_host(settings: AgentConfig, compile_command: Sequence[str], wait: float = 0.0) -> Host:
     """The host, once no other process works with its state folder."""
-    from reconciler.errors import Busy
+    from contextlib import suppress
 
+    from reconciler.errors import Busy
+    from reconciler.system.group import join
+
+    with suppress(OSError):  # where that is not allowed, nothing of the agent's goes beside an exit
+        join()
     host = _host(settings, compile_command)
     deadline = time.monotonic() + wait
     while True:

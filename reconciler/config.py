@@ -32,6 +32,13 @@ def _url(value: str) -> str:
     return value
 
 
+def _listen(value: str) -> str:
+    if not re.fullmatch(r"(\[[0-9a-f:]+\]|[0-9.]+):\d{1,5}", value):
+        raise ValueError("`metrics` must be ADDRESS:PORT or off")
+    return value
+
+
+Listen = Annotated[str, AfterValidator(_listen)]
 Seconds = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
 
 
@@ -93,26 +100,30 @@ class AgentConfig(Model):
     """How often everything is compared, whether or not there was an event."""
     state: Path = Path("/var/lib/gitwan")
     socket: Path = Path("/run/gitwan/agent.sock")
-    metrics: Annotated[str | None, BeforeValidator(_off)] = "127.0.0.1:9586"
+    metrics: Annotated[Listen | None, BeforeValidator(_off)] = "127.0.0.1:9586"
     keys: Path = Path("/etc/gitwan")
     identity: Path | None = None
     """What opens secrets: an age identity or an SSH ed25519 private key; by default `age.key` beside the keys."""
 
     pia: Path = Path("/etc/gitwan/pia")
     """What PIA is known by, for exits: `provider-key.pem` and `ca.rsa.4096.crt` (docs/exits.md)."""
+    exit_metrics: Annotated[Listen | None, BeforeValidator(_off)] = "127.0.0.1:2112"
+    """Where smart-vpn-client's were, beside `metrics`; only on a host with exits."""
 
     @property
     def metrics_address(self) -> tuple[str, int] | None:
-        if self.metrics is None:
-            return None
-        address, _, port = self.metrics.rpartition(":")
-        return address.strip("[]"), int(port)
+        return _address(self.metrics)
 
-    @model_validator(mode="after")
-    def _metrics(self) -> AgentConfig:
-        if self.metrics is not None and not re.fullmatch(r"(\[[0-9a-f:]+\]|[0-9.]+):\d{1,5}", self.metrics):
-            raise ValueError("`metrics` must be ADDRESS:PORT or off")
-        return self
+    @property
+    def exit_metrics_address(self) -> tuple[str, int] | None:
+        return _address(self.exit_metrics)
+
+
+def _address(listen: str | None) -> tuple[str, int] | None:
+    if listen is None:
+        return None
+    address, _, port = listen.rpartition(":")
+    return address.strip("[]"), int(port)
 
 
 def load(path: Path) -> AgentConfig:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-COMMANDS = ("notify", "status", "cycle", "retry", "adopt", "stop")
+COMMANDS = ("notify", "status", "cycle", "retry", "adopt", "stop", "exits")
 MAX_LINE = 64 << 20
 
 

@@ -24,7 +24,7 @@ from reconciler.probing import Prober, Probing
 from reconciler.report import Candidate, Mode, Report
 from reconciler.state import Confirmed, Store
 from reconciler.verify import companions, dependents, unfinished
-from schema.plan import DEADLINE, Change, HostPlan, Key, Resource, Watch
+from schema.plan import DEADLINE, Change, Exit, HostPlan, Key, Resource, Watch
 from schema.quiet import quiet_gc
 
 PASSES = 3
@@ -129,6 +129,8 @@ class Stages:
         """A tunnel died or came back, and traffic has not followed yet."""
         self.watches: tuple[Watch, ...] = ()
         """The tunnels to probe, as the plan in force has them."""
+        self.exits: tuple[Exit, ...] = ()
+        """The exits to find gateways for, as the plan in force has them."""
         self.newest: str | None = None
         """The newest commit that is known, whatever became of it."""
         self.line = line or Line(None)
@@ -143,6 +145,7 @@ class Stages:
             stage(cycle)
         if not cycle.hold:
             self.watches = cycle.target.runtime.watches or ()
+            self.exits = cycle.target.runtime.exits or ()
 
     @property
     def stages(self) -> tuple[Callable[[Cycle], None], ...]:

@@ -18,7 +18,8 @@ from reconciler.probes import Check, Criteria, Tunnel, complaint
 from reconciler.report import Acquired, Candidate, Mode, Report
 from reconciler.state import Rejected
 from reconciler.verify import companions
-from schema.plan import Change
+from schema.plan import Change, Resource
+from schema.plan import diff as plan_diff
 from schema.quiet import quiet_gc
 
 
@@ -120,6 +121,23 @@ class Engine(Stages):
             if (known := self._known(report)) is not None:
                 kinds = groups.kinds(known.runtime) & self.all_kinds
                 self._converge(Cycle(report, known, known, self._widen(takeover.KINDS) | kinds if sessions else kinds))
+        return report
+
+    def publish(self, owner: str, resources: Iterable[Resource]) -> Report | None:
+        """Replace an overlay, and have the kernel follow in what that changes. None where it changes nothing."""
+        after = tuple(resources)
+        kinds = {change.resource.kind for change in plan_diff(self._overlays.get(owner, ()), after)}
+        if not kinds:
+            return None
+        self.set_overlay(owner, after)
+        with self._reporting("move") as report:
+            report.partial = True
+            report.newest = self.newest
+            report.confirmed = self.store.confirmed()
+            if self.trial is not None:
+                self.trial.cycle.target = self._index(self.trial.candidate)
+            if (known := self._known(report)) is not None:
+                self._converge(Cycle(report, known, known, companions(frozenset(kinds)) & self.all_kinds))
         return report
 
     def preview(self, acquired: Acquired | None = None, *, adopt: bool = False) -> ChangeSet:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Literal
 
 ConditionType = Literal[
-    "Fetched", "Verified", "Compiled", "Applied", "Confirmed", "Tunnels", "Bond", "Contested", "Suspended"
+    "Fetched", "Verified", "Compiled", "Applied", "Confirmed", "Tunnels", "Bond", "Exits", "Contested", "Suspended"
 ]
 
 

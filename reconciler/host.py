@@ -17,6 +17,7 @@ from reconciler.loops.health.policy import Verdict
 from reconciler.report import Acquired, Report
 from reconciler.state import Store
 from reconciler.status import Drift
+from schema.plan import Resource
 
 if TYPE_CHECKING:
     from reconciler.metrics import Metrics
@@ -54,6 +55,8 @@ class Host:
         """Changes that wait for the end of a suspension."""
         self.verdicts: Callable[[], Sequence[Verdict]] = tuple
         """What the probes within tunnels say, where any are sent."""
+        self.exits: Callable[[], list[dict[str, Any]]] = list
+        """How the exits are, where there are any."""
         self._said: dict[str, str] = {}
 
     # Cycles
@@ -101,6 +104,14 @@ class Host:
             self.finish(report)
         else:
             self.write_status()
+
+    def publish(self, owner: str, resources: Iterable[Resource]) -> Report | None:
+        """Have the kernel hold what a loop wants beside the plan; while the agent is suspended only later."""
+        if self._suspended():
+            self.engine.set_overlay(owner, resources)
+            return None
+        report = self.engine.publish(owner, resources)
+        return self.finish(report) if report else None
 
     def resumed(self) -> bool:
         """Whether a suspension has ended since the last cycle."""
@@ -259,6 +270,7 @@ class Host:
             conditions=self.conditions.all(),
             drift=self.drift,
             peers=self.tunnels(),
+            exits=self.exits(),
             rejected=list(self.store.rejected().values()),
             now=self.clock(),
         )
@@ -276,6 +288,7 @@ class Host:
         if self.metrics is not None:
             self.metrics.state(self.name, status["commit"], status["digest"], self.conditions.all())
             self.metrics.tunnels(status["tunnels"])
+            self.metrics.exits(status["exits"])
             self.metrics.held.set(self.held)
             self.metrics.rejected.set(len(status["rejected"]))
         try:

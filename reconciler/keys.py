@@ -34,13 +34,18 @@ def nothing_sealed(reference: SecretRef) -> Iterable[bytes]:
     return ()
 
 
-def secret_reader(folder: Path, sealed: Sealed = nothing_sealed, identity: Path | None = None) -> SecretReader:
-    """What resolves a plan's secrets: the host's own private key in `folder`, all others with its age identity."""
+def secret_reader(
+    folder: Path, sealed: Sealed = nothing_sealed, identity: Path | None = None, exits: Path | None = None
+) -> SecretReader:
+    """What resolves a plan's secrets: the host's own private key in `folder`, those of its exits in the folder that
+    their tunnels are remembered in, all others with its age identity."""
 
     def read(reference: SecretRef) -> bytes:
         """Raises LookupError for a secret that is not on this host, OSError or ValueError for one that is unusable."""
         if reference.secret == OWN:
             return _own_key(folder, reference.fingerprint)
+        if reference.secret.startswith(EXIT) and exits is not None:
+            return read_key(exits / reference.secret.removeprefix(EXIT) / FILE)
         return _opened(reference, sealed(reference), identity or folder / IDENTITY)
 
     return read
@@ -94,6 +99,8 @@ def key_files(folder: Path) -> list[Path]:
 
 OWN = "private-key"
 """The name that plans use for the private key of the host itself."""
+EXIT = "exit:"
+"""Before an exit's name: the private key that the agent has made for it. No secret of a repository is called so."""
 
 
 def read_key(path: Path) -> bytes:
@@ -134,7 +141,7 @@ def write_private(path: Path, data: bytes) -> None:
 def ensure_key(folder: Path) -> tuple[str, bool]:
     """The host's newest public key, and whether its private key was made just now. Raises KeyFileError."""
     path = (key_files(folder) or [folder / FILE])[-1]
-    return _ensure(path)
+    return ensure_file(path)
 
 
 def next_key(folder: Path) -> tuple[str, Path]:
@@ -145,7 +152,7 @@ def next_key(folder: Path) -> tuple[str, Path]:
     found = _FILE.fullmatch(files[-1].name)
     assert found is not None
     path = folder / f"private.{int(found[1] or 1) + 1}.key"
-    return _ensure(path)[0], path
+    return ensure_file(path)[0], path
 
 
 def ensure_identity(folder: Path) -> str:
@@ -163,7 +170,8 @@ def ensure_identity(folder: Path) -> str:
         raise KeyFileError(f"{path} does not hold an age identity") from None
 
 
-def _ensure(path: Path) -> tuple[str, bool]:
+def ensure_file(path: Path) -> tuple[str, bool]:
+    """The public key of a private key's file, and whether that was made just now. Raises KeyFileError."""
     from reconciler.system.wg_key import generate_private, public_key
 
     try:

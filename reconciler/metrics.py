@@ -38,6 +38,23 @@ class Metrics:
         self.rtt = Gauge("gitwan_tunnel_rtt_seconds", "Round trip of the last probe.", ["device", "peer"], registry=to)
         self.loss = Gauge("gitwan_tunnel_loss", "Share of the last probes.", ["device", "peer"], registry=to)
 
+        self._add_exits(to)
+
+    def _add_exits(self, to: CollectorRegistry) -> None:
+        """Of exits: the names of smart-vpn-client, in its unit, and our own, in seconds."""
+        labels = ["exit", "gateway"]
+        self.latency = Gauge("vpn_healthcheck_latency", "Last round trip by the exit, in ms.", labels, registry=to)
+        self.average = Gauge("vpn_healthcheck_average", "Weighted mean of them, in ms.", labels, registry=to)
+        self.degraded = Gauge(
+            "vpn_healthcheck_degraded", "The mean that is too much, in ms.", ["exit", "best"], registry=to
+        )
+        self.baseline = Gauge("vpn_healthcheck_baseline_ms", "Of the first round trips.", labels, registry=to)
+        self.window = Gauge("vpn_healthcheck_window_ms", "The window, newest first.", [*labels, "slot"], registry=to)
+        self.carries = Gauge("gitwan_exit_carrying", "1 where a gateway carries traffic.", labels, registry=to)
+        self.strikes = Gauge("gitwan_exit_strikes", "In a row.", labels, registry=to)
+        self.outside = Gauge("gitwan_exit_latency_seconds", "Beside the tunnel, as elected.", labels, registry=to)
+        self.switches = Gauge("gitwan_exit_switches", "Since the agent started.", ["exit"], registry=to)
+
     def serve(self, address: str, port: int) -> None:
         """Answer on an address and port. Raises OSError."""
         start_http_server(port, address, registry=self.registry)
@@ -71,3 +88,26 @@ class Metrics:
                 self.loss.labels(*labels).set(probe["loss"])
                 if probe["rtt"] is not None:
                     self.rtt.labels(*labels).set(probe["rtt"])
+
+    def exits(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        gauges = (self.latency, self.average, self.degraded, self.baseline, self.window)
+        for gauge in (*gauges, self.carries, self.strikes, self.outside, self.switches):
+            gauge.clear()
+        for row in rows:
+            self.switches.labels(row["name"]).set(row.get("switches", 0))
+            for tunnel in row["tunnels"]:
+                labels = row["name"], tunnel["gateway"]
+                self.carries.labels(*labels).set(tunnel["phase"] == "carrying")
+                self.strikes.labels(*labels).set(tunnel["strikes"])
+                values = (
+                    (self.latency, labels, tunnel["rtt"], 1000),
+                    (self.average, labels, tunnel["mean"], 1000),
+                    (self.degraded, labels, tunnel["limit"], 1000),
+                    (self.baseline, labels, tunnel["baseline"], 1000),
+                    (self.outside, labels, tunnel["latency"], 1),
+                )
+                for gauge, names, value, unit in values:
+                    if value is not None:
+                        gauge.labels(*names).set(value * unit)
+                for slot, rtt in enumerate(reversed(tunnel["window"])):
+                    self.window.labels(*labels, str(slot)).set(0 if rtt is None else rtt * 1000)

@@ -12,14 +12,20 @@ from typing import TYPE_CHECKING
 from reconciler.acquire import Acquirer, Verifies
 from reconciler.config import AgentConfig
 from reconciler.engine import Engine
+from reconciler.errors import Stalled
 from reconciler.host import Host
 from reconciler.inventory import Inventory, InventoryError
 from reconciler.keys import secret_reader
 from reconciler.kinds import KINDS
+from reconciler.loops.exits.loop import Tools
+from reconciler.loops.exits.memory import FOLDER, remembered
+from reconciler.loops.exits.overlay import OWNER
+from reconciler.loops.exits.providers.base import Provider
 from reconciler.parent import line
 from reconciler.probes import Check, Tunnel
 from reconciler.sources.base import Asks, Source
 from reconciler.state import Store
+from schema.plan import Exit, Resource
 
 if TYPE_CHECKING:
     from reconciler.sources.git import Mirror
@@ -47,7 +53,7 @@ def host_of(config: AgentConfig, store: Store, compile_command: Sequence[str]) -
     """The host that the settings describe, on this machine's kernel. Raises SetupError."""
     from reconciler.system import Context, drivers
 
-    secret = secret_reader(config.keys, store.sealed, config.identity)
+    secret = secret_reader(config.keys, store.sealed, config.identity, config.state / FOLDER)
     try:
         inventory = Inventory(config.state / "inventory.json")
         found = drivers(Context(secret, inventory, config.state / "services", Resolve()))
@@ -62,8 +68,34 @@ def host_of(config: AgentConfig, store: Store, compile_command: Sequence[str]) -
         line=line(),
         patience=config.poll.interval + config.poll.jitter,
     )
+    engine.set_overlay(OWNER, _exits(config, store))
     acquirer = Acquirer(host=config.host, store=store, source=source, verifier=verifier_of(config), open_secret=secret)
     return Host(name=config.host, store=store, engine=engine, acquirer=acquirer)
+
+
+def _exits(config: AgentConfig, store: Store) -> list[Resource]:
+    """The tunnels of exits as they were last: whoever restores a plan must not take them for leftovers."""
+    try:
+        confirmed = store.confirmed()
+        plan = store.load_plan(confirmed.digest) if confirmed else None
+        return remembered(config.state, plan.runtime.exits or ()) if plan else []
+    except (Stalled, OSError):
+        return []
+
+
+def exit_tools(config: AgentConfig, store: Store, first: Callable[[], None]) -> Tools:
+    """What exits are found, measured and asked with; `first` is called when there is one."""
+    from reconciler.loops.exits.providers.build import build
+    from reconciler.system.https import sender
+    from reconciler.system.latency import measure
+
+    secret = secret_reader(config.keys, store.sealed, config.identity)
+    resolve = Resolve()
+
+    def provider(exit: Exit) -> Provider:
+        return build(exit, config.state / FOLDER, config.pia, sender(), time.time, secret, resolve)
+
+    return Tools(provider, measure, sender(0), resolve, first)
 
 
 class Prober:

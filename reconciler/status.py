@@ -10,6 +10,7 @@ from reconciler.conditions import REMARKS, Condition, short
 from reconciler.diff import Observation
 from reconciler.kinds.base import Observed
 from reconciler.kinds.peer import is_fresh
+from reconciler.loops.exits.status import lines as exit_lines
 from reconciler.loops.health.policy import Verdict
 from reconciler.report import Report
 from reconciler.state import Rejected
@@ -80,6 +81,7 @@ def build(
     conditions: Iterable[Condition],
     drift: Drift,
     peers: list[dict[str, Any]],
+    exits: Sequence[Mapping[str, Any]] = (),
     rejected: Iterable[Rejected] = (),
     now: float,
 ) -> dict[str, Any]:
@@ -95,6 +97,7 @@ def build(
         "cycle": report.json() if report else None,
         "drift": drift.json(),
         "tunnels": peers,
+        "exits": list(exits),
         "rejected": [asdict(one) for one in sorted(rejected, key=lambda one: one.time)],
         "time": now,
     }
@@ -127,6 +130,7 @@ def render(status: Mapping[str, Any], now: float) -> str:
         for one in status.get("rejected", [])[-1:]
     ]
     lines += [pad + line for line in _tunnel_lines(status["tunnels"])]
+    lines += [pad + line for line in exit_lines(status.get("exits", ()))]
     drift = status["drift"]
     last = f"; last repaired {ago(now - drift['last_time'])}: {drift['last']}" if drift["repaired"] else ""
     lines.append(f"{pad}drift: {drift['repaired'] or 'none'}{last}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from reconciler.keys import EXIT
 from reconciler.loops.exits.providers.base import Session
 from schema.plan import (
     Address,
@@ -27,8 +28,6 @@ from schema.plan.base import Family
 from schema.plan.exits import BYPASS, GROUP
 
 OWNER = "exits"
-KEY = "exit:"
-"""Before an exit's name: its private key, which the agent has made. No secret of a repository can be called so."""
 NEXTHOPS = 117_600_000
 """Numbers of nexthops: plus 10 x the table of a tunnel or of an exit."""
 BUCKETS, IDLE_TIMER = 1024, 120
@@ -82,7 +81,7 @@ def overlay(exits: Sequence[Held]) -> list[Resource]:
 def _device(held: Held, placed: Placed) -> Iterator[Resource]:
     dev, session = placed.slot.dev, placed.session
     yield Link(name=dev, type="wireguard", mtu=held.exit.mtu, group=GROUP)
-    key = SecretRef(secret=KEY + held.exit.name, fingerprint=held.public_key)
+    key = SecretRef(secret=EXIT + held.exit.name, fingerprint=held.public_key)
     yield Wireguard(dev=dev, private_key=key, listen_port=placed.slot.port, fwmark=BYPASS)
     # Loose: the way back to the internet is another one in the main table.
     yield Sysctl(name=f"net/ipv4/conf/{dev}/rp_filter", value="2")

@@ -32,8 +32,13 @@ BACKOFF, LONGEST_BACKOFF = 5.0, 600.0
 RENEW_EARLY = 0.8
 """The share of a session's life after which it is renewed."""
 RENEW_AGAIN = 60.0
-ACCOUNT = frozenset({"CredentialsRefused", "CredentialsUnreadable", "DeviceLimit", "TokenExpired", "ClockWrong"})
+ACCOUNT = frozenset(
+    {"CredentialsRefused", "CredentialsUnreadable", "DeviceLimit", "TokenExpired", "ClockWrong", "NotPinned"}
+)
 """What no other gateway of the provider would answer otherwise."""
+
+UNWANTED = 3
+"""The standing of a gateway that the list no longer has, or that may not be taken any more."""
 
 Phase = Literal["registering", "proving", "carrying", "draining"]
 
@@ -261,7 +266,7 @@ class Policy:
     def _wanted(self, now: float) -> list[Gateway]:
         """Gateways of which one should come: none where what carries is well, and as many as there should be."""
         carrying = self._of("carrying")
-        used = {tunnel.gateway.id for tunnel in self.tunnels.values() if tunnel.phase != "draining"}
+        used = {tunnel.gateway.id for tunnel in self.tunnels.values() if self._current(tunnel)}
         free = [gateway for gateway in candidates(self.exit, self.gateways.values()) if gateway.id not in used]
         cool = [gateway for gateway in free if not self.cooling(gateway.id, now)]
         if len(carrying) < self.exit.use:
@@ -278,14 +283,24 @@ class Policy:
             return []
         if worst.pulse.degraded:
             return cool
-        rank = standing(self.exit, worst.gateway, self.pinned)
+        rank = self._standing(worst)
         return [gateway for gateway in cool if standing(self.exit, gateway, self.pinned) < rank]
+
+    def _current(self, tunnel: Tunnel) -> bool:
+        """Whether a tunnel leads to a gateway as the list has it, and may go on."""
+        now = self.gateways.get(tunnel.gateway.id)
+        if tunnel.phase == "draining" or (self._listed is not None and now is None):
+            return False
+        return now is None or (_server(now) == _server(tunnel.gateway) and now in candidates(self.exit, [now]))
+
+    def _standing(self, tunnel: Tunnel) -> int:
+        return standing(self.exit, tunnel.gateway, self.pinned) if self._current(tunnel) else UNWANTED
 
     def _worst(self) -> Tunnel | None:
         """The one to be replaced first."""
         return max(
             self._of("carrying"),
-            key=lambda t: (t.pulse.degraded, t.pulse.dead, standing(self.exit, t.gateway, self.pinned), -t.since),
+            key=lambda t: (t.pulse.degraded, t.pulse.dead, self._standing(t), -t.since),
             default=None,
         )
 
@@ -356,3 +371,8 @@ class Policy:
                 tunnel.renewing = True
                 actions.append(Action("renew", tunnel.slot, tunnel.gateway, session))
         return actions
+
+
+def _server(gateway: Gateway) -> tuple[object, ...]:
+    """What a tunnel to a gateway depends on."""
+    return gateway.addresses, gateway.port, gateway.public_key, gateway.server_name

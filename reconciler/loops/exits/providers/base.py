@@ -18,6 +18,7 @@ Reason = Literal[
     "CredentialsUnreadable",
     "DeviceLimit",
     "HttpError",
+    "KeyUnusable",
     "ListUnreadable",
     "NotPinned",
     "PortRefused",

@@ -1,0 +1,359 @@
+"""Carries out what the policy of each exit wants, and has the kernel hold its tunnels.
+
+Providers and probes wait for the network, each in a thread; the policy is only touched in the event loop, and the
+kernel only in its own thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+from reconciler.host import Host
+from reconciler.loops.exits.election import candidates, standing
+from reconciler.loops.exits.health import Answer
+from reconciler.loops.exits.memory import Kept, Memory
+from reconciler.loops.exits.overlay import OWNER, Held, Placed, overlay
+from reconciler.loops.exits.policy import Action, Policy, Tunnel
+from reconciler.loops.exits.providers.base import Provider, ProviderError, Session
+from reconciler.loops.exits.status import conclude, row
+from reconciler.web import Http, Request, WebError
+from schema.plan import Exit
+
+TICK = 0.25
+"""Seconds between two looks at what is due, where nothing happens."""
+THREADS = 16
+QUIET, QUIET_BYTES = 30.0, 4096
+"""A tunnel over which so little passed in so many seconds has no flow left: a session's own packets are fewer."""
+RESOLVED = 60.0
+"""Seconds for which the address of what is asked through a tunnel is good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What reaches outside."""
+
+    provider: Callable[[Exit], Provider]
+    measure: Callable[[Mapping[str, str]], Mapping[str, list[float | None]]]
+    """Name -> address, to name -> round trips beside the tunnels."""
+    http: Http
+    resolve: Callable[[str], str]
+    first: Callable[[], None] = lambda: None
+    """Called once, when there is an exit to look after."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """An exit that is looked after."""
+
+    policy: Policy
+    memory: Memory
+    provider: Provider
+    public_key: str
+    quiet: dict[int, tuple[float, int]] = field(default_factory=dict)
+    """Slot that drains -> since when how many bytes have passed."""
+    kept: object = None
+
+
+class Exits:
+    """The exits of this host. `in_kernel` runs a function in the thread that the kernel is touched in."""
+
+    def __init__(self, host: Host, in_kernel: Callable[[Callable[[], Any]], Awaitable[Any]], tools: Tools) -> None:
+        self.host = host
+        self._in_kernel = in_kernel
+        self._tools = tools
+        self._threads = ThreadPoolExecutor(THREADS, "exits")
+        self._runs: dict[str, _Run] = {}
+        self._broken: dict[str, ProviderError] = {}
+        self._followed: tuple[Exit, ...] | None = None
+        self._used = False
+        self._published: object = None
+        self._wake = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._resolved: dict[str, tuple[float, str]] = {}
+        host.exits = self.rows
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            while True:
+                await self._turn(asyncio.get_running_loop().time())
+                self._wake.clear()
+                try:
+                    await asyncio.wait_for(self._wake.wait(), TICK if self._runs or self._broken else 1.0)
+                except TimeoutError:
+                    pass
+        finally:
+            for task in self._tasks:
+                task.cancel()
+
+    async def _turn(self, now: float) -> None:
+        if self.host.engine.exits != self._followed:
+            self._follow(self.host.engine.exits, now)
+        self._notice(now)
+        actions = [(run, action) for run in self._runs.values() for action in run.policy.step(now)]
+        await self._publish()
+        for run, action in actions:
+            self._spawn(self._carry_out(run, action))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # The plan
+
+    def _follow(self, exits: tuple[Exit, ...], now: float) -> None:
+        """Look after these exits from now on; what is up stays up."""
+        if exits and not self._used:
+            self._used = True
+            self._tools.first()
+        self._followed = exits
+        self._broken.clear()
+        runs: dict[str, _Run] = {}
+        for exit in exits:
+            there = self._runs.get(exit.name)
+            if there is not None and there.policy.exit == exit:
+                runs[exit.name] = there
+                continue
+            memory = Memory(self.host.store.folder, exit.name)
+            try:
+                run = _Run(Policy(exit), memory, self._tools.provider(exit), memory.public_key())
+            except OSError as error:
+                self._broken[exit.name] = ProviderError("KeyUnusable", str(error))
+                continue
+            run.policy.known(run.provider.known())
+            self._adopt(run, now, changed=there is not None)
+            runs[exit.name] = run
+        for name, gone in self._runs.items():
+            if name not in runs:
+                self._spawn(self._release(gone))
+        self._runs = runs
+
+    async def _release(self, run: _Run) -> None:
+        """An exit is gone for good: its provider may forget our key. Best effort."""
+        for session in [tunnel.session for tunnel in run.policy.tunnels.values() if tunnel.session]:
+            try:
+                await self._in_thread(partial(run.provider.release, session))
+            except (ProviderError, OSError) as error:
+                self.host.say("warning", f"cannot take back the key of the exit {run.memory.name}: {error}")
+        await asyncio.to_thread(self._keep, run, [])
+
+    def _adopt(self, run: _Run, now: float, *, changed: bool) -> None:
+        tunnels, run.policy.pinned = run.memory.tunnels()
+        slots = {slot.dev: n for n, slot in enumerate(run.policy.exit.slots)}
+        for kept in tunnels:
+            if kept.dev in slots and kept.carrying:
+                ends = now if changed else _ends(kept.session, now)
+                run.policy.adopt(slots[kept.dev], kept.session, kept.baseline, now, ends)
+
+    # What the kernel says
+
+    def _notice(self, now: float) -> None:
+        seen = self.host.engine.observed.get("peer", ())
+        sessions = {one.resource.dev: one.session for one in seen if one.session is not None}
+        ages = {dev: session.handshake_age for dev, session in sessions.items()}
+        counts = {dev: session.rx_bytes + session.tx_bytes for dev, session in sessions.items()}
+        for run in self._runs.values():
+            run.policy.handshakes(ages)
+            for slot, tunnel in list(run.policy.tunnels.items()):
+                if tunnel.phase != "draining":
+                    run.quiet.pop(slot, None)
+                    continue
+                count = counts.get(run.policy.exit.slots[slot].dev, 0)
+                since, before = run.quiet.get(slot, (now, count))
+                if count - before > QUIET_BYTES or slot not in run.quiet:
+                    run.quiet[slot] = (now, count)
+                elif now - since > QUIET:
+                    run.policy.drained(slot)
+
+    # What the policy wants
+
+    async def _publish(self) -> None:
+        """Have the kernel hold what there is now, and remember it."""
+        held = [Held(run.policy.exit, run.public_key, _placed(run.policy)) for run in self._runs.values()]
+        state = [(one.exit, one.tunnels) for one in held]
+        if state != self._published and (held or self._published is not None):
+            await self._in_kernel(lambda: self.host.publish(OWNER, overlay(held)))
+            self._published = state
+        for run in self._runs.values():
+            kept = [_kept(run.policy, tunnel) for tunnel in run.policy.tunnels.values() if tunnel.session]
+            if (mark := (kept, run.policy.pinned)) != run.kept:
+                run.kept = mark
+                await asyncio.to_thread(self._keep, run, kept)
+        found = conclude(self.rows())
+        self.host.remark("Exits", found)
+
+    def _keep(self, run: _Run, kept: list[Kept]) -> None:
+        try:
+            run.memory.keep(kept, run.policy.pinned)
+        except OSError as error:
+            self.host.say("warning", f"cannot remember the exit {run.memory.name}: {error.strerror}")
+
+    async def _carry_out(self, run: _Run, action: Action) -> None:
+        policy, slot = run.policy, action.slot
+        clock = asyncio.get_running_loop().time
+        try:
+            match action.verb:
+                case "discover":
+                    policy.discovered(await self._in_thread(run.provider.discover), clock())
+                case "measure":
+                    servers = {gateway.id: gateway.addresses[0] for gateway in action.gateways}
+                    policy.measured(await self._in_thread(partial(self._tools.measure, servers)), clock())
+                case "register":
+                    assert action.gateway is not None
+                    session = await self._in_thread(partial(run.provider.register, action.gateway, run.public_key))
+                    policy.registered(slot, session, clock(), _ends(session, clock()))
+                case "renew":
+                    assert action.session is not None
+                    session = await self._in_thread(partial(run.provider.renew, action.session, run.public_key))
+                    policy.renewed(slot, session, clock(), _ends(session, clock()))
+                case "probe":
+                    assert action.gateway is not None
+                    answer = await self._in_thread(partial(self._ask, policy.exit, slot))
+                    policy.probed(slot, action.gateway.id, answer, clock())
+        except (ProviderError, OSError) as error:
+            self._failed(policy, action, error, clock())
+        self._wake.set()
+
+    def _failed(self, policy: Policy, action: Action, error: ProviderError | OSError, now: float) -> None:
+        found = error if isinstance(error, ProviderError) else ProviderError("Unreachable", str(error))
+        match action.verb:
+            case "discover":
+                policy.not_discovered(found, now)
+            case "measure":
+                policy.measured({}, now)
+            case "register":
+                policy.not_registered(action.slot, found, now)
+            case "renew":
+                policy.not_renewed(action.slot, found, now)
+            case "probe":
+                assert action.gateway is not None
+                policy.probed(action.slot, action.gateway.id, Answer(None), now)
+
+    async def _in_thread(self, function: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+
+    def _ask(self, exit: Exit, slot: int) -> Answer:
+        """One probe through a tunnel. Blocks for at most its timeout."""
+        url = urlsplit(exit.health.check)
+        tls = url.scheme == "https"
+        name = url.hostname or ""
+        request = Request(
+            name=name,
+            path=url.path or "/",
+            address=self._address(name),
+            port=url.port or (443 if tls else 80),
+            tls=tls,
+            seconds=exit.health.timeout,
+            limit=64 << 10,
+            dev=exit.slots[slot].dev,
+        )
+        started = time.monotonic()
+        try:
+            response = self._tools.http(request)
+        except WebError as error:
+            # Somebody who answers in another way than a web server, or with another name, is not the one asked.
+            wrong = error.reason in ("CertificateWrong", "TlsFailed", "NotHttp", "TooLarge")
+            return Answer(time.monotonic() - started if wrong else None, genuine=False)
+        return Answer(time.monotonic() - started, response.status == exit.health.expect)
+
+    def _address(self, name: str) -> str | None:
+        """Of what is asked; looked up beside the tunnel, so that looking up is no part of the round trip."""
+        now = time.monotonic()
+        at, address = self._resolved.get(name, (0.0, ""))
+        if not address or now - at > RESOLVED:
+            try:
+                address = self._tools.resolve(name)
+            except OSError:
+                pass  # the last one may still be right
+            else:
+                self._resolved[name] = (now, address)
+        return address or None
+
+    # What people ask
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for each exit, for status and metrics."""
+        now = time.monotonic()
+        found = [row(run.policy, now) for run in self._runs.values()]
+        found += [
+            {"name": name, "provider": "", "tunnels": [], "trouble": {"reason": e.reason, "message": e.message}}
+            for name, e in self._broken.items()
+        ]
+        return sorted(found, key=lambda one: str(one["name"]))
+
+    def gateways(self, name: str | None) -> list[dict[str, Any]]:
+        """Every gateway that may be taken, the nearest first."""
+        now, found = time.monotonic(), []
+        for run in self._chosen(name):
+            policy = run.policy
+            used = {tunnel.gateway.id: tunnel.phase for tunnel in policy.tunnels.values()}
+            for gateway in candidates(policy.exit, policy.gateways.values()):
+                seconds = policy.latencies.get(gateway.id)
+                found.append(
+                    {
+                        "exit": policy.exit.name,
+                        "gateway": gateway.id,
+                        "country": gateway.country,
+                        "address": gateway.addresses[0],
+                        "latency": seconds,
+                        "cooling": policy.cooling(gateway.id, now),
+                        "standing": standing(policy.exit, gateway, policy.pinned),
+                        "phase": used.get(gateway.id),
+                    }
+                )
+        return sorted(found, key=lambda one: (one["exit"], one["latency"] is None, one["latency"], one["gateway"]))
+
+    def next(self, name: str | None) -> str:
+        """Have other gateways chosen. What is wrong with that, if anything."""
+        return self._order(name, lambda policy: policy.next())
+
+    def pin(self, name: str | None, gateway: str | None) -> str:
+        """Choose a gateway by hand, or none. What is wrong with that, if anything."""
+        runs = self._chosen(name)
+        if gateway is not None and len(runs) == 1:
+            known = {one.id for one in candidates(runs[0].policy.exit, runs[0].policy.gateways.values())}
+            if gateway not in known:
+                return f"{gateway} is no gateway that {runs[0].policy.exit.name} may take: see `gitwan exits list`"
+        if gateway is not None and len(runs) > 1:
+            return "several exits: name one with --exit"
+        return self._order(name, lambda policy: policy.pin(gateway))
+
+    def _order(self, name: str | None, order: Callable[[Policy], None]) -> str:
+        runs = self._chosen(name)
+        for run in runs:
+            order(run.policy)
+        self._wake.set()
+        if runs:
+            return ""
+        return f"there is no exit {name}" if name else "this host has no exits"
+
+    def _chosen(self, name: str | None) -> list[_Run]:
+        return [run for exit, run in sorted(self._runs.items()) if name in (None, exit)]
+
+
+def _placed(policy: Policy) -> list[Placed]:
+    carrying = {tunnel.slot for tunnel in policy.carrying}
+    return [
+        Placed(policy.exit.slots[slot], tunnel.session, slot in carrying)
+        for slot, tunnel in sorted(policy.tunnels.items())
+        if tunnel.session is not None
+    ]
+
+
+def _kept(policy: Policy, tunnel: Tunnel) -> Kept:
+    assert tunnel.session is not None
+    dev = policy.exit.slots[tunnel.slot].dev
+    return Kept(dev, tunnel.session, tunnel.phase == "carrying", tunnel.pulse.baseline)
+
+
+def _ends(session: Session, now: float) -> float | None:
+    """When a session does, on the clock of `now`."""
+    return None if session.expires is None else now + session.expires - time.time()

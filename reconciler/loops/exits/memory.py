@@ -1,0 +1,81 @@
+"""What an exit's tunnels are, kept over restarts: so that nothing is connected anew, and no key is ever another.
+
+exits/NAME/private.key    the exit's private key, made here
+exits/NAME/tunnels.json   which gateways its devices lead to
+exits/NAME/*.json         what its provider keeps (`providers/cache.py`)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from reconciler.files import dump_json, read_object, write_atomic
+from reconciler.keys import KeyFileError, ensure_file
+from reconciler.loops.exits.overlay import Held, Placed, overlay
+from reconciler.loops.exits.providers.base import Gateway, Session
+from schema.plan import Exit, Resource
+
+FOLDER = "exits"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A tunnel on a device, as it was last."""
+
+    dev: str
+    session: Session
+    carrying: bool
+    baseline: float | None
+
+
+class Memory:
+    """The folder of one exit in the agent's state."""
+
+    def __init__(self, state: Path, name: str) -> None:
+        self.folder = state / FOLDER / name
+        self.name = name
+
+    def public_key(self) -> str:
+        """Of the exit's private key, which is made where there is none. Raises OSError."""
+        try:
+            return ensure_file(self.folder / "private.key")[0]
+        except KeyFileError as error:
+            raise OSError(str(error)) from None
+
+    def tunnels(self) -> tuple[list[Kept], str | None]:
+        """What was kept, and the gateway that a person chose. What cannot be read is as good as nothing."""
+        try:
+            value = read_object(self.folder / "tunnels.json")[0] or {}
+            return [_kept(one) for one in value["tunnels"]], value.get("pinned")
+        except (OSError, KeyError, TypeError, ValueError):
+            return [], None
+
+    def keep(self, tunnels: Iterable[Kept], pinned: str | None) -> None:
+        """Raises OSError."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        value = {"tunnels": [asdict(one) for one in tunnels], "pinned": pinned}
+        write_atomic(self.folder / "tunnels.json", dump_json(value))
+
+
+def _kept(value: dict[str, Any]) -> Kept:
+    """Raises KeyError or TypeError for another form."""
+    session = dict(value["session"])
+    gateway = dict(session["gateway"])
+    gateway["addresses"] = tuple(gateway["addresses"])
+    session |= {"gateway": Gateway(**gateway), "addresses": tuple(session["addresses"]), "dns": tuple(session["dns"])}
+    return Kept(str(value["dev"]), Session(**session), bool(value["carrying"]), value["baseline"])
+
+
+def remembered(state: Path, exits: Sequence[Exit]) -> list[Resource]:
+    """What the tunnels of these exits need in the kernel, as far as they are known: before anything is restored."""
+    found = []
+    for exit in exits:
+        memory = Memory(state, exit.name)
+        slots = {slot.dev: slot for slot in exit.slots}
+        placed = [Placed(slots[k.dev], k.session, k.carrying) for k in memory.tunnels()[0] if k.dev in slots]
+        if placed:
+            found.append(Held(exit, memory.public_key(), placed))
+    return overlay(found)

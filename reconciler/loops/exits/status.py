@@ -1,0 +1,119 @@
+"""How exits are: for machines, and in a line each for people. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reconciler.conditions import Condition
+from reconciler.loops.exits.policy import Policy, Tunnel
+
+
+def row(policy: Policy, now: float) -> dict[str, Any]:
+    """One exit. Seconds throughout."""
+    trouble = policy.trouble
+    return {
+        "name": policy.exit.name,
+        "provider": policy.exit.provider,
+        "use": policy.exit.use,
+        "pinned": policy.pinned,
+        "switches": policy.switches,
+        "gateways": len(policy.gateways),
+        "cooling": sum(policy.cooling(gateway, now) for gateway in policy.gateways),
+        "tunnels": [_tunnel(policy, tunnel, now) for _, tunnel in sorted(policy.tunnels.items())],
+        "trouble": {"reason": trouble.reason, "message": trouble.message} if trouble else None,
+    }
+
+
+def _tunnel(policy: Policy, tunnel: Tunnel, now: float) -> dict[str, Any]:
+    pulse = tunnel.pulse
+    newest = next((rtt for rtt in reversed(pulse.window) if rtt is not None), None)
+    return {
+        "device": policy.exit.slots[tunnel.slot].dev,
+        "gateway": tunnel.gateway.id,
+        "phase": tunnel.phase,
+        "seconds": now - tunnel.since,
+        "endpoint": tunnel.session.endpoint if tunnel.session else None,
+        "latency": policy.latencies.get(tunnel.gateway.id),
+        "rtt": newest,
+        "mean": pulse.mean,
+        "baseline": pulse.baseline,
+        "limit": pulse.limit,
+        "window": list(pulse.window),
+        "loss": pulse.loss,
+        "strikes": pulse.strikes,
+        "allowed": pulse.settings.strikes,
+        "fault": pulse.fault,
+        "degraded": pulse.degraded,
+        "handshake_age": pulse.handshake,
+    }
+
+
+def conclude(rows: Sequence[Mapping[str, Any]]) -> Condition | None:
+    """The condition `Exits`: whether every exit has what it should have. None where there are none."""
+    if not rows:
+        return None
+    for one in rows:
+        carrying = [tunnel for tunnel in one["tunnels"] if tunnel["phase"] == "carrying"]
+        trouble = one["trouble"]
+        said = f"; {trouble['message']}" if trouble else ""
+        if not carrying:
+            reason = trouble["reason"] if trouble else "Electing"
+            return Condition("Exits", "False", reason, f"{one['name']} has no gateway: its traffic is refused{said}")
+        bad = next((tunnel for tunnel in carrying if tunnel["degraded"]), None)
+        if bad is not None:
+            text = f"{one['name']}: {bad['gateway']} is {FAULTS[bad['fault']]}, and nothing better is known{said}"
+            return Condition("Exits", "False", "Degraded", text)
+        if len(carrying) < one["use"]:
+            text = f"{one['name']} has {len(carrying)} of {one['use']} gateways{said}"
+            return Condition("Exits", "False", trouble["reason"] if trouble else "Electing", text)
+    trouble = next((one for one in rows if one["trouble"]), None)
+    if trouble is not None:
+        found = trouble["trouble"]
+        return Condition("Exits", "False", found["reason"], f"{trouble['name']} stays as it is: {found['message']}")
+    names = [f"{one['name']} by {t['gateway']}" for one in rows for t in one["tunnels"] if t["phase"] == "carrying"]
+    return Condition("Exits", "True", "Connected", ", ".join(names))
+
+
+FAULTS = {
+    "": "well",
+    "Silent": "silent",
+    "CaptivePortal": "answered for by somebody else",
+    "Slow": "too slow",
+    "Lossy": "losing too much",
+}
+
+
+def lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """`exit pia: uk/london401 14 ms (baseline 202 ms, threshold 2.02 s, strikes 0/3)`"""
+    found = []
+    for one in rows:
+        for tunnel in one["tunnels"]:
+            found.append(f"exit {one['name']}: {tunnel['gateway']} {_state(tunnel)}")
+        if not one["tunnels"]:
+            found.append(f"exit {one['name']}: no gateway, traffic is refused")
+        if one["trouble"]:
+            found.append(f"exit {one['name']}: {one['trouble']['reason']}: {one['trouble']['message']}")
+    return found
+
+
+def _state(tunnel: Mapping[str, Any]) -> str:
+    if tunnel["phase"] != "carrying":
+        return str(tunnel["phase"])
+    near = f"{span(tunnel['latency'])} " if tunnel["latency"] is not None else ""
+    words = [
+        f"baseline {span(tunnel['baseline'])}",
+        f"threshold {span(tunnel['limit'])}",
+        f"strikes {tunnel['strikes']}/{tunnel['allowed']}",
+    ]
+    if tunnel["loss"]:
+        words.append(f"{tunnel['loss']:.0%} lost")
+    fault = f": {FAULTS[tunnel['fault']]}" if tunnel["strikes"] else ""
+    return f"{near}({', '.join(words)}){fault}"
+
+
+def span(seconds: float | None) -> str:
+    """`14 ms`, `2.02 s`."""
+    if seconds is None:
+        return "unknown"
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"

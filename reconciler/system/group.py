@@ -1,0 +1,14 @@
+"""The agent's own group, by which its packets are known among the host's."""
+
+from __future__ import annotations
+
+import os
+
+from schema.plan.exits import AGENT
+
+
+def join() -> None:
+    """Have this process, and all that it starts, in the agent's group. Raises OSError without CAP_SETGID."""
+    groups = os.getgroups()
+    if AGENT not in groups:
+        os.setgroups([*groups, AGENT])

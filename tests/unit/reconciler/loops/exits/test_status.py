@@ -1,0 +1,59 @@
+"""How exits are, in words."""
+
+from __future__ import annotations
+
+from reconciler.loops.exits.health import Answer
+from reconciler.loops.exits.policy import Policy
+from reconciler.loops.exits.providers.base import ProviderError
+from reconciler.loops.exits.status import conclude, lines, row
+from tests.unit.reconciler.loops.exits.samples import an_exit, gateway, session
+
+LONDON = gateway("uk/london401")
+
+
+def connected(*rtts: float | None) -> Policy:
+    policy = Policy(an_exit())
+    policy.known([LONDON])
+    policy.measured({LONDON.id: [0.014] * 3}, 0.0)
+    policy.adopt(0, session(LONDON), 0.202, 0.0)
+    for rtt in rtts:
+        policy.tunnels[0].pulse.note(Answer(rtt))
+    return policy
+
+
+def test_one_line_for_each_gateway() -> None:
+    assert lines([row(connected(), 1.0)]) == [
+        "exit pia: uk/london401 14 ms (baseline 202 ms, threshold 2.02 s, strikes 0/3)"
+    ]
+
+
+def test_strikes_say_why() -> None:
+    (line,) = lines([row(connected(0.2, None), 1.0)])
+    assert line.endswith("strikes 1/3, 50% lost): silent")
+
+
+def test_without_a_gateway_traffic_is_refused() -> None:
+    policy = Policy(an_exit())
+    assert lines([row(policy, 0.0)]) == ["exit pia: no gateway, traffic is refused"]
+    found = conclude([row(policy, 0.0)])
+    assert found is not None and (found.status, found.reason) == ("False", "Electing")
+
+
+def test_a_providers_words_are_shown_and_the_tunnel_stays() -> None:
+    policy = connected()
+    policy.not_discovered(ProviderError("SignatureWrong", "the list is not signed by PIA"), 1.0)
+    found = conclude([row(policy, 1.0)])
+    assert found is not None and (found.status, found.reason) == ("False", "SignatureWrong")
+    assert found.message == "pia stays as it is: the list is not signed by PIA"
+
+
+def test_a_degraded_gateway_without_another_is_a_condition() -> None:
+    found = conclude([row(connected(None, None, None), 1.0)])
+    assert found is not None and found.reason == "Degraded"
+    assert "uk/london401 is silent, and nothing better is known" in found.message
+
+
+def test_all_is_well() -> None:
+    found = conclude([row(connected(0.2), 1.0)])
+    assert found is not None and (found.status, found.message) == ("True", "pia by uk/london401")
+    assert conclude([]) is None

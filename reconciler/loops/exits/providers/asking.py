@@ -6,6 +6,7 @@ import json
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Collection
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -103,11 +104,33 @@ def is_key(value: object) -> bool:
 
 
 def is_address(value: object) -> bool:
-    """Whether it is an address without a length."""
+    """Whether it is an address without a length, and without an interface of ours."""
     try:
-        return isinstance(value, str) and bool(ip_address(value))
+        return isinstance(value, str) and "%" not in value and bool(ip_address(value))
     except ValueError:
         return False
+
+
+def is_name(value: object) -> bool:
+    """Whether it is a name of a region or a server that may stand in ids, logs and requests."""
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value) is not None
+
+
+def title_of(value: object, otherwise: str) -> str:
+    """What people call something, as a provider says it."""
+    return clean(value, ()) or otherwise if isinstance(value, str) else otherwise
+
+
+def country_of(value: object) -> str:
+    """A code of ISO 3166 in lower case; empty where it is none."""
+    return value.lower() if isinstance(value, str) and re.fullmatch("[A-Za-z]{2}", value) else ""
+
+
+def moment(text: str) -> float:
+    """A time of ISO 8601, by itself in UTC, in seconds since the epoch. Raises ValueError or TypeError."""
+    # Nine digits of a second are more than Python reads.
+    found = datetime.fromisoformat(re.sub(r"\.\d+", "", text))
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
 def is_port(value: object) -> bool:

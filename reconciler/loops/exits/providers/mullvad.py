@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Literal
 
 from reconciler.loops.exits.providers.asking import (
     LIST_LIMIT,
     LIST_SECONDS,
     ask,
+    country_of,
     http_error,
     is_address,
     is_key,
+    is_name,
     is_port,
+    moment,
     opened,
     parsed,
+    title_of,
     unreadable,
 )
 from reconciler.loops.exits.providers.base import Clock, Credentials, Gateway, PortForward, ProviderError, Session
@@ -52,17 +55,18 @@ def parse(document: dict[str, Any]) -> Relays:
     for relay in wireguard["relays"]:
         place = places.get(relay["location"], {})
         addresses = tuple(a for a in (relay["ipv4_addr_in"], relay.get("ipv6_addr_in")) if is_address(a))
-        if not relay["active"] or not addresses or not is_key(relay["public_key"]):
+        named = is_name(relay["location"]) and is_name(relay["hostname"])
+        if not relay["active"] or not addresses or not named or not is_key(relay["public_key"]):
             continue
         gateways.append(
             Gateway(
                 id=f"{relay['location']}/{relay['hostname']}",
                 region=relay["location"],
-                name=", ".join(str(place[name]) for name in ("city", "country") if name in place) or relay["hostname"],
-                country=relay["location"].partition("-")[0].lower(),
+                name=title_of(place.get("city"), relay["hostname"]),
+                country=country_of(relay["location"].partition("-")[0]),
                 addresses=addresses,
                 port=port,
-                weight=max(1, int(relay.get("weight", 1))),
+                weight=max(1, weight) if isinstance(weight := relay.get("weight"), int) else 1,
                 public_key=relay["public_key"],
             )
         )
@@ -76,8 +80,8 @@ def _port(ranges: list[list[int]]) -> int:
     """The usual one where it is allowed, else the first that is."""
     if any(low <= PORT <= high for low, high in ranges):
         return PORT
-    first = ranges[0][0]
-    if not is_port(first):
+    first = next((low for low, _ in ranges if is_port(low)), None)
+    if first is None:
         raise ValueError("no port")
     return first
 
@@ -132,7 +136,7 @@ class Mullvad:
             raise http_error(request, response, [account])
         found = parsed(request, response)
         try:
-            return str(found["access_token"]), datetime.fromisoformat(found["expiry"]).timestamp()
+            return str(found["access_token"]), moment(found["expiry"])
         except (ValueError, TypeError, KeyError):
             raise unreadable(request) from None
 

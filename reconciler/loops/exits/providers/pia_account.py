@@ -14,7 +14,7 @@ from reconciler.loops.exits.providers.pia_list import Meta
 from reconciler.web import Http, Request, Response
 
 TOKEN_LIFE = 24 * 3600.0
-TOKEN_SECONDS = 8.0
+TOKEN_SECONDS = 6.0
 METAS = 2
 """Servers that are asked for a token by their addresses, where the web site gives none."""
 

@@ -7,7 +7,7 @@ from base64 import b64decode
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.loops.exits.providers.asking import is_address, is_port
+from reconciler.loops.exits.providers.asking import country_of, is_address, is_name, is_port, title_of
 from reconciler.loops.exits.providers.base import Gateway, ProviderError
 from reconciler.loops.exits.providers.signature import signed
 
@@ -19,7 +19,6 @@ PORT = 1337
 class Meta:
     """A server that gives tokens, reached by its address, so without DNS."""
 
-    region: str
     address: str
     name: str
 
@@ -48,7 +47,7 @@ def read(body: bytes, key: str) -> Servers:
     if not good:
         raise ProviderError("SignatureWrong", _WRONG)
     try:
-        return parse(json.loads(body[:end]))
+        return parse(json.loads(body[:end].decode()))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise _garbage("it has another form than the protocol's") from None
 
@@ -70,13 +69,13 @@ def parse(document: dict[str, Any]) -> Servers:
             continue
         # The sets of both kinds differ: a server is known by its name, never by its place among the others.
         for server in region["servers"].get("wg", []):
-            if is_address(server["ip"]):
+            if is_address(server["ip"]) and is_name(server["cn"]) and is_name(region["id"]):
                 gateway = _gateway(region, server, port)
                 gateways[gateway.id] = gateway
         metas += [
-            Meta(str(region["id"]), server["ip"], str(server["cn"]))
+            Meta(server["ip"], server["cn"])
             for server in region["servers"].get("meta", [])
-            if is_address(server["ip"])
+            if is_address(server["ip"]) and is_name(server["cn"])
         ]
     if not gateways:
         raise _garbage("it names no WireGuard server")
@@ -86,11 +85,11 @@ def parse(document: dict[str, Any]) -> Servers:
 def _gateway(region: dict[str, Any], server: dict[str, Any], port: int) -> Gateway:
     return Gateway(
         id=f"{region['id']}/{server['cn']}",
-        region=str(region["id"]),
-        name=str(region["name"]),
-        country=str(region["country"]).lower(),
+        region=region["id"],
+        name=title_of(region.get("name"), region["id"]),
+        country=country_of(region.get("country")),
         addresses=(server["ip"],),
         port=port,
-        server_name=str(server["cn"]),
+        server_name=server["cn"],
         port_forward=bool(region.get("port_forward")),
     )

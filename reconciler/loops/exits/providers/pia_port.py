@@ -6,13 +6,11 @@ Asked within the tunnel, at the server's own address there.
 from __future__ import annotations
 
 import json
-import re
 from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
-from reconciler.loops.exits.providers.asking import ask, http_error, is_port, parsed, unreadable, words
+from reconciler.loops.exits.providers.asking import ask, http_error, is_port, moment, parsed, unreadable, words
 from reconciler.loops.exits.providers.base import Clock, PortForward, ProviderError, Session
 from reconciler.loops.exits.providers.cache import Cache
 from reconciler.loops.exits.providers.pia_account import status_of, token_refused
@@ -42,14 +40,10 @@ class Grant:
             return None
         try:
             inside = json.loads(b64decode(payload))
-            # Nine digits of a second are more than Python reads.
-            text = re.sub(r"\.\d+", "", inside["expires_at"])
-            expires = datetime.fromisoformat(text)
-            port = inside["port"]
+            expires, port = moment(inside["expires_at"]), inside["port"]
         except (ValueError, TypeError, KeyError):
             return None
-        expires = expires if expires.tzinfo else expires.replace(tzinfo=UTC)
-        return cls(payload, signature, port, expires.timestamp()) if is_port(port) else None
+        return cls(payload, signature, port, expires) if is_port(port) else None
 
 
 class Ports:

@@ -146,6 +146,9 @@ class Stages:
         if not cycle.hold:
             self.watches = cycle.target.runtime.watches or ()
             self.exits = cycle.target.runtime.exits or ()
+            # A link that comes again some day is looked at anew.
+            self._looked_at &= {watch.name for watch in self.watches}
+            self._alive &= {tunnel.dev for watch in self.watches for tunnel in watch.tunnels}
 
     @property
     def stages(self) -> tuple[Callable[[Cycle], None], ...]:

@@ -196,6 +196,18 @@ def test_a_tunnel_that_a_plan_adds_joins_when_it_is_alive(tmp_path: Path) -> Non
     assert engine.follow() is not None and in_kernel(host) == (1, 2, 3)
 
 
+def test_a_tunnel_that_goes_and_comes_again_is_new(tmp_path: Path) -> None:
+    host = FakeHost()
+    engine = engine_on(host, tmp_path)
+    apply(engine, "c1", THREE)
+    engine.set_alive(DEVS, frozenset({"wg1", "wg2", "wg3"}))
+    engine.follow()
+    apply(engine, "c2", plan(group(1, 2), Runtime(watches=(watch("wg1", "wg2"),))))
+    assert engine.alive == {"wg1", "wg2"}
+    apply(engine, "c3", THREE)
+    assert in_kernel(host) == (1, 2)
+
+
 def test_a_link_that_gets_more_tunnels_keeps_to_the_one_that_has_a_session(tmp_path: Path) -> None:
     host = FakeHost()
     engine = engine_on(host, tmp_path)

@@ -116,6 +116,8 @@ class Stages:
         """What was seen of WireGuard last, for status."""
         self._overlays: dict[str, tuple[Resource, ...]] = {}
         self._desired: dict[str, Desired] = {}
+        self._plans: dict[str, HostPlan] = {}
+        """The plan that was read last: what is alive changes more often than it does."""
         self._heard = Heard()
         self._awaited: frozenset[Key] = frozenset()
         """Peers of new keys that take over when they have a session."""
@@ -356,7 +358,9 @@ class Stages:
         if not digest:
             return Desired.of((), self._overlays)
         if digest not in self._desired:
-            self._desired[digest] = self._wanted(self.store.load_plan(digest))
+            if digest not in self._plans:
+                self._plans = {digest: self.store.load_plan(digest)}
+            self._desired[digest] = self._wanted(self._plans[digest])
         return self._desired[digest]
 
     def _perhaps(self, digest: str) -> Desired:

@@ -73,12 +73,9 @@ class Health:
             await asyncio.sleep(self._pause(loop.time()))
 
     def _pause(self, now: float) -> float:
-        """Until the next probes, or half as long: a tunnel that fell silent is noticed between two of them."""
-        due = self._policy.due
-        if due is None:
-            return IDLE
-        half = min(watch.interval for watch in self.host.engine.watches) / 2 if self.host.engine.watches else IDLE
-        return max(LEAST, min(due - now, half))
+        """Until there is something to send or to judge."""
+        due = self._policy.due(now)
+        return IDLE if due is None else max(LEAST, due - now)
 
     def _hear(self, echo: Echoes) -> None:
         now = asyncio.get_running_loop().time()

@@ -143,10 +143,16 @@ class Policy:
         """As it was judged last."""
         return frozenset(dev for dev, tunnel in self._tunnels.items() if tunnel.alive)
 
-    @property
-    def due(self) -> float | None:
-        """When `probes` has something to send; None where nothing is watched."""
-        return min(self._next.values(), default=None)
+    def due(self, now: float) -> float | None:
+        """When there is something to send, or a tunnel will have been silent for too long; None without tunnels."""
+        silent = (
+            _silent_at(state, watch)
+            for watch in self._watches.values()
+            for tunnel in watch.tunnels
+            if (state := self._tunnels[tunnel.dev]).alive
+        )
+        times = [*self._next.values(), *(time for time in silent if time is not None and time > now)]
+        return min(times, default=None)
 
     def probes(self, now: float) -> list[Ask]:
         """What to send now."""
@@ -272,9 +278,15 @@ def _silent(tunnel: _Tunnel, watch: Watch, now: float) -> bool:
 
     Counted in probes, not in seconds: where this process had no time to send any, none is missing.
     """
+    at = _silent_at(tunnel, watch)
+    return at is not None and now >= at
+
+
+def _silent_at(tunnel: _Tunnel, watch: Watch) -> float | None:
+    """When a tunnel will have been silent for too long, if nothing more is heard; None where too little was sent."""
     if len(tunnel.missed) < watch.misses:
-        return False
-    return now - tunnel.missed[watch.misses - 1] > watch.interval / 4 + tunnel.slowest
+        return None
+    return tunnel.missed[watch.misses - 1] + watch.interval / 4 + tunnel.slowest
 
 
 def _hold(tunnel: _Tunnel, watch: Watch) -> float:

@@ -116,6 +116,22 @@ def test_two_missed_probes_do_not() -> None:
     assert len(small) >= 299 and world.policy.alive == ALL and len(world.history) == 1
 
 
+def test_it_wakes_when_there_is_something_to_send_or_to_judge_and_never_in_the_past() -> None:
+    world = settled(A)
+    silent = lambda ask: False  # noqa: E731
+    for _ in range(100):
+        world.run(0.05, silent)
+        due = world.policy.due(world.now)
+        assert due is not None and due <= world.now + 0.2
+        assert due > world.now or not world.policy.probes(world.now - 0.2)
+    unheard = World().follow(link(A), frozenset({A}))
+    unheard.policy.handshakes({A: 10.0})
+    unheard.run(30, silent)
+    assert unheard.policy.alive == {A}
+    due = unheard.policy.due(unheard.now)
+    assert due is not None and due >= unheard.now - 0.05
+
+
 def test_a_slow_path_is_not_a_silent_one() -> None:
     world = World(rtt=0.9).follow(link(A))
     world.run(30)
@@ -230,7 +246,7 @@ def test_late_answers_and_copies_say_nothing() -> None:
 def test_what_is_no_longer_watched_is_forgotten() -> None:
     world = settled()
     world.policy.follow([], ALL, world.now)
-    assert world.policy.alive == frozenset() and world.policy.due is None and world.policy.verdicts() == []
+    assert world.policy.alive == frozenset() and world.policy.due(world.now) is None and world.policy.verdicts() == []
 
 
 @given(st.lists(st.tuples(st.floats(0.05, 8.0), st.sampled_from([(), (A,), (B,), (A, B)])), max_size=12))

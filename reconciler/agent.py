@@ -219,7 +219,7 @@ class Agent:
         if self._echo is None:
             await self._stop.wait()
         else:
-            await Health(self.host, partial(self._in, self._kernel), self._echo).run()
+            await Health(self.host, partial(self._in, self._kernel), self._echo, self._note).run()
 
     async def _bonds(self) -> None:
         """Look at the bonds that carry tunnels."""
@@ -258,9 +258,10 @@ class Agent:
     async def _resolve(self) -> None:
         """Look up the names of peers that fell silent, and go where they point now."""
         try:
-            peers = self.host.engine.confirmed_resources().kind("peer")
+            confirmed = await self._in(self._kernel, self.host.engine.confirmed_resources)
         except (CycleError, OSError):
             return
+        peers = confirmed.kind("peer")
         due = self.resolver.due(peers, self.host.engine.observed.get("peer", ()), time.monotonic())
         answers = await asyncio.gather(*(_addresses(lookup) for lookup in due))
         changes = [change for lookup, found in zip(due, answers, strict=True) if (change := decide(lookup, found))]

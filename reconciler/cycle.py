@@ -126,6 +126,7 @@ class Stages:
         """A takeover has come up or gone, and traffic has not followed yet."""
         self._alive: frozenset[str] = frozenset()
         """Tunnels that carry traffic, of the links that were looked at."""
+        self._out: frozenset[str] = frozenset()
         self._looked_at: frozenset[str] = frozenset()
         self._changed_life = False
         """A tunnel died or came back, and traffic has not followed yet."""
@@ -145,12 +146,13 @@ class Stages:
         for stage in self.stages:
             self.on_stage(stage.__name__)
             stage(cycle)
+        self.watches = cycle.target.runtime.watches or ()
         if not cycle.hold:
-            self.watches = cycle.target.runtime.watches or ()
             self.exits = cycle.target.runtime.exits or ()
-            # A link that comes again some day is looked at anew.
-            self._looked_at &= {watch.name for watch in self.watches}
-            self._alive &= {tunnel.dev for watch in self.watches for tunnel in watch.tunnels}
+        # A link that comes again some day is looked at anew.
+        devs = {tunnel.dev for watch in self.watches for tunnel in watch.tunnels}
+        self._looked_at &= {watch.name for watch in self.watches}
+        self._alive, self._out = self._alive & devs, self._out & devs
 
     @property
     def stages(self) -> tuple[Callable[[Cycle], None], ...]:
@@ -329,6 +331,11 @@ class Stages:
         """The tunnels that carry traffic, of those that are watched."""
         return self._alive
 
+    @property
+    def out(self) -> frozenset[str]:
+        """Tunnels that were found dead when they were first looked at: whoever probed before had left them out."""
+        return self._out
+
     def set_alive(self, watched: Iterable[str], alive: frozenset[str]) -> None:
         """Which of the watched tunnels are alive now; `follow` moves the traffic."""
         now = self._alive - frozenset(watched) | alive
@@ -383,7 +390,9 @@ class Stages:
         for watch in plan.runtime.watches or ():
             if watch.name not in self._looked_at:
                 self._looked_at |= {watch.name}
-                self._alive |= groups.standing(watch, self._look(frozenset({"nexthop", "link", "peer"})))
+                kinds = {"link", "peer"} | groups.kinds(plan.runtime)
+                alive, out = groups.standing(plan, watch, self._look(self.all_kinds & kinds))
+                self._alive, self._out = self._alive | alive, self._out | out
         wanted = groups.resources(plan, takeover.resources(plan, self._taking_over), self._alive)
         return Desired.of(wanted, self._overlays, plan.runtime)
 

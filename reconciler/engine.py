@@ -121,6 +121,10 @@ class Engine(Stages):
             if (known := self._known(report)) is not None:
                 kinds = groups.kinds(known.runtime) & self.all_kinds
                 self._converge(Cycle(report, known, known, self._widen(takeover.KINDS) | kinds if sessions else kinds))
+        if report.error is not None:
+            # What did not move is moved with the next look, whichever that is.
+            self._moving |= sessions
+            self._changed_life |= lives
         return report
 
     def publish(self, owner: str, resources: Iterable[Resource]) -> Report | None:

@@ -15,21 +15,34 @@ from schema.plan import PROTOCOL, HostPlan, Key, Member, Nexthop, Resource, Runt
 KINDS = frozenset({"nexthop"})
 
 
-def standing(watch: Watch, observed: Observation) -> frozenset[str]:
-    """Which tunnels of a link carry traffic before anybody has probed them.
+def standing(plan: HostPlan, watch: Watch, observed: Observation) -> tuple[frozenset[str], frozenset[str]]:
+    """Which tunnels of a link carry traffic before anybody has probed them, and which were left out by who last did.
 
-    Those that our groups in the kernel hold, as whoever probed last left them; where the kernel has no nexthop over any
-    of them yet, those with a session.
+    Those that our groups in the kernel hold; where the kernel has no nexthop over any of them yet, those with a
+    session. A whole group may be all that is left to a link whose tunnels are all dead: then what stands in their
+    stead tells.
     """
     devs = {tunnel.dev for tunnel in watch.tunnels}
     ours = [one.resource for one in observed.get("nexthop", ()) if one.marker == PROTOCOL]
     by_id = {nexthop.id: nexthop.dev for nexthop in ours}
-    if devs.intersection(by_id.values()):
-        members = {by_id.get(member.id) for nexthop in ours for member in nexthop.group}
-        return frozenset(dev for dev in devs if dev in members)
-    keys = {(tunnel.dev, tunnel.public_key) for tunnel in watch.tunnels}
-    fresh = [one.resource for one in observed.get("peer", ()) if is_fresh(one)]
-    return frozenset(peer.dev for peer in fresh if peer.key in keys)
+    known = devs.intersection(by_id.values())
+    if not known:
+        keys = {(tunnel.dev, tunnel.public_key) for tunnel in watch.tunnels}
+        fresh = [one.resource for one in observed.get("peer", ()) if is_fresh(one)]
+        return frozenset(peer.dev for peer in fresh if peer.key in keys), frozenset()
+    members = {by_id.get(member.id) for nexthop in ours for member in nexthop.group}
+    alive = frozenset(devs & members) - _given_up(plan, observed)
+    return alive, frozenset(known - alive)
+
+
+def _given_up(plan: HostPlan, observed: Observation) -> set[str]:
+    """The tunnels in whose stead something stands already."""
+    found: set[str] = set()
+    for lost in plan.runtime.lost or ():
+        seen = {kind: {one.resource for one in observed.get(kind, ())} for kind in {one.kind for one in lost.resources}}
+        if all(one in seen[one.kind] for one in lost.resources):
+            found.update(lost.devs)
+    return found
 
 
 def resources(plan: HostPlan, wanted: Sequence[Resource], alive: frozenset[str]) -> Sequence[Resource]:

@@ -96,14 +96,14 @@ class Host:
             self.finish(moved)
         return report
 
-    def move(self, watched: Iterable[str], alive: frozenset[str]) -> None:
-        """Have traffic follow what became of the watched tunnels."""
+    def move(self, watched: Iterable[str], alive: frozenset[str]) -> Report | None:
+        """Have traffic follow what became of the watched tunnels; None where nothing had to move."""
         self.engine.set_alive(watched, alive)
         self._note_tunnels(self.clock())
         if not self._suspended() and (report := self.engine.follow()):
-            self.finish(report)
-        else:
-            self.write_status()
+            return self.finish(report)
+        self.write_status()
+        return None
 
     def publish(self, owner: str, resources: Iterable[Resource]) -> Report | None:
         """Have the kernel hold what a loop wants beside the plan; while the agent is suspended only later."""

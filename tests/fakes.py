@@ -108,6 +108,10 @@ class FakeHost:
         """Refuse the next changes of a kind with an errno."""
         self._faults.setdefault(kind, []).extend([number] * count)
 
+    def heal(self) -> None:
+        """Refuse nothing any more."""
+        self._faults.clear()
+
     def die_after(self, operations: int | None) -> None:
         """Raise `Killed` in place of the change after so many; None lives on."""
         self._lives = operations

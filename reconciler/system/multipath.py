@@ -13,8 +13,12 @@ from struct import Struct
 from reconciler.system.ip import pack, unpack
 from reconciler.system.netlink import attribute, attributes
 from schema.plan import Nexthop
+from schema.plan.base import Family
 
 RTA_GATEWAY = 5
+FAR_END = "fe80::ffff"
+"""IPv6 takes several ways only with gateways (net/ipv6/route.c). A tunnel has one far end and resolves no neighbour, so
+any address of its link will do."""
 _HOP = Struct("=HBBi")
 """struct rtnexthop: length with attributes, flags, weight minus one, interface."""
 Ways = frozenset[tuple[int, str | None, int]]
@@ -40,21 +44,26 @@ class Table:
 
     def encode(self, number: int, indices: Mapping[str, int]) -> bytes:
         """The ways of a nexthop as the payload of RTA_MULTIPATH. Raises OSError (EINVAL, ENODEV)."""
-        return b"".join(
-            _HOP.pack(_HOP.size + len(parts), 0, weight - 1, index) + parts
-            for index, via, weight in sorted(self._ways(number, indices), key=lambda way: way[0])
-            for parts in [attribute(RTA_GATEWAY, pack(via)) if via else b""]
-        )
+        found = b""
+        gateway = FAR_END if self._family(self.by_id.get(number)) == "inet6" else None
+        for index, via, weight in sorted(self._ways(number, indices), key=lambda way: way[0]):
+            parts = attribute(RTA_GATEWAY, pack(via or gateway or "")) if via or gateway else b""
+            found += _HOP.pack(_HOP.size + len(parts), 0, weight - 1, index) + parts
+        return found
 
-    def find(self, ways: Ways, indices: Mapping[str, int]) -> int | None:
-        """The group that has these ways."""
+    def find(self, family: Family, ways: Ways, indices: Mapping[str, int]) -> int | None:
+        """The group of a family that has these ways."""
         for number, nexthop in self.by_id.items():
             try:
-                if nexthop.group and self._ways(number, indices) == ways:
+                if nexthop.group and self._family(nexthop) == family and self._ways(number, indices) == ways:
                     return number
             except OSError:
                 continue
         return None
+
+    def _family(self, nexthop: Nexthop | None) -> Family | None:
+        member = self.by_id.get(nexthop.group[0].id) if nexthop and nexthop.group else nexthop
+        return member.family if member else None
 
     def _ways(self, number: int, indices: Mapping[str, int]) -> Ways:
         nexthop = self.by_id.get(number)
@@ -66,8 +75,14 @@ class Table:
             index = indices.get(member.dev or "") if member else None
             if member is None or index is None:
                 raise OSError(errno.ENODEV, f"a way of nexthop {number} is not there")
-            found.add((index, member.via, weight))
+            # The kernel keeps no weight of a single way.
+            found.add((index, member.via, weight if len(members) > 1 else 1))
         return frozenset(found)
+
+
+def gateway_of(via: str | None) -> str | None:
+    """The gateway that a plan names, of the one that the kernel was told."""
+    return None if via == FAR_END else via
 
 
 def decode(payload: bytes) -> Ways:
@@ -78,6 +93,6 @@ def decode(payload: bytes) -> Ways:
         if length < _HOP.size:
             break
         gateway = attributes(payload[offset : offset + length], _HOP.size).get(RTA_GATEWAY)
-        found.add((index, unpack(gateway) if gateway else None, weight + 1))
+        found.add((index, gateway_of(unpack(gateway) if gateway else None), weight + 1))
         offset += (length + 3) & ~3
     return frozenset(found)

@@ -31,7 +31,7 @@ from reconciler.system.netlink import (
     attributes,
     each_attribute,
 )
-from schema.plan import PROTOCOL, Change, Route
+from schema.plan import PROTOCOL, Change, Route, family_of
 
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 4, 5, 6, 7
@@ -184,8 +184,12 @@ class RouteDriver:
             return observed
         route, indices = observed.resource, self._interfaces.indices
         payload = attributes(body, RTMSG.size).get(RTA_MULTIPATH)
-        ways = multipath.decode(payload) if payload else frozenset({(indices.get(route.dev or "", 0), route.via, 1)})
-        number = self._nexthops.find(ways, indices)
+        ways = (
+            multipath.decode(payload)
+            if payload
+            else frozenset({(indices.get(route.dev or "", 0), multipath.gateway_of(route.via), 1)})
+        )
+        number = self._nexthops.find(family_of(route.dst), ways, indices)
         if number is None:
             return observed
         return replace(observed, resource=route.model_copy(update={"nhid": number, "dev": None, "via": None}))

@@ -119,6 +119,25 @@ def ways_of(host: Host, wanted: Nexthop) -> dict[str, int]:
     return {f"way{member['id']}": member.get("weight", 1) for member in members}
 
 
+def test_groups_of_both_families_over_the_same_ways(host: Host) -> None:
+    """And a group of one, whose weight no route keeps."""
+    six = [Nexthop(id=20 + n, family="inet6", dev=way.dev) for n, way in enumerate(WAYS, 1)]
+    group6 = Nexthop(id=30, group=tuple(Member(id=way.id, weight=2) for way in six[:2]), resilient=RESILIENT)
+    route6 = Route(dst="fd09::/32", nhid=30)
+    wanted = [*WAYS, *six, group((1, 2), (2, 2)), group6, ROUTE, route6]
+    for resource in wanted:
+        host.apply(None, resource)
+    assert set(wanted) <= host.observed()
+    one, one6 = group((1, 2)), group6.model_copy(update={"group": (Member(id=21, weight=2),)})
+    for before, after in ((group((1, 2), (2, 2)), one), (group6, one6)):
+        host.apply(before, after)
+    for route in (ROUTE, route6):
+        seen = next(found for found in host.observed() if found.key == route.key and found.kind == "route")
+        if seen != route:
+            host.apply(seen, route)
+    assert {one, one6, ROUTE, route6} <= host.observed()
+
+
 def test_what_is_deleted_is_gone(host: Host) -> None:
     for resource in (*WAYS, group((1, 1), (2, 1)), ROUTE):
         host.apply(None, resource)

@@ -129,11 +129,14 @@ def collision(bond: Bond, series: Mapping[str, Sequence[float]]) -> Complaint | 
 def _collision_text(bond: Bond, leg: str, those: Sequence[Rider], idle: Sequence[str]) -> str:
     last = those[-1]
     pairs = ", ".join(f"{port} here with {far} there" for port, far in ports_to_try(bond, last))
-    return (
+    text = (
         f"{_list([rider.dev for rider in those])} all arrive by {leg} of {bond.name} while {_list(idle)} {_is(idle)} "
-        f"idle: the switch chooses that, often by the ports; for {last.dev} try {pairs} in place of {last.port} "
-        f"with {last.far_port} in fabric.lock"
+        "idle: the switch chooses that, often by the ports"
     )
+    if not pairs:
+        return text
+    where = f"in place of {last.port} with {last.far_port}"
+    return f"{text}; for {last.dev} try {pairs} {where}, in the link's `ports:` or in fabric.lock"
 
 
 def ports_to_try(bond: Bond, rider: Rider) -> list[tuple[int, int]]:

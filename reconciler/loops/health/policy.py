@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from reconciler.kinds.peer import FRESH
 from schema.plan import Watch
 
 WINDOW = 50
@@ -30,9 +31,6 @@ RELAPSES = 5
 """After so many relapses the hold-down grows no more: it is 32 times as long then."""
 FORGIVEN = 16.0
 """A tunnel that stays alive for so many hold-downs has its relapses forgotten."""
-SESSION = 180.0
-"""Seconds after which a session is dead: WireGuard's REJECT_AFTER_TIME."""
-
 Reason = Literal["", "New", "Silent", "Lossy", "PacketTooBig", "NoSession"]
 
 
@@ -75,9 +73,7 @@ class _Tunnel:
     """What is remembered of one tunnel."""
 
     alive: bool
-    since: float
-    """When it was first watched."""
-    new: bool
+    new: bool = False
     sequence: int = 0
     open: dict[int, _Sent] = field(default_factory=dict)
     """Sequence -> a probe without an answer so far."""
@@ -124,12 +120,21 @@ class Policy:
         self._speaking: set[str] = set()
         """Links of which a tunnel has answered."""
 
-    def follow(self, watches: Iterable[Watch], standing: frozenset[str], now: float) -> None:
-        """Watch these from now on. `standing` are the tunnels that carry traffic already: they count as alive."""
+    def follow(self, watches: Iterable[Watch], standing: frozenset[str], out: frozenset[str], now: float) -> None:
+        """Watch these from now on.
+
+        `standing` are the tunnels that carry traffic already: they count as alive. Those that are `out` were left out
+        by whoever watched before: they count as dead, and have their hold-down before them.
+        """
         self._watches = {watch.name: watch for watch in watches}
         wanted = {tunnel.dev for watch in self._watches.values() for tunnel in watch.tunnels}
         for dev in wanted - self._tunnels.keys():
-            self._tunnels[dev] = _Tunnel(alive=dev in standing, since=now, new=dev not in standing)
+            if dev in standing:
+                self._tunnels[dev] = _Tunnel(alive=True)
+            elif dev in out:
+                self._tunnels[dev] = _Tunnel(alive=False, reason="Silent", relapses=1, changed=now)
+            else:
+                self._tunnels[dev] = _Tunnel(alive=False, new=True)
         self._tunnels = {dev: tunnel for dev, tunnel in self._tunnels.items() if dev in wanted}
         self._speaking &= self._watches.keys()
         self._next = {name: self._next.get(name, now) for name in self._watches}
@@ -137,6 +142,11 @@ class Policy:
     @property
     def devices(self) -> Iterable[str]:
         return self._tunnels.keys()
+
+    @property
+    def reasons(self) -> list[tuple[str, Reason]]:
+        """Why those that are not alive are not."""
+        return [(dev, tunnel.reason) for dev, tunnel in self._tunnels.items() if not tunnel.alive]
 
     @property
     def alive(self) -> frozenset[str]:
@@ -259,7 +269,7 @@ def _fault(tunnel: _Tunnel, watch: Watch, speaks: bool, now: float) -> Reason:
     silent = _silent(tunnel, watch, now)
     if not speaks:
         # Nothing of this link ever answered a probe: the session is all there is to go by.
-        if tunnel.handshake is not None and tunnel.handshake < SESSION:
+        if tunnel.handshake is not None and tunnel.handshake < FRESH:
             return "New" if tunnel.new and not silent else ""
         return "NoSession" if silent or not tunnel.alive else ""
     if silent:

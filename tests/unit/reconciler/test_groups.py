@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,17 +134,26 @@ def test_a_group_is_never_empty_and_never_holds_what_is_dead_beside_what_is_aliv
 
 def test_before_any_probe_what_the_kernel_holds_is_alive() -> None:
     seen = {"nexthop": [Observed(one, PROTOCOL) for one in (*WAYS, group(1, 3))]}
-    assert groups.standing(watch(*DEVS), seen) == {"wg1", "wg3"}
+    assert groups.standing(THREE, watch(*DEVS), seen) == ({"wg1", "wg3"}, {"wg2", "wg4"})
     fresh = [Observed(peer("wg2", 9), session=Session("192.0.2.1:5000", 20.0))]
-    assert groups.standing(watch("wg2", "wg4"), {**seen, "peer": fresh}) == frozenset()
+    assert groups.standing(THREE, watch("wg2", "wg4"), {**seen, "peer": fresh}) == (frozenset(), {"wg2", "wg4"})
     foreign = {"nexthop": [Observed(one, 4) for one in (*WAYS, group(1, 3))]}
-    assert groups.standing(watch(*DEVS), foreign) == frozenset()
+    assert groups.standing(THREE, watch(*DEVS), foreign) == (frozenset(), frozenset())
 
 
 def test_without_groups_sessions_say_what_is_alive() -> None:
     fresh = [Observed(peer("wg1", 9), session=Session("192.0.2.1:5000", 20.0))]
     old = [Observed(peer("wg2", 9), session=Session("192.0.2.1:5001", 200.0))]
-    assert groups.standing(watch(*DEVS), {"peer": fresh + old}) == {"wg1"}
+    assert groups.standing(THREE, watch(*DEVS), {"peer": fresh + old}) == ({"wg1"}, frozenset())
+
+
+def test_a_whole_group_says_nothing_where_something_stands_in_the_stead_of_its_tunnels() -> None:
+    assert TIERED.runtime.lost is not None
+    nexthops = [Observed(one, PROTOCOL) for one in (*WAYS, group(1, 2))]
+    stead = [Observed(one, PROTOCOL) for one in TIERED.runtime.lost[0].resources]
+    assert groups.standing(TIERED, watch(*DEVS), {"nexthop": nexthops, "route": stead}) == (frozenset(), set(DEVS))
+    plain = {"nexthop": nexthops, "route": [Observed(ROUTE, PROTOCOL)]}
+    assert groups.standing(TIERED, watch(*DEVS), plain) == ({"wg1", "wg2"}, {"wg3", "wg4"})
 
 
 # In the engine
@@ -216,6 +226,19 @@ def test_a_link_that_gets_more_tunnels_keeps_to_the_one_that_has_a_session(tmp_p
     host.stored["peer"]["wg1", key(9)] = replace(seen, session=Session("198.51.100.1:5000", 3.0))
     apply(engine, "c2", THREE)
     assert in_kernel(host) == (1,)
+
+
+def test_a_move_that_the_kernel_refuses_is_tried_again(tmp_path: Path) -> None:
+    host = FakeHost()
+    engine = engine_on(host, tmp_path)
+    apply(engine, "c1", THREE)
+    host.fail_next("nexthop", errno.ENOBUFS, 9)
+    engine.set_alive(DEVS, frozenset({"wg1", "wg3"}))
+    report = engine.follow()
+    assert report is not None and report.error is not None and in_kernel(host) == (1, 2, 3)
+    host.heal()
+    report = engine.follow()
+    assert report is not None and report.error is None and in_kernel(host) == (1, 3)
 
 
 def test_a_rotation_and_a_death_at_once(tmp_path: Path) -> None:

@@ -43,8 +43,8 @@ class World:
     rtt: float = 0.01
     history: list[tuple[float, frozenset[str]]] = field(default_factory=list)
 
-    def follow(self, watch: Watch, standing: frozenset[str] = ALL) -> World:
-        self.policy.follow([watch], standing, self.now)
+    def follow(self, watch: Watch, standing: frozenset[str] = ALL, out: frozenset[str] = frozenset()) -> World:
+        self.policy.follow([watch], standing, out, self.now)
         return self
 
     def run(self, seconds: float, answers: Answers = everything) -> frozenset[str]:
@@ -204,7 +204,7 @@ def test_a_tunnel_that_passes_small_packets_only_is_dead() -> None:
 
 def test_a_new_tunnel_carries_nothing_before_it_has_answered_and_does_not_wait_after() -> None:
     world = settled(A, B)
-    world.policy.follow([link(A, B, C)], frozenset({A, B}), world.now)
+    world.policy.follow([link(A, B, C)], frozenset({A, B}), frozenset(), world.now)
     assert world.run(120, but(C)) == {A, B}
     assert world.verdict(C).reason == "New"
     assert world.until(ALL) <= 1.0
@@ -215,6 +215,14 @@ def test_a_link_that_is_seen_for_the_first_time_is_taken_as_it_stands() -> None:
     assert world.run(0.05) == {A, B}
     world.run(30, but(C))
     assert world.history == [(100.0, frozenset({A, B}))]
+
+
+def test_what_was_left_out_before_has_its_hold_down_before_it() -> None:
+    world = World().follow(link(A, B, C), frozenset({A, C}), frozenset({B}))
+    assert world.run(1.0) == {A, C}
+    assert world.until(ALL) >= 9.0
+    narrow = World().follow(link(A, B, C), frozenset({A, C}), frozenset({B}))
+    assert narrow.run(120, lambda ask: ask.dev != B or ask.size is None) == {A, C}
 
 
 def test_while_nobody_ever_answered_sessions_decide() -> None:
@@ -245,7 +253,7 @@ def test_late_answers_and_copies_say_nothing() -> None:
 
 def test_what_is_no_longer_watched_is_forgotten() -> None:
     world = settled()
-    world.policy.follow([], ALL, world.now)
+    world.policy.follow([], ALL, frozenset(), world.now)
     assert world.policy.alive == frozenset() and world.policy.due(world.now) is None and world.policy.verdicts() == []
 
 

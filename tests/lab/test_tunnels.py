@@ -15,6 +15,9 @@ from tests.lab.twin import Twin, eventually
 pytestmark = [pytest.mark.root, pytest.mark.lab, pytest.mark.timeout(600)]
 
 
+AMS_GW = "203.0.113.10"
+
+
 @pytest.fixture(scope="module")
 def impatient(twin: Twin) -> Twin:
     """A hold-down of a second; and a tunnel that loses a third of its packets is not silent."""
@@ -42,7 +45,7 @@ def port_of(twin: Twin, device: str) -> int:
 def fault(twin: Twin, device: str, words: str = "") -> Iterator[None]:
     """Packets of a tunnel are dropped on the internet, both ways, those that the words describe."""
     port = port_of(twin, device)
-    rules = [f"FORWARD -p udp --{side} {port} {words} -j DROP" for side in ("sport", "dport")]
+    rules = [f"FORWARD -{end} {AMS_GW} -p udp --{end}port {port} {words} -j DROP" for end in ("s", "d")]
     for rule in rules:
         twin.run("internet", f"iptables -I {rule}")
     try:

@@ -31,6 +31,10 @@ def build(only: str = "") -> typer.Typer:
         from reconciler.cli import make_app
 
         app.add_typer(make_app(COMPILE), name="agent")
+    if only in ("", "exits"):
+        from reconciler.exits_cli import make_app as make_exits
+
+        app.add_typer(make_exits(), name="exits")
     if only in ("", "keys"):
         from compiler.secret_cli import rotate_keys
         from reconciler.keys_cli import make_app as make_keys
@@ -62,7 +66,7 @@ def main() -> None:
     import typer
 
     first = sys.argv[1] if len(sys.argv) > 1 else ""
-    command = typer.main.get_command(build(first if first in ("agent", "keys") else ""))
+    command = typer.main.get_command(build(first if first in ("agent", "exits", "keys") else ""))
     try:
         code = command.main(standalone_mode=False, prog_name="gitwan")
     except typer.TyperException as error:

@@ -33,6 +33,7 @@ TABLE: tuple[tuple[str, set[str], str], ...] = (
     ("reconciler.metrics", {"schema", "reconciler", "prometheus_client"}, "metrics in one place"),
     ("reconciler.cli", {"schema", "reconciler", "typer", "rich"}, "a command line talks to its own room only"),
     ("reconciler.keys_cli", {"reconciler", "typer"}, "a command line talks to its own room only"),
+    ("reconciler.exits_cli", {"reconciler", "typer"}, "a command line talks to its own room only"),
     ("reconciler.sources", {"schema", "reconciler", "git", "pydantic"}, "where plans come from"),
     ("reconciler.loops.exits.providers.signature", {"cryptography"},
      "the one place that checks a provider's signature"),

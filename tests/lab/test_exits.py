@@ -15,6 +15,7 @@ import pytest
 from tests.contract.conftest import needs_root
 from tests.lab.exiting import Home, home
 
+pytestmark = [pytest.mark.lab, pytest.mark.root]
 ELECTIONS = 50
 
 

@@ -1,0 +1,117 @@
+"""`gitwan exits`: which gateways there are, which one carries, and choosing by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from reconciler.config import DEFAULT_FILE, AgentConfig, ConfigError, load
+from reconciler.control import Unreachable, call
+
+ConfigFile = Annotated[Path, typer.Option("--config", help="The agent's settings.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
+Name = Annotated[str | None, typer.Option("--exit", help="One exit, where there are several.", show_default="all")]
+
+
+def make_app() -> typer.Typer:
+    app = typer.Typer(no_args_is_help=True, help="Exits: VPN gateways to the internet, and which of them is used.")
+
+    @app.command("list")
+    def list_(config: ConfigFile = DEFAULT_FILE, exit: Name = None, as_json: AsJson = False) -> None:
+        """The gateways that may be taken, the nearest first.
+
+        Example: gitwan exits list --exit pia
+        """
+        found = _ask(_settings(config), exit)
+        if as_json:
+            typer.echo(json.dumps(found["gateways"], indent=1))
+            return
+        for one in found["gateways"]:
+            typer.echo(_line(one))
+        if not found["gateways"]:
+            typer.echo("no gateways are known yet")
+
+    @app.command()
+    def status(config: ConfigFile = DEFAULT_FILE, as_json: AsJson = False) -> None:
+        """Which gateways carry traffic, and how well; exit code 1 where one that should is missing."""
+        from reconciler.loops.exits.status import conclude, lines
+
+        rows = _ask(_settings(config), None)["exits"]
+        typer.echo(json.dumps(rows, indent=1) if as_json else "\n".join(lines(rows)) or "this host has no exits")
+        condition = conclude(rows)
+        raise typer.Exit(0 if condition is None or condition.status == "True" else 1)
+
+    @app.command("next")
+    def next_(config: ConfigFile = DEFAULT_FILE, exit: Name = None, as_json: AsJson = False) -> None:
+        """Choose another gateway than the one in use. Traffic moves when that one has proven itself."""
+        _show(_ask(_settings(config), exit, order="next"), as_json)
+
+    @app.command()
+    def pin(
+        gateway: Annotated[str | None, typer.Argument(help="As `gitwan exits list` names it.")] = None,
+        none: Annotated[bool, typer.Option("--none", help="Whichever is best, again.")] = False,
+        config: ConfigFile = DEFAULT_FILE,
+        exit: Name = None,
+        as_json: AsJson = False,
+    ) -> None:
+        """Use one gateway as long as it works, over restarts too.
+
+        Example: gitwan exits pin uk/london401
+        """
+        if (gateway is None) != none:
+            _fail("name a gateway, or write --none")
+        _show(_ask(_settings(config), exit, order="pin", gateway=gateway), as_json)
+
+    @app.command()
+    def key(name: Annotated[str, typer.Argument(help="The exit.")], config: ConfigFile = DEFAULT_FILE) -> None:
+        """Print an exit's public key, which gateways of the provider `static` have to know; made where there is none."""
+        from reconciler.loops.exits.memory import Memory
+
+        try:
+            typer.echo(Memory(_settings(config).state, name).public_key())
+        except OSError as error:
+            _fail(str(error))
+
+    return app
+
+
+def _line(one: dict[str, Any]) -> str:
+    from reconciler.loops.exits.status import span
+
+    mark = {"carrying": "*", "draining": "-", "proving": "?", "registering": "?"}.get(one["phase"] or "", " ")
+    words = ["pinned"] if one["standing"] == 0 else ["preferred"] if one["standing"] == 1 else []
+    words += ["cools down"] if one["cooling"] else []
+    near = "-" if one["latency"] is None else span(one["latency"])
+    columns = f"{mark} {one['exit']:<9}  {one['gateway']:<28}  {one['country'] or '-':<2}  {near:>8}"
+    return f"{columns}  {', '.join(words)}".rstrip()
+
+
+def _settings(path: Path) -> AgentConfig:
+    try:
+        return load(path)
+    except ConfigError as error:
+        _fail(str(error))
+
+
+def _ask(settings: AgentConfig, exit: str | None, order: str = "", **words: object) -> dict[str, Any]:
+    try:
+        found = call(str(settings.socket), "exits", timeout=30.0, exit=exit, order=order, **words)
+    except Unreachable as error:
+        _fail(str(error))
+    if not found["ok"]:
+        _fail(str(found["error"]))
+    return found
+
+
+def _show(found: dict[str, Any], as_json: bool) -> None:
+    from reconciler.loops.exits.status import lines
+
+    typer.echo(json.dumps(found["exits"], indent=1) if as_json else "\n".join(lines(found["exits"])))
+
+
+def _fail(text: str) -> NoReturn:
+    typer.echo(f"error: {text}", err=True)
+    raise typer.Exit(1)

@@ -67,7 +67,7 @@ def make_app() -> typer.Typer:
 
     @app.command()
     def key(name: Annotated[str, typer.Argument(help="The exit.")], config: ConfigFile = DEFAULT_FILE) -> None:
-        """Print an exit's public key, which gateways of the provider `static` have to know; made where there is none."""
+        """Print an exit's public key, which the gateways of `static` have to know; made where there is none."""
         from reconciler.loops.exits.memory import Memory
 
         try:

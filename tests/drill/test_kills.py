@@ -16,6 +16,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,12 @@ from reconciler.host import Host
 from reconciler.setup import host_of, store_of
 from reconciler.sources import repository
 from reconciler.sources.git import Mirror
+from reconciler.system.service import ServiceDriver
 from reconciler.system.wg_key import generate_private, public_key
 from schema.plan import (
     RESOURCES,
     Address,
+    Change,
     Firewall,
     HostPlan,
     Link,
@@ -42,6 +45,7 @@ from schema.plan import (
     Route,
     Rule,
     SecretRef,
+    Service,
     Sysctl,
     Wireguard,
 )
@@ -74,8 +78,19 @@ def chain(name: str, hook: str, *rules: str, table: str = "filter") -> Firewall:
     return Firewall(family="inet", table=table, chain=name, hook=hook, rules=rules)  # type: ignore[arg-type]
 
 
+def daemon(priority: int) -> Service:
+    """Too slow to lead within a test: whether the virtual address is there has nothing to do with a plan."""
+    return Service(
+        name="keepalived",
+        config="global_defs {\n    vrrp_version 3\n}\nvrrp_instance lan {\n    state BACKUP\n    interface eth0\n"
+        f"    virtual_router_id 117\n    priority {priority}\n    advert_int 40\n"
+        "    virtual_ipaddress {\n        192.0.2.254/32\n    }\n}\n",
+    )
+
+
 def old_plan(public: str) -> list[Resource]:
     return [
+        daemon(100),
         Sysctl(name="net/ipv4/ip_forward", value="1"),
         chain("GITWAN-INPUT", "INPUT", "-p udp -m udp --dport 5000 -j ACCEPT"),
         chain("GITWAN-FORWARD", "FORWARD", "-i wg0 -j ACCEPT", table="mangle"),
@@ -98,6 +113,7 @@ def old_plan(public: str) -> list[Resource]:
 
 def new_plan(public: str) -> list[Resource]:
     return [
+        daemon(50),
         Sysctl(name="net/ipv6/conf/all/forwarding", value="1"),
         Sysctl(name="net/ipv4/conf/eth0/rp_filter", value="2"),
         chain("GITWAN-INPUT", "INPUT", "-p udp -m udp --dport 5001 -j ACCEPT"),
@@ -138,8 +154,8 @@ FOREIGN = (
 # What a host holds
 
 
-def dump() -> dict[str, Any]:
-    """Everything that the kernel holds, without what no two runs have in common."""
+def dump(world: Path) -> dict[str, Any]:
+    """Everything that the kernel and our daemons hold, without what no two runs have in common."""
     shown: dict[str, Any] = {
         "links": _rows("link", lambda row: row["link_type"] != "loopback"),
         "addresses": [
@@ -156,6 +172,9 @@ def dump() -> dict[str, Any]:
     for tool in ("iptables-save", "ip6tables-save"):
         shown[tool] = sorted(line for line in _without_counters(run(tool)).splitlines() if line[:1] in "*:-")
     shown["wireguard"] = sorted(_wireguard())
+    shown["services"] = [
+        (one.resource.name, one.resource.config, one.up) for one in ServiceDriver(world / "services").observe()
+    ]
     shown["parameters"] = {name: Path("/proc/sys", name).read_text().strip() for name in SYSCTLS}
     return shown
 
@@ -324,16 +343,25 @@ def restore(site: Site, world: Path) -> None:
     assert report.error is None and report.state_error is None, report
 
 
+@contextmanager
+def host_world() -> Iterator[Path]:
+    """A host with what is somebody else's on it, and its state folder; no daemon of ours outlives it."""
+    with tempfile.TemporaryDirectory(prefix="gwd-") as folder, private_network():
+        for line in FOREIGN:
+            run(line)
+        try:
+            yield Path(folder)
+        finally:
+            assert ServiceDriver(Path(folder) / "services").apply([Change(daemon(100), None)]) == []
+
+
 def at_the_point(site: Site, number: int | None) -> tuple[bool, str, dict[str, Any], dict[str, Any], bool]:
     """One world: old plan, a kill at a point of the way to the new one, a restore, and another run.
 
     Whether it was killed, the commit after the restore, what was there then and after the other run, and whether
     what is foreign stayed as it was all the time.
     """
-    with tempfile.TemporaryDirectory(prefix="gwd-") as folder, private_network():
-        world = Path(folder)
-        for line in FOREIGN:
-            run(line)
+    with host_world() as world:
         site.offer(site.old)
         assert process(lambda: once(site, world)) == 0
         theirs = foreign()
@@ -342,9 +370,9 @@ def at_the_point(site: Site, number: int | None) -> tuple[bool, str, dict[str, A
         assert code in (0, -signal.SIGKILL), f"point {number} ended with {code}"
         assert process(lambda: restore(site, world)) == 0, f"point {number}"
         confirmed = json.loads((world / "confirmed.json").read_text())["commit"]
-        restored, untouched = dump(), foreign() == theirs
+        restored, untouched = dump(world), foreign() == theirs
         assert process(lambda: once(site, world)) == 0, f"point {number}"
-        return code != 0, confirmed, restored, dump(), untouched and foreign() == theirs
+        return code != 0, confirmed, restored, dump(world), untouched and foreign() == theirs
 
 
 @pytest.fixture
@@ -377,20 +405,16 @@ def test_a_kill_at_any_point_ends_in_the_old_or_the_new_plan(
 
 def clean(site: Site, commit: str) -> dict[str, Any]:
     """What a host holds after a run to a commit that nothing disturbed."""
-    with tempfile.TemporaryDirectory(prefix="gwd-") as folder, private_network():
-        for line in FOREIGN:
-            run(line)
+    with host_world() as world:
         site.offer(commit)
-        assert process(lambda: once(site, Path(folder))) == 0
-        return dump()
+        assert process(lambda: once(site, world)) == 0
+        return dump(world)
 
 
 def count(site: Site) -> int:
     """The points of a whole run."""
-    with tempfile.TemporaryDirectory(prefix="gwd-") as folder, private_network():
-        for line in FOREIGN:
-            run(line)
-        world, written = Path(folder), Path(folder) / "points"
+    with host_world() as world:
+        written = world / "points"
         site.offer(site.old)
         assert process(lambda: once(site, world)) == 0
         site.offer(site.new)

@@ -22,7 +22,7 @@ from compiler.stages.routing import Ways
 from schema.ip import Interface
 from schema.plan import Exit, ExitGateway, ExitHealth, ExitSlot, Firewall, Resource, Route, Rule, Sysctl
 from schema.plan.base import Family
-from schema.plan.exits import AGENT, BYPASS, GROUP
+from schema.plan.exits import AGENT, BYPASS, FORWARDED, GROUP
 
 REFUSED, TABLE, SLOTS, PER_EXIT = 59988, BYPASS, 60000, 16
 """Tables: what is refused, of the first exit, and of the first exit's tunnels, each of which is also a mark."""
@@ -106,7 +106,9 @@ def _filter(node: Node, family: Family) -> Iterator[Firewall]:
     forward += [known, f"{_FROM} -j DROP"]
     forward += [f"-i {lan} {_TO} -j ACCEPT" for way in node.exits for lan in way.lans]
     yield _chain(family, "filter", "FORWARD", [*forward, f"{_TO} {refuse}"])
-    entering = [known, f"{_FROM} -j DROP"]
+    ports = any(way.model.port_forward for way in node.exits)
+    forwarded = [f"{_FROM} -m mark --mark {FORWARDED:#x} -j ACCEPT"] if ports else []
+    entering = [known, *forwarded, f"{_FROM} -j DROP"]
     if not any(way.own for way in guarded):
         # Whom this host would ask for them, it would ask by the underlay.
         entering += [f"-i {lan} {dns} {refuse}" for way in guarded for lan in way.lans for dns in DNS]

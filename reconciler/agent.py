@@ -233,7 +233,7 @@ class Agent:
         if self._exits_tools is None:
             await self._stop.wait()
         else:
-            self._exits = Exits(self.host, partial(self._in, self._kernel), self._exits_tools)
+            self._exits = Exits(self.host, partial(self._in, self._kernel), self._exits_tools, self._note)
             await self._exits.run()
 
     _exits: Exits | None = None

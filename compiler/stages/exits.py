@@ -35,6 +35,10 @@ def take_exits(fabric: Fabric) -> None:
                     "write `dns:` for the exit, or for each of its gateways: until then names are not looked up there"
                 )
                 fabric.warning("GW112", node.place("exits", name, key=True), message, hint)
+            if exit.port_forward and SELF not in names:
+                hint = "write `self` in its `for:`: what comes to the port is answered by this host"
+                place = node.place("exits", name, "port_forward")
+                fabric.problem("GW113", place, f"the exit {name} forwards a port, and the host does not take it", hint)
             lans = tuple(taker for taker in dict.fromkeys(names) if taker != SELF)
             way = Way(name, exit, lans, SELF in names, _devices(name, exit.use + 1))
             _free(fabric, node, way)

@@ -15,7 +15,7 @@ import pytest
 
 from lab.client import down, up
 from lab.folder import Folder
-from lab.provider.places import OUTSIDE_NAME
+from lab.provider.places import OUTSIDE, OUTSIDE_NAME
 from lab.repository import git
 from tests.lab.edits import edit
 from tests.lab.twin import REPOSITORY, Twin, as_json, cli, eventually
@@ -163,3 +163,20 @@ def trouble_of(lab: Twin) -> str | None:
     """What the running agent has to say of the provider."""
     found = exits(lab, "status")
     return found[0]["trouble"]["reason"] if isinstance(found, list) and found and found[0]["trouble"] else None
+
+
+def test_a_forwarded_port_leads_to_the_host(home: Twin) -> None:
+    eventually(lambda: port_of(home) is not None, 30, "a port")
+    port = port_of(home)
+    gateway = tunnels(home)[0]["endpoint"].rpartition(":")[0]
+    script = f"timeout 20 python3 -m http.server {port} --directory /var/empty >/dev/null 2>&1 &"
+    home.run("nas", "sh", "-c", f"mkdir -p /var/empty; {script}")
+    eventually(
+        lambda: home.attempt(OUTSIDE, "curl", "-sf", "-m", "2", f"http://{gateway}:{port}/")[0] == 0, 15, "let in"
+    )
+    assert home.attempt(OUTSIDE, "curl", "-sf", "-m", "2", f"http://{gateway}:22/")[0] != 0
+
+
+def port_of(lab: Twin) -> int | None:
+    found = exits(lab, "status")
+    return found[0]["port"] if isinstance(found, list) and found else None

@@ -23,6 +23,7 @@ from reconciler.loops.exits.overlay import OWNER, Held, Placed, overlay
 from reconciler.loops.exits.policy import Action, Policy, Tunnel
 from reconciler.loops.exits.providers.base import Provider, ProviderError, Session
 from reconciler.loops.exits.status import conclude, row
+from reconciler.report import Report
 from reconciler.web import Http, Request, WebError
 from schema.plan import Exit
 
@@ -31,6 +32,8 @@ TICK = 0.25
 THREADS = 16
 QUIET, QUIET_BYTES = 30.0, 4096
 """A tunnel over which so little passed in so many seconds has no flow left: a session's own packets are fewer."""
+PORT_AGAIN = 60.0
+"""Seconds after which a port is asked for again that was not given."""
 RESOLVED = 60.0
 """Seconds for which the address of what is asked through a tunnel is good."""
 
@@ -59,15 +62,28 @@ class _Run:
     quiet: dict[int, tuple[float, int]] = field(default_factory=dict)
     """Slot that drains -> since when how many bytes have passed."""
     kept: object = None
+    port: tuple[str, int] | None = None
+    """A tunnel's device, and the port that leads to it."""
+    port_again: float = 0.0
+    """When it has to be asked for again."""
+    asking: bool = False
 
 
 class Exits:
     """The exits of this host. `in_kernel` runs a function in the thread that the kernel is touched in."""
 
-    def __init__(self, host: Host, in_kernel: Callable[[Callable[[], Any]], Awaitable[Any]], tools: Tools) -> None:
+    def __init__(
+        self,
+        host: Host,
+        in_kernel: Callable[[Callable[[], Any]], Awaitable[Any]],
+        tools: Tools,
+        note: Callable[[Report], None],
+    ) -> None:
+        """`note` hears what became of each change, and looks again where one failed."""
         self.host = host
         self._in_kernel = in_kernel
         self._tools = tools
+        self._note = note
         self._threads = ThreadPoolExecutor(THREADS, "exits")
         self._runs: dict[str, _Run] = {}
         self._broken: dict[str, ProviderError] = {}
@@ -98,6 +114,8 @@ class Exits:
             self._follow(self.host.engine.exits, now)
         self._notice(now)
         actions = [(run, action) for run in self._runs.values() for action in run.policy.step(now)]
+        for run in self._runs.values():
+            self._forward(run, now)
         await self._publish()
         for run, action in actions:
             self._spawn(self._carry_out(run, action))
@@ -173,15 +191,44 @@ class Exits:
                 elif now - since > QUIET:
                     run.policy.drained(slot)
 
+    # A port that leads here
+
+    def _forward(self, run: _Run, now: float) -> None:
+        """Have a port kept at the gateway that carries traffic; at another gateway it is another one."""
+        exit = run.policy.exit
+        tunnel = next(iter(run.policy.carrying), None) if exit.port_forward else None
+        dev = exit.slots[tunnel.slot].dev if tunnel else None
+        if run.port and run.port[0] != dev:
+            run.port, run.port_again = None, 0.0
+        if tunnel and tunnel.session and dev and not run.asking and now >= run.port_again:
+            run.asking = True
+            self._spawn(self._ask_port(run, tunnel.session, dev))
+
+    async def _ask_port(self, run: _Run, session: Session, dev: str) -> None:
+        clock = asyncio.get_running_loop().time
+        try:
+            found = await self._in_thread(partial(run.provider.forward, session, dev))
+        except (ProviderError, OSError) as error:
+            self.host.say("warning", f"exit {run.memory.name}: no port is forwarded: {error}")
+            run.port, run.port_again = None, clock() + PORT_AGAIN
+        else:
+            again = found.again - time.time() if found else PORT_AGAIN
+            run.port = (dev, found.port) if found else None
+            run.port_again = clock() + max(PORT_AGAIN / 6, again)
+        run.asking = False
+        self._wake.set()
+
     # What the policy wants
 
     async def _publish(self) -> None:
         """Have the kernel hold what there is now, and remember it."""
-        held = [Held(run.policy.exit, run.public_key, _placed(run.policy)) for run in self._runs.values()]
-        state = [(one.exit, one.tunnels) for one in held]
+        held = [Held(run.policy.exit, run.public_key, _placed(run.policy), run.port) for run in self._runs.values()]
+        state = [(one.exit, one.tunnels, one.port) for one in held]
         if state != self._published and (held or self._published is not None):
-            await self._in_kernel(lambda: self.host.publish(OWNER, overlay(held)))
+            report = await self._in_kernel(lambda: self.host.publish(OWNER, overlay(held)))
             self._published = state
+            if report is not None:
+                self._note(report)
         for run in self._runs.values():
             kept = [_kept(run.policy, tunnel) for tunnel in run.policy.tunnels.values() if tunnel.session]
             if (mark := (kept, run.policy.pinned)) != run.kept:
@@ -282,7 +329,7 @@ class Exits:
     def rows(self) -> list[dict[str, Any]]:
         """One row for each exit, for status and metrics."""
         now = time.monotonic()
-        found = [row(run.policy, now) for run in self._runs.values()]
+        found = [row(run.policy, now) | {"port": run.port[1] if run.port else None} for run in self._runs.values()]
         found += [
             {"name": name, "provider": "", "tunnels": [], "trouble": {"reason": e.reason, "message": e.message}}
             for name, e in self._broken.items()

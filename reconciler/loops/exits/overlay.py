@@ -25,7 +25,7 @@ from schema.plan import (
     family_of,
 )
 from schema.plan.base import Family
-from schema.plan.exits import BYPASS, GROUP
+from schema.plan.exits import BYPASS, FORWARDED, GROUP
 
 OWNER = "exits"
 NEXTHOPS = 117_600_000
@@ -57,6 +57,8 @@ class Held:
     exit: Exit
     public_key: str
     tunnels: Sequence[Placed]
+    port: tuple[str, int] | None = None
+    """A tunnel's device, and the port that its provider forwards to it."""
 
     @property
     def dns(self) -> tuple[str, ...]:
@@ -75,6 +77,7 @@ def overlay(exits: Sequence[Held]) -> list[Resource]:
         for family in EVERYTHING:
             found += _routes(held, family)
     found += _names(exits)
+    found += _ports(exits)
     return found
 
 
@@ -148,6 +151,23 @@ def _names(exits: Sequence[Held]) -> Iterator[Resource]:
             yield _chain(family, "PREROUTING", arriving)
         if leaving:
             yield _chain(family, "OUTPUT", leaving)
+
+
+def _ports(exits: Sequence[Held]) -> Iterator[Resource]:
+    """What comes to a forwarded port is let in; the plan refuses all else that comes in by an exit unasked."""
+    for family in EVERYTHING:
+        rules = []
+        for held in exits:
+            placed = next((one for one in held.tunnels if held.port and one.slot.dev == held.port[0]), None)
+            if held.port is None or placed is None or family not in placed.families:
+                continue
+            dev, port = held.port
+            mark = f"-j MARK --set-xmark {FORWARDED:#x}/0xffffffff"
+            rules += [f"-i {dev} -p {p} -m {p} --dport {port} {mark}" for p in ("tcp", "udp")]
+        if rules:
+            yield Firewall(
+                family=family, table="mangle", chain="GITWAN-EXIT-PORT", hook="PREROUTING", rules=tuple(rules)
+            )
 
 
 _LOOPBACK: dict[Family, str] = {"inet": "127.0.0.0/8", "inet6": "::1/128"}

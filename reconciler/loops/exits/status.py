@@ -92,6 +92,8 @@ def lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             found.append(f"exit {one['name']}: {tunnel['gateway']} {_state(tunnel)}")
         if not one["tunnels"]:
             found.append(f"exit {one['name']}: no gateway, traffic is refused")
+        if one.get("port"):
+            found.append(f"exit {one['name']}: port {one['port']} leads here")
         if one["trouble"]:
             found.append(f"exit {one['name']}: {one['trouble']['reason']}: {one['trouble']['message']}")
     return found

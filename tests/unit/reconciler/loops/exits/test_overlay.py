@@ -77,6 +77,13 @@ def test_written_servers_come_before_the_providers() -> None:
     assert all("10.64.0.1" not in rule for chain in chains for rule in chain.rules)
 
 
+def test_a_forwarded_port_is_let_in_at_the_tunnel_that_it_leads_to() -> None:
+    one = replace(held(LONDON), port=("wg-pia-1", 40123))
+    (chain,) = [chain for chain in of(Firewall, one) if chain.table == "mangle"]
+    assert chain.rules[0] == "-i wg-pia-1 -p tcp -m tcp --dport 40123 -j MARK --set-xmark 0xea56/0xffffffff"
+    assert not [c for c in of(Firewall, replace(one, port=("wg-pia-2", 1))) if c.table == "mangle"]
+
+
 def test_two_exits_share_the_chains() -> None:
     other = held(BOTH, name="other", lans=("lan1",), own=False, table=59990)
     moved = [Placed(replace_slot(one), one.session, True) for one in other.tunnels]

@@ -55,6 +55,7 @@ def _watch(edge: Edge, node: Node) -> Watch:
         misses=health.misses,
         loss=health.loss,
         hold=health.hold,
+        backed=edge.grouped or None,
     )
 
 

@@ -67,6 +67,8 @@ class Watch(Model):
     """The share of probes that may be lost."""
     hold: float
     """Seconds for which a dead tunnel has to answer before it carries traffic again; more where it flaps."""
+    backed: bool | None = None
+    """Whether other links, or the LAN, stand in for this one while all of its tunnels are dead."""
 
 
 class Standby(Model):

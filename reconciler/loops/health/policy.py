@@ -222,6 +222,11 @@ class Policy:
                     state.missed.clear()  # the far end has only now begun to answer
             for state in states:
                 _judge(state, watch, speaks, now)
+            if not watch.backed and not any(state.alive for state in states):
+                # The hold-down is for those who have something better.
+                for state in states:
+                    if state.well_since is not None:
+                        _revive(state, now)
         return self.alive
 
     def verdicts(self) -> list[Verdict]:
@@ -261,7 +266,11 @@ def _judge(tunnel: _Tunnel, watch: Watch, speaks: bool, now: float) -> None:
     if tunnel.well_since is None:
         tunnel.well_since = now
     if tunnel.new or now - tunnel.well_since >= _hold(tunnel, watch):
-        tunnel.alive, tunnel.new, tunnel.reason, tunnel.changed = True, False, "", now
+        _revive(tunnel, now)
+
+
+def _revive(tunnel: _Tunnel, now: float) -> None:
+    tunnel.alive, tunnel.new, tunnel.reason, tunnel.changed = True, False, "", now
 
 
 def _fault(tunnel: _Tunnel, watch: Watch, speaks: bool, now: float) -> Reason:

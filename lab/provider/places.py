@@ -97,6 +97,9 @@ def _address(number: int, host: int) -> str:
     return f"198.19.{128 + number}.{host}"
 
 
+OUTSIDE_ADDRESS = _address(OUTSIDE_NUMBER, 2)
+
+
 def api_space(kind: Kind) -> str:
     return f"{kind}-api"
 
@@ -134,7 +137,7 @@ def draw(plan: Blueprint, kinds: Collection[Kind], names: Iterable[str] = ()) ->
         return
     _uplink(plan, OUTSIDE, OUTSIDE_NUMBER)
     plan.spaces[OUTSIDE].role = "workload"
-    plan.names |= dict.fromkeys((OUTSIDE_NAME, *names), _address(OUTSIDE_NUMBER, 2))
+    plan.names |= dict.fromkeys((OUTSIDE_NAME, *names), OUTSIDE_ADDRESS)
     plan.notes += [f"{kind} is a service of the lab, with {len(gates_of([kind]))} gateways" for kind in sorted(kinds)]
     for kind in sorted(kinds):
         _uplink(plan, api_space(kind), API_NUMBER[kind])

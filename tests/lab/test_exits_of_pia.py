@@ -15,7 +15,7 @@ import pytest
 
 from lab.client import down, up
 from lab.folder import Folder
-from lab.provider.places import OUTSIDE, OUTSIDE_NAME
+from lab.provider.places import OUTSIDE, OUTSIDE_ADDRESS
 from lab.repository import git
 from tests.lab.edits import edit
 from tests.lab.twin import REPOSITORY, Twin, as_json, cli, eventually
@@ -94,18 +94,25 @@ def baseline(lab: Twin) -> float:
 
 def outside(lab: Twin, space: str = "nas") -> str:
     """The address that a service outside sees."""
-    _, output, _ = lab.attempt(space, "curl", "-s", "-m", "2", f"http://{OUTSIDE_NAME}/")
+    _, output, _ = lab.attempt(space, "curl", "-s", "-m", "2", f"http://{OUTSIDE_ADDRESS}/")
     return output.removeprefix("outside saw ").strip()
 
 
 def test_the_home_takes_the_nearest_that_it_may(home: Twin) -> None:
     """Of seven: not the nearest of all, which is ignored, nor one of another country."""
     shown = home.run("nas", "wg show wg-pia")
-    assert "fwmark: 0xea55" in shown and ":1337" in shown and "latest handshake" in shown
     (first, *others) = exits(home, "list")
+    for text in (
+        "fwmark: 0xea55",
+        f"endpoint: {first['address']}:1337",
+        "allowed ips: 0.0.0.0/0",
+        "latest handshake: ",
+        "persistent keepalive: every 15 seconds",
+    ):
+        assert text in shown
     assert first["gateway"] == FIRST and first["phase"] == "carrying"
     assert {one["country"] for one in others} <= {"gb", "nl"} and "uk_2/southampton401" not in str(others)
-    assert outside(home) == first["address"]
+    assert outside(home) == outside(home, "home-pc") == first["address"]
 
 
 def test_silence_is_over_within_six_seconds(home: Twin) -> None:

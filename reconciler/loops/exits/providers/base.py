@@ -8,8 +8,8 @@ from typing import Literal, Protocol
 
 from reconciler import web
 
-KEEPALIVE = 25
-"""Seconds; what PIA's own scripts set, and what most NATs are content with."""
+KEEPALIVE = 15
+"""Seconds, as smart-vpn-client had it: less than any NAT forgets after."""
 
 Reason = Literal[
     web.Failure,

@@ -220,7 +220,7 @@ def test_registering_asks_the_server_itself_by_its_certificates_name(world: Worl
     assert TOKENS[0] not in repr(request)
     assert (session.public_key, session.endpoint) == (KEY, "192.0.2.21:1337")
     assert (session.addresses, session.dns) == (("10.4.137.9/32",), ("10.0.0.243", "10.0.0.242"))
-    assert (session.keepalive, session.server_vip) == (25, "10.4.128.1")
+    assert (session.keepalive, session.server_vip) == (15, "10.4.128.1")
 
 
 def test_a_refusal_is_told_in_the_servers_words_without_what_was_sent(world: World) -> None:

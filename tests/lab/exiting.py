@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -34,6 +35,8 @@ HOME, LAN_CLIENT, SERVER, RESOLVER = "192.0.2.10", "192.168.10.20", "203.0.113.8
 PORT = 51820
 CHECK = f"http://{SERVER}/generate_204"
 PATIENCE = 30.0
+SOL_PACKET, PACKET_STATISTICS = 263, 6
+"""linux/socket.h, linux/if_packet.h"""
 
 SERVICES = """
 import http.server, socket, sys, threading, time
@@ -59,7 +62,8 @@ while True:
 """
 
 NOISE = """
-import socket, time, itertools
+import socket, sys, time, itertools
+outside, near, outside6 = sys.argv[1:]
 four = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 six = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
 def send(to, where):
@@ -78,49 +82,13 @@ def connect(where):
 kept = []
 for turn in itertools.count():
     for port in (9, 53, 123):
-        send(four, ("203.0.113.80", port)); send(four, ("192.0.2.1", port)); send(six, ("2001:db8:113::80", port))
+        send(four, (outside, port)); send(four, (near, port)); send(six, (outside6, port))
     if turn % 10 == 0:
-        kept = [connect(("203.0.113.80", 80)), connect(("192.0.2.1", 53)), connect(("2001:db8:113::80", 80))]
+        kept = [connect((outside, 80)), connect((near, 53)), connect((outside6, 80))]
     time.sleep(0.01)
 """
-"""Everything that must not leave beside a tunnel, a hundred times a second."""
-
-
-@dataclass
-class Capture:
-    """Every packet between the home and its ISP, by what it is."""
-
-    seen: Counter[str] = field(default_factory=Counter)
-    leaks: Counter[str] = field(default_factory=Counter)
-
-    def listen(self, interface: str) -> None:
-        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
-        self._socket.bind((interface, 0))
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def _run(self) -> None:
-        with suppress(OSError):
-            while True:
-                packet, address = self._socket.recvfrom(2048)
-                if address[2] == socket.PACKET_OUTGOING:
-                    continue  # what comes to the home is no leak of it
-                kind, leaks = judge(packet)
-                self.seen[kind] += 1
-                if leaks:
-                    self.leaks[kind] += 1
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def begin(self) -> None:
-        """What came so far does not count."""
-        self.seen.clear()
-        self.leaks.clear()
-
-    @property
-    def text(self) -> str:
-        return f"{self.seen.total()} packets looked at, {self.leaks.total()} leaked: {dict(self.seen)}"
+"""Everything that must not leave beside a tunnel, a hundred times a second: to a server outside, to the ISP's router
+and to a server outside by IPv6."""
 
 
 def judge(frame: bytes) -> tuple[str, bool]:
@@ -145,6 +113,53 @@ def judge(frame: bytes) -> tuple[str, bool]:
     if (source, target, packet[9]) == (HOME, "192.0.2.1", 1):
         return "the agent's look at its gateway", False
     return f"protocol {packet[9]} from {source} to {target}:{port}", True
+
+
+@dataclass
+class Capture:
+    """Every packet from the home to its ISP, by what it is."""
+
+    judge: Callable[[bytes], tuple[str, bool]] = judge
+    seen: Counter[str] = field(default_factory=Counter)
+    leaks: Counter[str] = field(default_factory=Counter)
+    first: float | None = None
+    """When the first leak was seen, in seconds since 1970."""
+
+    def listen(self, interface: str) -> None:
+        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
+        self._socket.bind((interface, 0))
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        with suppress(OSError):
+            while True:
+                packet, address = self._socket.recvfrom(2048)
+                if address[2] == socket.PACKET_OUTGOING:
+                    continue  # what comes to the home is no leak of it
+                kind, leaks = self.judge(packet)
+                self.seen[kind] += 1
+                if leaks:
+                    self.leaks[kind] += 1
+                    self.first = self.first or time.time()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def begin(self) -> None:
+        """What came so far does not count."""
+        self.first = None
+        self.seen.clear()
+        self.leaks.clear()
+
+    @property
+    def missed(self) -> int:
+        """Packets that came too fast to be looked at since this was last asked (packet(7), PACKET_STATISTICS)."""
+        return int(struct.unpack("II", self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))[1])
+
+    @property
+    def text(self) -> str:
+        return f"{self.seen.total()} packets looked at, {self.leaks.total()} leaked: {dict(self.seen)}"
 
 
 @dataclass
@@ -222,8 +237,8 @@ class Home:
     def address(n: int) -> str:
         return f"198.51.100.{4 * n + 2}"
 
-    def _start(self, where: str, script: str, wait: bool = False) -> subprocess.Popen[bytes]:
-        command = ["ip", "netns", "exec", where, sys.executable, "-c", script]
+    def _start(self, where: str, script: str, *words: str, wait: bool = False) -> subprocess.Popen[bytes]:
+        command = ["ip", "netns", "exec", where, sys.executable, "-c", script, *words]
         found = subprocess.Popen(command, stdout=subprocess.PIPE if wait else None)
         if wait:
             assert found.stdout is not None
@@ -336,7 +351,7 @@ class Home:
     # People
 
     def noise(self, where: str) -> None:
-        self._start(where, NOISE)
+        self._start(where, NOISE, SERVER, "192.0.2.1", "2001:db8:113::80")
 
     def fetch(self, where: str = "lan", path: str = "/", seconds: float = 2.0) -> str:
         """What the server outside says, which is the address that it sees; nothing where it is not reached."""

@@ -288,7 +288,6 @@ class Host:
         if self.metrics is not None:
             self.metrics.state(self.name, status["commit"], status["digest"], self.conditions.all())
             self.metrics.tunnels(status["tunnels"])
-            self.metrics.exits(status["exits"])
             self.metrics.held.set(self.held)
             self.metrics.rejected.set(len(status["rejected"]))
         try:

@@ -27,7 +27,7 @@ from compiler.compile import compile_files
 from reconciler.control import Unreachable, call
 from reconciler.loops.exits.memory import Memory
 from reconciler.system.wg_key import generate_private, public_key
-from tests.namespaces import ip, private_network, run
+from tests.namespaces import RUN, ip, private_network, run
 
 REPOSITORY = Path(__file__).parents[2]
 HOST, EXIT = "nas", "vpn"
@@ -368,7 +368,12 @@ class Home:
             other.kill()
             other.wait()
         for line in ip("netns list").splitlines():
-            ip(f"netns delete {line.split()[0]}")
+            name = line.split()[0]
+            for dev in RUN.glob("*.sock"):  # wireguard-go ends with its interface, and outlives its namespace
+                subprocess.run(
+                    ["ip", "netns", "exec", name, "ip", "link", "del", dev.stem], check=False, capture_output=True
+                )
+            ip(f"netns delete {name}")
 
 
 LANS = ["192.168.10.1/24", "fd00:192::1/64"]

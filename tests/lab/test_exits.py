@@ -195,3 +195,18 @@ def test_without_the_kill_switch_the_isp_sees_what_has_no_gateway(world: Home) -
     world.capture.begin()
     world.noise("lan")
     world.until(lambda: world.capture.leaks.total() > 100, "seen")
+
+
+def test_when_the_last_exit_goes_nothing_of_it_stays(world: Home) -> None:
+    """No open flow leaves with the address that it had in the tunnel, either."""
+    connected(world)
+    world.noise("lan")
+    time.sleep(1)
+    world.capture.begin()
+    world.write({})
+    world.until(lambda: "1170" not in world.inside("home", "ip rule"), "given back")
+    world.until(lambda: "wg-vpn" not in world.inside("home", "ip -br link"), "taken down")
+    assert not any("from 10.64." in kind for kind in world.capture.seen), world.capture.text
+    for tool in ("iptables-save", "ip6tables-save"):
+        world.until(lambda: "GITWAN-EXIT" not in world.inside("home", tool), "no chain left")  # noqa: B023 - at once
+    assert "proto 117" not in world.inside("home", "ip route show table all")

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from reconciler.conditions import Condition
 from reconciler.host import Host
 from reconciler.loops.exits.election import candidates, standing
 from reconciler.loops.exits.health import Answer
@@ -93,7 +94,9 @@ class Exits:
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._resolved: dict[str, tuple[float, str]] = {}
-        host.exits = self.rows
+        self._rows: list[dict[str, Any]] = []
+        self._said: Condition | None = None
+        host.exits = lambda: self._rows  # asked for in another thread
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -234,8 +237,17 @@ class Exits:
             if (mark := (kept, run.policy.pinned)) != run.kept:
                 run.kept = mark
                 await asyncio.to_thread(self._keep, run, kept)
-        found = conclude(self.rows())
-        self.host.remark("Exits", found)
+        await self._say()
+
+    async def _say(self) -> None:
+        """How exits are now, for whoever asks next."""
+        self._rows = self.rows()
+        if self.host.metrics is not None:
+            self.host.metrics.exits(self._rows)
+        found = conclude(self._rows)
+        if found != self._said:
+            self._said = found
+            await self._in_kernel(lambda: self.host.remark("Exits", found))
 
     def _keep(self, run: _Run, kept: list[Kept]) -> None:
         try:

@@ -26,6 +26,7 @@ def take_gateways(fabric: Fabric) -> None:
             fabric.problem("GW101", doc.place("gateways"), f"{names} share no LAN", hint)
             continue
         _distinct(fabric, group)
+        _families(fabric, group)
         _virtual(fabric, group)
         fabric.groups[site.site] = group
 
@@ -74,6 +75,16 @@ def _distinct(fabric: Fabric, group: Group) -> None:
                 message = f"{node.name} has {first.networks[0]} and {segment.networks[0]} on {dev}, the others do not"
                 hint = "put both on one interface at every gateway, or on two"
                 fabric.problem("GW104", node.place("lans", dev), message, hint)
+
+
+def _families(fabric: Fabric, group: Group) -> None:
+    """What passes through a gateway that has lost a link goes to the next one over the LAN, in its own family."""
+    elsewhere = {n.version for node in fabric.nodes.values() if node.site != group.site for n in _networks(node)}
+    missing = elsewhere - {network.version for segment in group.segments for network in segment.networks}
+    for version in sorted(missing):
+        message = f"the gateways of {group.site} share no IPv{version} network, and other sites have some"
+        hint = f"IPv{version} that passes through here is cut where one of them loses a link: give their LAN a subnet"
+        fabric.warning("GW106", group.doc.place("gateways"), message, hint)
 
 
 def _virtual(fabric: Fabric, group: Group) -> None:

@@ -164,9 +164,12 @@ class Groups:
         return list(moved(plan, plan.resources, frozenset(dev for dev in watched if (host, dev) not in dead)))
 
     def pairs(self) -> list[tuple[tuple[str, Prefix], tuple[str, Prefix]]]:
-        """Every two LANs of one family, each with its site."""
+        """Every two LANs of one family, each with its site, of the families that all gateways have between them."""
         lans = [(node.site, lan) for node in self.fabric.nodes.values() for lan in node.networks]
-        return [(a, b) for a in lans for b in lans if a[1].version == b[1].version]
+        shared = {4, 6}
+        for group in self.fabric.groups.values():
+            shared &= {network.version for segment in group.segments for network in segment.networks}
+        return [(a, b) for a in lans for b in lans if a[1].version == b[1].version and a[1].version in shared]
 
     def walk(self, site: str, source: Prefix, target: Prefix) -> list[str]:
         """The sites that a packet from one LAN to another passes. Raises AssertionError where it is lost."""

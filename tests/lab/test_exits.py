@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.contract.conftest import needs_root
+from tests.drill import everything
 from tests.lab.exiting import Home, home
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
-ELECTIONS = 50
+ELECTIONS = 50 if everything() else 5
 
 
 @pytest.fixture

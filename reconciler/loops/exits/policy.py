@@ -29,6 +29,8 @@ PROOF = 15.0
 DRAIN = 600.0
 """Seconds after which open flows are not waited for any longer."""
 BACKOFF, LONGEST_BACKOFF = 5.0, 600.0
+LONGEST_AGAIN = 60.0
+"""Seconds between two tries where every gateway has failed: one that works again is not to wait for long."""
 RENEW_EARLY = 0.8
 """The share of a session's life after which it is renewed."""
 RENEW_AGAIN = 60.0
@@ -85,9 +87,10 @@ class _Pause:
 
     until: float = 0.0
     failures: int = 0
+    longest: float = LONGEST_BACKOFF
 
     def fail(self, now: float, least: float | None = None) -> None:
-        self.until = now + max(least or 0.0, min(LONGEST_BACKOFF, BACKOFF * 2.0**self.failures))
+        self.until = now + max(least or 0.0, min(self.longest, BACKOFF * 2.0**self.failures))
         self.failures += 1
 
 
@@ -113,6 +116,8 @@ class Policy:
     _measured: float | None = None
     _list_pause: _Pause = field(default_factory=_Pause)
     _account_pause: _Pause = field(default_factory=_Pause)
+    _again: _Pause = field(default_factory=lambda: _Pause(longest=LONGEST_AGAIN))
+    """Of gateways that failed already, where there are no others."""
 
     # What is so
 
@@ -221,13 +226,14 @@ class Policy:
 
     def next(self) -> None:
         """Somebody wants another gateway than those in use."""
-        self._forced = True
+        self._forced, self._again.until = True, 0.0
 
     def pin(self, gateway: str | None) -> None:
         """Somebody wants this one and no other while it works; None: whichever is best."""
         self.pinned = gateway
         if gateway is not None:
             self._cooling.pop(gateway, None)
+            self._again.until = 0.0
             self._forced = all(tunnel.gateway.id != gateway for tunnel in self.tunnels.values())
 
     # What to do
@@ -269,16 +275,17 @@ class Policy:
         used = {tunnel.gateway.id for tunnel in self.tunnels.values() if self._current(tunnel)}
         free = [gateway for gateway in candidates(self.exit, self.gateways.values()) if gateway.id not in used]
         cool = [gateway for gateway in free if not self.cooling(gateway.id, now)]
+        again = free if now >= self._again.until else []
         if len(carrying) < self.exit.use:
             # Better one that failed before than none.
-            return cool or (free if not carrying else [])
+            return cool or (again if not carrying else [])
         worst = self._worst()
         if worst is None:
             return []
         held = self.switched is not None and now - self.switched < self.exit.hold
         if self._forced or worst.pulse.dead:
             self._forced = self._forced and bool(free)
-            return cool or free
+            return cool or again
         if held:
             return []
         if worst.pulse.degraded:
@@ -338,6 +345,8 @@ class Policy:
         return oldest.slot
 
     def _fail(self, tunnel: Tunnel, now: float) -> None:
+        if self.cooling(tunnel.gateway.id, now):
+            self._again.fail(now)
         self._cooling[tunnel.gateway.id] = now + max(self.exit.cool_down, BACKOFF)
         del self.tunnels[tunnel.slot]
 
@@ -346,6 +355,7 @@ class Policy:
         before = len(self._of("carrying"))
         worst = self._worst() if before >= self.exit.use else None
         tunnel.phase, tunnel.since = "carrying", now
+        self._again.until, self._again.failures = 0.0, 0
         tunnel.next_probe = now + self.exit.health.interval
         if worst is not None:
             self._forced = False

@@ -54,6 +54,21 @@ class TestConnecting:
         w.run(5)
         assert w.carrying == (B,)
 
+    @pytest.mark.parametrize("carries", [True, False])
+    def test_where_all_refuse_our_key_they_are_tried_more_and_more_seldom(self, carries: bool) -> None:
+        w = quick()
+        w.run(20 if carries else 0)
+        before = w.verbs.count("register")
+        w.refuse = {one.id: ProviderError("HttpError", "no") for one in FIVE}
+        w.policy.next()
+        w.run(280)
+        tries = w.verbs.count("register") - before
+        assert 10 <= tries <= 15  # each of them at once, and then in up to a minute
+        assert w.carrying == ((A,) if carries else ())
+        w.refuse.clear()
+        w.run(65)
+        assert w.carrying and w.carrying != ((A,) if carries else ())
+
     def test_wrong_credentials_are_no_fault_of_a_gateway_and_are_tried_more_and_more_seldom(self) -> None:
         w = world()
         w.refuse = {one.id: ProviderError("CredentialsRefused", "no") for one in FIVE}

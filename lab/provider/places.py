@@ -67,7 +67,7 @@ class Gate:
 def _gates() -> tuple[Gate, ...]:
     pia: tuple[tuple[str, str, str, str, float, bool], ...] = (
         ("uk", "UK London", "GB", "london401", 0.007, True),
-        ("uk", "UK London", "GB", "london402", 0.008, True),
+        ("uk", "UK London", "GB", "london402", 0.010, True),
         # Nearer than all others: for `ignore`.
         ("uk_2", "UK Southampton", "GB", "southampton401", 0.004, True),
         ("nl_amsterdam", "Netherlands", "NL", "amsterdam401", 0.012, True),

@@ -50,7 +50,7 @@ def home(lab: Twin) -> Iterator[Twin]:
     """With the nearest gateway in use, and every line as it was."""
     eventually(lambda: carrying(lab) == [FIRST], 60, "connected to the nearest")
     yield lab
-    for gateway, delay in ((FIRST, "7ms"), (SECOND, "8ms")):
+    for gateway, delay in ((FIRST, "7ms"), (SECOND, "10ms")):
         cli(
             "lab",
             "line",

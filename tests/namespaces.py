@@ -38,6 +38,9 @@ def private_network() -> Iterator[None]:
         try:
             _check(_LIBC.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None))
             _check(_LIBC.mount(b"gitwan-test", b"/run", b"tmpfs", 0, None))
+            # Whether an IPv6 address is somebody else's takes seconds to ask; events and routes would wait for that.
+            for scope in ("all", "default"):
+                Path(f"/proc/sys/net/ipv6/conf/{scope}/accept_dad").write_text("0")
             for words in ("set lo up", "add eth0 type veth peer name eth1", "set eth0 up", "set eth1 up"):
                 ip(f"link {words}")
             yield

@@ -18,7 +18,18 @@ from tests.kernel.machine import GUEST_OUT, BootError, Command, run
 from tests.kernel.run import CACHE, ROOT
 
 BOUND = 20 * 60.0
-MODULES = ("wireguard", "bonding", "veth", "dummy", "sch_tbf", "nf_tables", "nft_compat")
+MODULES = (
+    "wireguard",
+    "bonding",
+    "veth",
+    "dummy",
+    "sch_tbf",
+    "nf_tables",
+    "nft_compat",
+    "sch_ingress",
+    "cls_u32",
+    "act_gact",
+)
 Figures = Mapping[str, Mapping[str, float]]
 
 

@@ -76,6 +76,7 @@ def build(given: Path) -> None:
         for host in HOSTS:
             run("tc", "qdisc", "add", "dev", leg, "root", "tbf", "rate", RATE, "burst", "32kb", "limit", "4mb",
                 space=host)  # fmt: skip
+            run("tc", "qdisc", "add", "dev", leg, "ingress", space=host)
 
 
 def status(host: str) -> dict[str, Any]:
@@ -197,22 +198,38 @@ def control() -> dict[str, float]:
     return {"gap": gap, "lost": sum(flow.lost for flow in found.values())}
 
 
+@contextmanager
+def dropped(device: str) -> Iterator[None]:
+    """A tunnel's packets are lost on every leg, both ways, by its port at a.
+
+    Not by iptables: the agents would look after their own rules just then, which no fault of a network makes them do.
+    """
+    port = run("wg", "show", device, "listen-port", space="a").strip()
+    for host, side in (("b", "sport"), ("a", "dport")):
+        match = f"protocol ip prio 1 u32 match ip protocol 17 0xff match ip {side} {port} 0xffff action drop"
+        script = WORK / f"drop-{host}"
+        script.write_text("".join(f"filter add dev {leg} ingress {match}\n" for leg in LEGS))
+        run("tc", "-batch", str(script), space=host)
+    try:
+        yield
+    finally:
+        for host in HOSTS:
+            script = WORK / f"pass-{host}"
+            script.write_text("".join(f"filter del dev {leg} ingress prio 1\n" for leg in LEGS))
+            run("tc", "-batch", str(script), space=host)
+
+
 def blocked() -> dict[str, float]:
     """The UDP port of one tunnel is dropped both ways for good."""
-    port = run("wg", "show", "wg-b-2", "listen-port", space="a").strip()
     found: dict[int, flows.Flow] = {}
     with paced("blocked", found):
         before = ways()
         hit = {flow for flow, way in before.items() if way == "wg-b-2"}
         started = time.time()
-        rules = [(host, side) for host, side in (("a", "dport"), ("b", "sport"))]
-        for host, side in rules:
-            run("iptables", "-I", "INPUT", "-p", "udp", f"--{side}", port, "-j", "DROP", space=host)
-        time.sleep(8)
-        after = ways()
-        ended = time.time()
-    for host, side in rules:
-        run("iptables", "-D", "INPUT", "-p", "udp", f"--{side}", port, "-j", "DROP", space=host)
+        with dropped("wg-b-2"):
+            time.sleep(8)
+            after = ways()
+            ended = time.time()
     others = set(before) - hit
     result = {
         "hit": len(hit),
@@ -228,7 +245,6 @@ def blocked() -> dict[str, float]:
 
 def share_back() -> dict[str, float]:
     """Seconds from the end of a fault until the tunnel has its share of the buckets; flows never rest."""
-    port = run("wg", "show", "wg-b-3", "listen-port", space="a").strip()
     group = re.findall(r'"id":(\d+),"group":', run("ip", "-j", "nexthop", space="a"))[0]
 
     def shares() -> list[int]:
@@ -239,9 +255,8 @@ def share_back() -> dict[str, float]:
         return sorted(counted.values())
 
     with paced("healed", {}):
-        run("iptables", "-I", "INPUT", "-p", "udp", "--dport", port, "-j", "DROP", space="a")
-        until(lambda: len(shares()) == 2, "the tunnel is out")
-        run("iptables", "-D", "INPUT", "-p", "udp", "--dport", port, "-j", "DROP", space="a")
+        with dropped("wg-b-3"):
+            until(lambda: len(shares()) == 2, "the tunnel is out")
         took = until(lambda: len(shares()) == 3 and shares()[0] >= 341, "its share")
     say(f"  share back after {took:.0f} s: {shares()}")
     return {"seconds": took}

@@ -26,7 +26,7 @@ test: setup  ## every lane: unit, golden, contract, lab, kernel
 	@$(PYTEST)
 
 drill: setup  ## all that takes long: lock-outs, kills at every point, thousands of faults and cycles
-	@GITWAN_DRILL=1 GITWAN_SEEDS=1000 GITWAN_CYCLES=1000 GITWAN_HUGE=1024 $(PYTEST) -v tests/drill tests/lab/test_exits.py tests/lab/test_exit_leaks.py
+	@GITWAN_DRILL=1 GITWAN_SEEDS=1000 GITWAN_CYCLES=1000 GITWAN_HUGE=1024 $(PYTEST) -v tests/drill tests/lab/test_exits.py tests/lab/test_exit_leaks.py tests/lab/test_exits_of_pia.py
 
 test-kernel: setup  ## the drivers against a real kernel's WireGuard and bonds, in a virtual machine
 	@$(PYTEST) -v tests/kernel

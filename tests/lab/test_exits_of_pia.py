@@ -21,7 +21,7 @@ from reconciler.control import call
 from tests.lab.edits import edit
 from tests.lab.twin import REPOSITORY, Twin, as_json, cli, eventually
 
-pytestmark = [pytest.mark.lab, pytest.mark.root]
+pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.drill]
 SITES = REPOSITORY / "tests" / "golden" / "compile" / "exits" / "input"
 HEALTH = {"interval": "1s", "timeout": "1s"}
 FIRST, SECOND = "uk/london401", "uk/london402"

@@ -45,7 +45,7 @@ def rows(found: Figures) -> list[Row]:
         Row("3 tunnels", three / one, "x 1 tunnel", 2.75, True, _mbit(three, one)),
         Row("segments sent again, 3 tunnels", 100 * found["3 tunnels"]["share"], "%", 0.1,
             note=f"{found['3 tunnels']['retransmits']:.0f} of them"),
-        Row("a tunnel's UDP port blocked, probes every 100 ms: gap of its flows", blocked["gap"], "s", 1.0,
+        Row("a tunnel's UDP port blocked: gap of its flows", blocked["gap"], "s", 1.0,
             note=f"{blocked['hit']:.0f} of 12 flows; {quiet}"),
         Row("  gap of the flows of other tunnels", 1000 * blocked["others"], "ms", 200, note=quiet),
         Row("  flows of other tunnels that moved", blocked["moved"], "", 0,

@@ -73,7 +73,7 @@ def write(folder: Path) -> None:
 
 
 def _files(policy: str, tunnels: int, public: Mapping[str, str]) -> dict[str, bytes]:
-    files = {"fabric.yaml": FABRIC.format(tunnels=tunnels, interval="10s" if tunnels > MANY else "100ms")}
+    files = {"fabric.yaml": FABRIC.format(tunnels=tunnels, interval="10s" if tunnels > MANY else "200ms")}
     for host in HOSTS:
         words = {"host": host, "legs": ", ".join(LEGS), "hash": policy, "underlay": UNDERLAY[host], "lan": LAN[host]}
         files[f"{host}.yaml"] = SITE.format(**words)

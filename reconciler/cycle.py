@@ -25,6 +25,7 @@ from reconciler.report import Candidate, Mode, Report
 from reconciler.state import Confirmed, Store
 from reconciler.verify import companions, dependents, unfinished
 from schema.plan import DEADLINE, Change, Exit, HostPlan, Key, Resource, Watch
+from schema.plan import diff as plan_diff
 from schema.quiet import quiet_gc
 
 PASSES = 3
@@ -122,14 +123,14 @@ class Stages:
         self._awaited: frozenset[Key] = frozenset()
         """Peers of new keys that take over when they have a session."""
         self._taking_over: frozenset[Key] = frozenset()
-        self._moving = False
-        """A takeover has come up or gone, and traffic has not followed yet."""
+        self._behind: frozenset[str] = frozenset()
+        """Kinds in which the kernel has not followed a loop or a session yet."""
+        self._by_life: frozenset[str] = groups.KINDS
+        """Kinds that a tunnel's life or death moves."""
         self._alive: frozenset[str] = frozenset()
         """Tunnels that carry traffic, of the links that were looked at."""
         self._out: frozenset[str] = frozenset()
         self._looked_at: frozenset[str] = frozenset()
-        self._changed_life = False
-        """A tunnel died or came back, and traffic has not followed yet."""
         self.watches: tuple[Watch, ...] = ()
         """The tunnels to probe, as the plan in force has them."""
         self.exits: tuple[Exit, ...] = ()
@@ -147,6 +148,7 @@ class Stages:
             self.on_stage(stage.__name__)
             stage(cycle)
         self.watches = cycle.target.runtime.watches or ()
+        self._by_life = groups.kinds(cycle.target.runtime)
         if not cycle.hold:
             self.exits = cycle.target.runtime.exits or ()
         # A link that comes again some day is looked at anew.
@@ -303,8 +305,9 @@ class Stages:
             self._heard.note(seen["peer"])
             self.observed = {name: seen[name] for name in ("peer", "link") if name in seen}
             sessions = takeover.up(self._awaited, seen)
-            self._moving |= sessions != self._taking_over
-            self._taking_over = sessions
+            if sessions != self._taking_over:
+                self._taking_over = sessions
+                self._behind |= self._widen(takeover.KINDS)
         return seen
 
     def set_endpoints(self, changes: Iterable[Change]) -> list[Failure]:
@@ -322,8 +325,10 @@ class Stages:
         return self._known(Report(confirmed=self.store.confirmed())) or NOTHING
 
     def set_overlay(self, owner: str, resources: Iterable[Resource]) -> None:
-        """Replace the resources that `owner` wants beside the plan's; none withdraws them."""
-        self._overlays[owner] = tuple(resources)
+        """Replace the resources that `owner` wants beside the plan's; none withdraws them. `follow` applies that."""
+        before, self._overlays[owner] = self._overlays.get(owner, ()), tuple(resources)
+        changed = plan_diff(before, self._overlays[owner])
+        self._behind |= companions(frozenset(change.resource.kind for change in changed))
         self._desired.clear()
 
     @property
@@ -340,7 +345,8 @@ class Stages:
         """Which of the watched tunnels are alive now; `follow` moves the traffic."""
         now = self._alive - frozenset(watched) | alive
         if now != self._alive:
-            self._alive, self._changed_life = now, True
+            self._alive = now
+            self._behind |= self._by_life
             self._desired.clear()
 
     def _peers(self) -> Sequence[Observed[Any]]:
@@ -384,9 +390,9 @@ class Stages:
     def _wanted(self, plan: HostPlan) -> Desired:
         """The plan, with what a new key's tunnels have taken over, groups of what is alive, and the overlays."""
         if awaited := takeover.awaited(plan):
-            self._awaited = awaited
-            self._peers()  # which of them are up is known from here on
-            self._moving = False
+            self._awaited, behind = awaited, self._behind
+            self._peers()  # which of them are up is known from here on, and is in what is wanted
+            self._behind = behind
         for watch in plan.runtime.watches or ():
             if watch.name not in self._looked_at:
                 self._looked_at |= {watch.name}

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from reconciler import groups, takeover
 from reconciler.cycle import INTERRUPTIONS, LOST, Conflicted, Cycle, Stages, as_cycle_error
 from reconciler.diff import NOTHING, ChangeSet, Desired, diff
 from reconciler.errors import CycleError, Stalled, Waiting
@@ -18,8 +17,7 @@ from reconciler.probes import Check, Criteria, Tunnel, complaint
 from reconciler.report import Acquired, Candidate, Mode, Report
 from reconciler.state import Rejected
 from reconciler.verify import companions
-from schema.plan import Change, Resource
-from schema.plan import diff as plan_diff
+from schema.plan import Change
 from schema.quiet import quiet_gc
 
 
@@ -106,11 +104,10 @@ class Engine(Stages):
         return report
 
     def follow(self) -> Report | None:
-        """Move traffic to tunnels that came up, of a new key or back to life, and away from those that are lost."""
-        sessions, lives = self._moving, self._changed_life
-        if not sessions and not lives:
+        """Have the kernel follow what loops and sessions have moved since; None where nothing has."""
+        kinds, self._behind = self._behind, frozenset()
+        if not kinds:
             return None
-        self._moving = self._changed_life = False
         self._desired.clear()
         with self._reporting("move") as report:
             report.partial = True
@@ -119,29 +116,9 @@ class Engine(Stages):
             if self.trial is not None:
                 self.trial.cycle.target = self._index(self.trial.candidate)
             if (known := self._known(report)) is not None:
-                kinds = groups.kinds(known.runtime) & self.all_kinds
-                self._converge(Cycle(report, known, known, self._widen(takeover.KINDS) | kinds if sessions else kinds))
+                self._converge(Cycle(report, known, known, kinds & self.all_kinds))
         if report.error is not None:
-            # What did not move is moved with the next look, whichever that is.
-            self._moving |= sessions
-            self._changed_life |= lives
-        return report
-
-    def publish(self, owner: str, resources: Iterable[Resource]) -> Report | None:
-        """Replace an overlay, and have the kernel follow in what that changes. None where it changes nothing."""
-        after = tuple(resources)
-        kinds = {change.resource.kind for change in plan_diff(self._overlays.get(owner, ()), after)}
-        if not kinds:
-            return None
-        self.set_overlay(owner, after)
-        with self._reporting("move") as report:
-            report.partial = True
-            report.newest = self.newest
-            report.confirmed = self.store.confirmed()
-            if self.trial is not None:
-                self.trial.cycle.target = self._index(self.trial.candidate)
-            if (known := self._known(report)) is not None:
-                self._converge(Cycle(report, known, known, companions(frozenset(kinds)) & self.all_kinds))
+            self._behind |= kinds  # what did not move is moved with the next look, whichever that is
         return report
 
     def preview(self, acquired: Acquired | None = None, *, adopt: bool = False) -> ChangeSet:

@@ -107,11 +107,10 @@ class Host:
 
     def publish(self, owner: str, resources: Iterable[Resource]) -> Report | None:
         """Have the kernel hold what a loop wants beside the plan; while the agent is suspended only later."""
-        if self._suspended():
-            self.engine.set_overlay(owner, resources)
-            return None
-        report = self.engine.publish(owner, resources)
-        return self.finish(report) if report else None
+        self.engine.set_overlay(owner, resources)
+        if not self._suspended() and (report := self.engine.follow()):
+            return self.finish(report)
+        return None
 
     def resumed(self) -> bool:
         """Whether a suspension has ended since the last cycle."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, GetJsonSchemaHandler, model_validator
-from pydantic_core import CoreSchema
+from pydantic import AfterValidator, Field, model_validator
 
-from schema.desired.base import Document, Duration, IfName
+from schema.desired.base import Duration, IfName, ListForm
 
 Hash = Literal["layer2", "layer2+3", "layer3+4"]
 
@@ -18,8 +17,10 @@ def _milliseconds(value: float) -> float:
     return value
 
 
-class Bond(Document):
+class Bond(ListForm):
     """The words of the kernel's bonding driver (Documentation/networking/bonding.rst). A list stands for `members`."""
+
+    listed: ClassVar[str] = "members"
 
     members: Annotated[tuple[IfName, ...], Field(min_length=1)]
     """In the order in which they are taken: the first is leg 0."""
@@ -35,11 +36,6 @@ class Bond(Document):
     """The bond is down where fewer legs than this are up."""
     primary: IfName | None = None
     """With active-backup: the leg that is used whenever it is up."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short_form(cls, value: object) -> object:
-        return {"members": value} if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _fits_its_mode(self) -> Bond:
@@ -61,8 +57,3 @@ class Bond(Document):
     def policy(self) -> Hash | None:
         """What packets are spread by; None where they all leave by one leg."""
         return None if self.mode == "active-backup" else self.hash or "layer3+4"
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        found = handler(schema)
-        return {"anyOf": [handler.resolve_ref_schema(found)["properties"]["members"], found]}

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
-    GetJsonSchemaHandler,
     StringConstraints,
     model_validator,
 )
-from pydantic_core import CoreSchema
 
-from schema.desired.base import DnsName, Document, IfName, Name, OneOrMany, one_of_each_family
+from schema.desired.base import DnsName, Document, IfName, ListForm, Name, OneOrMany, one_of_each_family
 from schema.desired.bond import Bond
 from schema.desired.exits import Exit, ExitName
 from schema.desired.fabric import Port
@@ -66,20 +64,12 @@ class Underlay(Document):
         return self.bond.name if self.bond else self.interface or ""
 
 
-class Lan(Document):
+class Lan(ListForm):
     """A network of the site behind an interface of this host."""
 
+    listed: ClassVar[str] = "addresses"
+
     addresses: tuple[Interface, ...]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short_form(cls, value: object) -> object:
-        return {"addresses": value} if isinstance(value, list) else value
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        found = handler(schema)
-        return {"anyOf": [handler.resolve_ref_schema(found)["properties"]["addresses"], found]}
 
 
 class Host(Document):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reconciler.kinds.base import Observed
-from reconciler.kinds.peer import is_fresh, is_name
+from reconciler.kinds.peer import endpoint_parts, is_fresh, is_name
 from schema.plan import Change, Key, Peer, Resource
 
 PAUSE = 30.0
@@ -51,8 +51,7 @@ class Resolver:
             first = now + PATIENCE if never and one.resource.endpoint else now
             if now >= self._due.setdefault(key, first):
                 self._due[key] = now + PAUSE
-                host, _, port = peer.endpoint.rpartition(":")
-                lookups.append(Lookup(peer, one.resource, host, int(port)))
+                lookups.append(Lookup(peer, one.resource, *endpoint_parts(peer.endpoint)))
         for key in self._due.keys() - seen:
             del self._due[key]
         return lookups

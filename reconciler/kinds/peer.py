@@ -13,6 +13,12 @@ FRESH = 180.0
 _NUMERIC = re.compile(r"^(\[[0-9a-f:]+\]|[0-9.]+):\d+$")
 
 
+def endpoint_parts(endpoint: str) -> tuple[str, int]:
+    """`address:port`, `[address]:port` or `name:port` in two."""
+    host, _, port = endpoint.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 def is_name(endpoint: str) -> bool:
     """Whether the host of an endpoint is a DNS name rather than an address."""
     return _NUMERIC.match(endpoint) is None

@@ -6,9 +6,9 @@ import errno
 from collections.abc import Callable, Sequence
 
 from reconciler.kinds.base import ALIAS, Failure, Observed
-from reconciler.kinds.peer import is_name
+from reconciler.kinds.peer import endpoint_parts, is_name
 from reconciler.system.failure import failure, judge
-from reconciler.system.wg import PeerSet, endpoint_parts, endpoint_text
+from reconciler.system.wg import PeerSet, endpoint_text
 from reconciler.system.wg_devices import Device, Devices
 from reconciler.system.wg_key import NO_KEY, decode
 from schema.plan import Change, Key, Peer, SecretRef

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from urllib.parse import urlsplit
 
+from reconciler.kinds.peer import endpoint_parts
+
 SYNS = 8
 """Connections begun where an answer may come by any of several tunnels: each has a port, and so a way, of its own."""
 DISCARD = 9
@@ -95,7 +97,7 @@ def _replied(connection: socket.socket, version: int, number: int, seconds: floa
 
 def tcp(target: str, seconds: float) -> bool:
     """Whether something accepts connections at `address:port`. Raises OSError."""
-    host, port = split(target)
+    host, port = endpoint_parts(target)
     return _until(seconds, lambda left: _connect(host, port, left))
 
 
@@ -201,12 +203,6 @@ def checksum(data: bytes) -> bytes:
     total = (total & 0xFFFF) + (total >> 16)
     total = (total & 0xFFFF) + (total >> 16)
     return struct.pack("!H", ~total & 0xFFFF)
-
-
-def split(target: str) -> tuple[str, int]:
-    """`address:port`, `[address]:port` or `name:port` in two."""
-    host, _, port = target.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 def _version(address: str) -> int:

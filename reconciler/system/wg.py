@@ -102,12 +102,6 @@ def endpoint_text(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def endpoint_parts(endpoint: str) -> tuple[str, int]:
-    """Host and port of `host:port` or `[host]:port`."""
-    host, _, port = endpoint.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
 def one_by_one(backend: Backend, name: str, peers: Sequence[PeerSet]) -> dict[int, OSError]:
     """Set peers each in a message of its own, to learn which of a refused group were refused."""
     errors: dict[int, OSError] = {}

@@ -11,10 +11,10 @@ from reconciler.loops.exits.providers.cache import Cache
 from reconciler.loops.exits.providers.mullvad import Mullvad
 from reconciler.loops.exits.providers.pia import Pia
 from reconciler.loops.exits.providers.pia_account import Pinned
-from reconciler.loops.exits.providers.static import Fixed, Static
+from reconciler.loops.exits.providers.static import Static
 from reconciler.web import Http
 from schema.plan import SecretRef
-from schema.plan.exits import Exit, ExitGateway
+from schema.plan.exits import Exit
 
 PROVIDER_KEY, AUTHORITY = "provider-key.pem", "ca.rsa.4096.crt"
 
@@ -33,7 +33,7 @@ def build(
     `secret` raises LookupError, ValueError or OSError; `resolve` OSError.
     """
     if exit.provider == "static":
-        return Static([_fixed(gateway) for gateway in exit.gateways or ()], resolve)
+        return Static(exit.gateways or (), resolve)
 
     def credentials() -> bytes:
         if exit.credentials is None:
@@ -62,16 +62,3 @@ def _account(exit: Exit) -> str:
     """A name for what is kept: tokens and devices of one account are of no use to another."""
     fingerprint = exit.credentials.fingerprint if exit.credentials else ""
     return f"{exit.name}-{blake2b(fingerprint.encode(), digest_size=4).hexdigest()}"
-
-
-def _fixed(gateway: ExitGateway) -> Fixed:
-    host, _, port = gateway.endpoint.rpartition(":")
-    return Fixed(
-        name=gateway.name,
-        host=host.strip("[]"),
-        port=int(port),
-        public_key=gateway.public_key,
-        addresses=gateway.addresses,
-        dns=gateway.dns,
-        country=gateway.country,
-    )

@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+from reconciler.kinds.peer import endpoint_parts
 from reconciler.loops.exits.providers.asking import is_address
 from reconciler.loops.exits.providers.base import KEEPALIVE, Gateway, PortForward, ProviderError, Session
-
-
-@dataclass(frozen=True, slots=True)
-class Fixed:
-    """What its owner has told us of a gateway."""
-
-    name: str
-    host: str
-    """An address or a DNS name."""
-    port: int
-    public_key: str
-    addresses: tuple[str, ...]
-    """Ours within the tunnel, with their lengths."""
-    dns: tuple[str, ...] = ()
-    country: str = ""
+from schema.plan.exits import ExitGateway
 
 
 class Static:
     """Asks nobody but DNS. `resolve` gives an address for a name, and raises OSError."""
 
-    def __init__(self, gateways: Sequence[Fixed], resolve: Callable[[str], str]) -> None:
+    def __init__(self, gateways: Sequence[ExitGateway], resolve: Callable[[str], str]) -> None:
         self._fixed = {fixed.name: fixed for fixed in gateways}
+        self._ends = {fixed.name: endpoint_parts(fixed.endpoint) for fixed in gateways}
         self._resolve = resolve
-        self._found: dict[str, str] = {fixed.host: fixed.host for fixed in gateways if is_address(fixed.host)}
+        self._found: dict[str, str] = {host: host for host, _ in self._ends.values() if is_address(host)}
 
     def known(self) -> list[Gateway]:
         return [
@@ -39,23 +26,24 @@ class Static:
                 region=name,
                 name=name,
                 country=fixed.country,
-                addresses=(self._found[fixed.host],),
-                port=fixed.port,
+                addresses=(self._found[host],),
+                port=port,
                 public_key=fixed.public_key,
             )
             for name, fixed in sorted(self._fixed.items())
-            if fixed.host in self._found
+            for host, port in [self._ends[name]]
+            if host in self._found
         ]
 
     def discover(self) -> list[Gateway]:
         missing = []
-        for fixed in self._fixed.values():
-            if is_address(fixed.host):
+        for host, _ in self._ends.values():
+            if is_address(host):
                 continue
             try:
-                self._found[fixed.host] = self._resolve(fixed.host)
+                self._found[host] = self._resolve(host)
             except OSError:
-                missing.append(fixed.host)
+                missing.append(host)
         if missing and not self.known():
             raise ProviderError("NameUnknown", f"{', '.join(sorted(missing))} cannot be resolved")
         return self.known()

@@ -3,15 +3,23 @@ from __future__ import annotations
 import pytest
 
 from reconciler.loops.exits.providers.base import ProviderError
-from reconciler.loops.exits.providers.static import Fixed, Static
+from reconciler.loops.exits.providers.static import Static
+from schema.plan.exits import ExitGateway
 from tests.unit.reconciler.loops.exits.providers.server import KEY, OURS
 
-VPS = Fixed("vps", "2001:db8::1", 51820, KEY, ("10.9.0.2/32",), ("10.9.0.1",), "nl")
-HOME = Fixed("home", "home.example.net", 51821, KEY, ("10.8.0.2/32",))
+VPS = ExitGateway(
+    name="vps",
+    endpoint="[2001:db8::1]:51820",
+    public_key=KEY,
+    addresses=("10.9.0.2/32",),
+    dns=("10.9.0.1",),
+    country="nl",
+)
+HOME = ExitGateway(name="home", endpoint="home.example.net:51821", public_key=KEY, addresses=("10.8.0.2/32",))
 
 
 def resolve(name: str) -> str:
-    if name != HOME.host:
+    if name != "home.example.net":
         raise OSError("no such name")
     return "192.0.2.7"
 

@@ -7,7 +7,7 @@ import re
 from reconciler.kinds.base import Kind, Observed, owned_by_alias
 from schema.plan import Peer, Resource
 
-FRESH = 180.0
+REJECT_AFTER = 180.0
 """Seconds after which a session is dead: WireGuard's REJECT_AFTER_TIME."""
 
 _NUMERIC = re.compile(r"^(\[[0-9a-f:]+\]|[0-9.]+):\d+$")
@@ -27,7 +27,7 @@ def is_name(endpoint: str) -> bool:
 def is_fresh(observed: Observed[Resource]) -> bool:
     """Whether a session is up: a handshake less than 180 seconds ago."""
     session = observed.session
-    return session is not None and session.handshake_age is not None and session.handshake_age < FRESH
+    return session is not None and session.handshake_age is not None and session.handshake_age < REJECT_AFTER
 
 
 def endpoint_stale(observed: Observed[Resource], desired: Resource) -> bool:

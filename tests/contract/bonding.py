@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -14,11 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-import pytest
-
 from reconciler.inventory import Inventory
 from reconciler.system import Context, drivers
-from tests.contract.conftest import World, needs_root, secret
+from tests.contract.conftest import World, needs_links, needs_root, secret
 from tests.namespaces import ip, private_network, run
 
 PATIENCE = 60.0
@@ -31,23 +28,12 @@ def real(folder: Path) -> World:
     return World(drivers(Context(secret=secret, inventory=inventory, services=folder / "services")))
 
 
-def needs_kernel_bonds() -> None:
-    """Skip where the kernel has no bonds; in the virtual machine (GITWAN_KERNEL set) that is a failure."""
-    done = subprocess.run(["ip", "link", "add", "probe", "type", "bond"], capture_output=True, check=False)
-    if done.returncode == 0:
-        ip("link del probe")
-    elif os.environ.get("GITWAN_KERNEL"):
-        pytest.fail("this kernel has no bonds: modprobe bonding")
-    else:
-        pytest.skip("this kernel has no bonds: runs in the kernel lane's virtual machine")
-
-
 @contextmanager
 def joined(legs: int) -> Iterator[None]:
     """leg0, leg1, … here, each the other end of the leg of the same name in `far`."""
     needs_root()
     with private_network():
-        needs_kernel_bonds()
+        needs_links("bond", "bonding")
         ip("netns add far")
         try:
             for n in range(legs):

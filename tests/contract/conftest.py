@@ -99,15 +99,15 @@ def needs_root() -> None:
     pytest.skip("needs root (network namespaces)")
 
 
-def needs_kernel_wireguard() -> None:
-    """Skip where the kernel has no WireGuard; in the virtual machine (GITWAN_KERNEL set) that is a failure."""
-    done = subprocess.run(["ip", "link", "add", "probe", "type", "wireguard"], capture_output=True, check=False)
+def needs_links(type_: str, module: str) -> None:
+    """Skip where the kernel has no links of a type; in the virtual machine (GITWAN_KERNEL set) that is a failure."""
+    done = subprocess.run(["ip", "link", "add", "probe", "type", type_], capture_output=True, check=False)
     if done.returncode == 0:
         ip("link del probe")
     elif os.environ.get("GITWAN_KERNEL"):
-        pytest.fail("this kernel has no WireGuard: modprobe wireguard")
+        pytest.fail(f"this kernel has no {type_} links: modprobe {module}")
     else:
-        pytest.skip("this kernel has no WireGuard: runs in the kernel lane's virtual machine")
+        pytest.skip(f"this kernel has no {type_} links: runs in the kernel lane's virtual machine")
 
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.root)])
@@ -119,7 +119,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     needs_root()
     with private_network():
         if request.param == "kernel_wireguard":
-            needs_kernel_wireguard()
+            needs_links("wireguard", "wireguard")
         names: dict[str, str] = {}
 
         def resolve(name: str) -> str:

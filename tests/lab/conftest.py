@@ -9,10 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.client import down
-from lab.folder import Folder
 from tests.contract.conftest import needs_root
-from tests.lab.twin import Twin, start
+from tests.lab.twin import Twin, running
 
 
 @pytest.fixture(scope="session")
@@ -32,8 +30,6 @@ def short_folder(_root: None) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def twin(_root: None) -> Iterator[Twin]:
     """The example network, converged, with every tunnel up."""
-    root = Path(tempfile.mkdtemp(prefix="gwlab-", dir="/tmp"))
-    try:
-        yield start(root)
-    finally:
-        down(Folder(root))
+    with running() as twin:
+        twin.settle()
+        yield twin

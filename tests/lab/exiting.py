@@ -91,35 +91,73 @@ for turn in itertools.count():
 and to a server outside by IPv6."""
 
 
-def judge(frame: bytes) -> tuple[str, bool]:
+@dataclass(frozen=True)
+class Packet:
+    """What there is to judge a packet by. ARP and what is not known have no addresses."""
+
+    kind: int
+    """The EtherType."""
+    source: str
+    target: str
+    protocol: int
+    """The IP protocol; of IPv6 the next header."""
+    port: int
+    """The one that it is for; 0 where the protocol has none."""
+    data: bytes
+    """From the transport's header on; of IPv6 what comes after the fixed header."""
+
+    @classmethod
+    def of(cls, frame: bytes) -> Packet:
+        kind, packet = int.from_bytes(frame[12:14], "big"), frame[14:]
+        if kind == IPV6:
+            source, target = (socket.inet_ntop(socket.AF_INET6, packet[n : n + 16]) for n in (8, 24))
+            return cls(kind, source, target, packet[6], 0, packet[40:])
+        if kind == IPV4:
+            source, target = (socket.inet_ntoa(packet[n : n + 4]) for n in (12, 16))
+            data = packet[(packet[0] & 15) * 4 :]
+            port = int.from_bytes(data[2:4], "big") if packet[9] in (6, 17) else 0
+            return cls(kind, source, target, packet[9], port, data)
+        return cls(kind, "", "", 0, 0, packet)
+
+    @property
+    def text(self) -> str:
+        if self.kind == ARP:
+            return "arp"
+        if self.kind == IPV6:
+            return f"ipv6 {self.protocol}/{self.data[0]} to {self.target}"
+        if self.kind == IPV4:
+            return f"protocol {self.protocol} from {self.source} to {self.target}:{self.port}"
+        return f"ethernet {self.kind:#x}"
+
+
+ARP, IPV4, IPV6 = 0x0806, 0x0800, 0x86DD
+
+
+def judge(packet: Packet) -> tuple[str, bool]:
     """What a packet from the home is, and whether it should not be there."""
-    kind, packet = int.from_bytes(frame[12:14], "big"), frame[14:]
-    if kind == 0x0806:
-        return "arp", False
-    if kind == 0x86DD:
-        target = socket.inet_ntop(socket.AF_INET6, packet[24:40])
-        neighbour = packet[6] in (0, 58)
-        return (f"ipv6 to {target}", not (neighbour and target.startswith(("ff02:", "fe80:", "2001:db8:2:"))))
-    if kind != 0x0800:
-        return f"ethernet {kind:#x}", True
-    source, target = socket.inet_ntoa(packet[12:16]), socket.inet_ntoa(packet[16:20])
-    body = packet[(packet[0] & 15) * 4 :]
-    to_gateway = source == HOME and target.startswith("198.51.100.")
-    port = int.from_bytes(body[2:4], "big") if packet[9] in (6, 17) else 0
-    if to_gateway and packet[9] == 17 and port == PORT:
-        return "tunnel", False
-    if to_gateway and (packet[9] == 1 or (packet[9] == 6 and port == 443)):
-        return "latency", False
-    if (source, target, packet[9]) == (HOME, "192.0.2.1", 1):
-        return "the agent's look at its gateway", False
-    return f"protocol {packet[9]} from {source} to {target}:{port}", True
+    if packet.kind == ARP:
+        return packet.text, False
+    if packet.kind == IPV6:
+        near = packet.target.startswith(("ff02:", "fe80:", "2001:db8:2:"))
+        return packet.text, not near or packet.protocol not in (0, 58)
+    if packet.kind != IPV4 or packet.source != HOME:
+        return packet.text, True
+    to_gateway = packet.target.startswith("198.51.100.")
+    match packet.protocol, packet.port:
+        case 17, port if to_gateway and port == PORT:
+            return "tunnel", False
+        case (1, _) | (6, 443) if to_gateway:
+            return "latency", False
+        case 1, _ if packet.target == "192.0.2.1":
+            return "the agent's look at its gateway", False
+    return packet.text, True
 
 
 @dataclass
 class Capture:
     """Every packet from the home to its ISP, by what it is."""
 
-    judge: Callable[[bytes], tuple[str, bool]] = judge
+    judge: Callable[[Packet], tuple[str, bool]] = judge
     seen: Counter[str] = field(default_factory=Counter)
     leaks: Counter[str] = field(default_factory=Counter)
     first: float | None = None
@@ -137,7 +175,7 @@ class Capture:
                 packet, address = self._socket.recvfrom(2048)
                 if address[2] == socket.PACKET_OUTGOING:
                     continue  # what comes to the home is no leak of it
-                kind, leaks = self.judge(packet)
+                kind, leaks = self.judge(Packet.of(packet))
                 self.seen[kind] += 1
                 if leaks:
                     self.leaks[kind] += 1

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,17 +15,15 @@ from typing import Any
 import pytest
 
 from lab.blueprint import GIT_ADDRESS
-from lab.client import ask, down, up
-from lab.folder import Folder
+from lab.client import ask
 from lab.netns import within
 from lab.provider.places import OUTSIDE, OUTSIDE_ADDRESS, api_address, gates_of
-from lab.repository import git
 from reconciler.control import Unreachable, call
 from schema.plan.exits import GROUP
 from tests.drill import everything
 from tests.drill.world import REBOOT
-from tests.lab.exiting import NOISE, Capture
-from tests.lab.twin import REPOSITORY, Twin, eventually
+from tests.lab.exiting import ARP, IPV4, IPV6, NOISE, Capture, Packet
+from tests.lab.twin import REPOSITORY, Twin, eventually, running
 
 pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(900)]
 
@@ -67,17 +63,12 @@ def twin(_root: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twin
     (sites / "keys" / "a-gw.pub").unlink()
     (sites / "fabric.yaml").write_text("fabric: wan\nversion: 1\n")
     (sites / "home.yaml").write_text(SITE + EXIT)
-    folder = Folder(Path(tempfile.mkdtemp(prefix="gwlab-", dir="/tmp")))
-    try:
-        up(sites, folder, lambda text: None)
-        found = Twin(folder, git(folder.work, "rev-parse", "HEAD"))
-        found.run(ISP, f"ip address add {ISP6}/64 dev lan nodad")
-        found.run(HOST, f"ip address add {HOME6}/64 dev eth0 nodad")
-        found.run(HOST, f"ip route add default via {ISP6}")
-        eventually(lambda: carried(found), 60.0, "connected")
-        yield found
-    finally:
-        down(folder)
+    with running(sites) as twin:
+        twin.run(ISP, f"ip address add {ISP6}/64 dev lan nodad")
+        twin.run(HOST, f"ip address add {HOME6}/64 dev eth0 nodad")
+        twin.run(HOST, f"ip route add default via {ISP6}")
+        eventually(lambda: carried(twin), 60.0, "connected")
+        yield twin
 
 
 def row(twin: Twin) -> dict[str, Any]:
@@ -122,39 +113,32 @@ HOME = "100.64.1.2"
 ROUTER = "100.64.1.1"
 
 
-def judge(frame: bytes) -> tuple[str, bool]:
+def judge(packet: Packet) -> tuple[str, bool]:
     """What a packet from the home is, and whether it should not be there. What is not known is a leak."""
-    kind, packet = int.from_bytes(frame[12:14], "big"), frame[14:]
-    if kind == 0x0806:
-        return "arp", False
-    if kind == 0x86DD:
-        target = socket.inet_ntop(socket.AF_INET6, packet[24:40])
+    target, data = packet.target, packet.data
+    if packet.kind == ARP:
+        return packet.text, False
+    if packet.kind == IPV6:
         # Neighbour discovery, reports of groups, which have options first, and the agent's look at its router.
-        kinds = {58: (133, 135, 136, 128) if target == ISP6 else (133, 135, 136), 0: range(256)}.get(packet[6], ())
+        kinds = {58: (133, 135, 136, 128) if target == ISP6 else (133, 135, 136), 0: range(256)}
         near = target.startswith(("ff02:", "fe80:")) or target == ISP6
-        return f"ipv6 {packet[6]}/{packet[40]} to {target}", not near or packet[40] not in kinds or CONTENT in packet
-    if kind != 0x0800:
-        return f"ethernet {kind:#x}", True
-    source, target = (socket.inet_ntoa(packet[n : n + 4]) for n in (12, 16))
-    body = packet[(packet[0] & 15) * 4 :]
-    port = int.from_bytes(body[2:4], "big") if packet[9] in (6, 17) else 0
-    what = f"protocol {packet[9]} from {source} to {target}:{port}"
-    if source != HOME or CONTENT in packet:
-        return what, True
-    match packet[9], port:
-        case 17, 1337 if target in GATES and 1 <= body[8] <= 4 and body[9:12] == bytes(3):
+        return packet.text, not near or data[0] not in kinds.get(packet.protocol, ()) or CONTENT in data
+    if packet.kind != IPV4 or packet.source != HOME or CONTENT in data:
+        return packet.text, True
+    match packet.protocol, packet.port:
+        case 17, 1337 if target in GATES and 1 <= data[8] <= 4 and data[9:12] == bytes(3):
             return "tunnel", False
         case (6, 443) | (6, 1337) if target in {*GATES, api_address("pia")}:
             return "provider", False
-        case 1, _ if target in GATES and body[0] == 8:
+        case 1, _ if target in GATES and data[0] == 8:
             return "latency", False
-        case 1, _ if target in GATES and body[:2] == b"\x03\x03":
+        case 1, _ if target in GATES and data[:2] == b"\x03\x03":
             return "no such tunnel any more", False
         case 1, _ if target == ROUTER:
             return "a look at the router", False
         case 6, 22 if target == GIT_ADDRESS:
             return "git", False
-    return what, True
+    return packet.text, True
 
 
 @contextmanager
@@ -170,7 +154,7 @@ def noise(twin: Twin, space: str) -> Iterator[None]:
 def captured(twin: Twin) -> Iterator[Capture]:
     """Every packet that the home sends to its provider."""
     capture = Capture(judge)
-    spaces = Path(f"/proc/{twin.folder.pid.read_text()}/root/run/netns")
+    spaces = Path("/proc", twin.folder.pid.read_text(), "root", "run", "netns")
     with within(str(spaces / ISP)):
         capture.listen("lan")
     try:

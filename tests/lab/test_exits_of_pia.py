@@ -5,21 +5,16 @@ from __future__ import annotations
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab.client import down, up
-from lab.folder import Folder
 from lab.provider.places import OUTSIDE, OUTSIDE_ADDRESS, gates_of
-from lab.repository import git
 from reconciler.control import call
 from tests.lab.edits import edit
-from tests.lab.twin import REPOSITORY, Twin, as_json, cli, eventually
+from tests.lab.twin import REPOSITORY, Twin, as_json, cli, eventually, running
 
 pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.drill]
 SITES = REPOSITORY / "tests" / "golden" / "compile" / "exits" / "input"
@@ -29,20 +24,14 @@ SERVERS = [gate.server for gate in gates_of(["pia"])]
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twin]:
-    root = Path(tempfile.mkdtemp(prefix="gwlab-", dir="/tmp"))
-    folder, sites = Folder(root), tmp_path_factory.mktemp("sites")
+def lab(_root: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twin]:
+    sites = tmp_path_factory.mktemp("sites")
     shutil.copytree(SITES, sites, dirs_exist_ok=True)
     edit(sites / "home.yaml", lambda site: site["hosts"]["nas"]["exits"]["pia"].update({"health": HEALTH}))
     edit(sites / "home.yaml", lambda site: site["hosts"]["nas"]["exits"]["pia"].update({"hold": "3s"}))
-    try:
-        up(sites, folder, lambda text: None)
-        twin = Twin(folder, git(folder.work, "rev-parse", "HEAD"))
+    with running(sites) as twin:
         twin.converged(twin.first)
         yield twin
-    finally:
-        down(folder)
-        shutil.rmtree(root, ignore_errors=True)
 
 
 @pytest.fixture

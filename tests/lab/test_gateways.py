@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -12,10 +11,8 @@ from pathlib import Path
 import pytest
 
 from lab.blueprint import INTERNET, draw
-from lab.client import down
 from lab.drive import compiled
-from lab.folder import Folder
-from tests.lab.twin import Flow, Twin, as_json, eventually, start
+from tests.lab.twin import Flow, Twin, as_json, eventually, running
 
 pytestmark = [pytest.mark.root, pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -48,19 +45,15 @@ MOST_BACK = 1.0
 
 
 @pytest.fixture(scope="module")
-def twin(_root: None) -> Iterator[Twin]:
-    sites = Path(tempfile.mkdtemp(prefix="gwsites-", dir="/tmp"))
-    root = Path(tempfile.mkdtemp(prefix="gwlab-", dir="/tmp"))
-    try:
-        (sites / "fabric.yaml").write_text(FABRIC)
-        for n, site in enumerate(("a", "b"), 1):
-            (sites / f"{site}.yaml").write_text(SITE % {"site": site, "n": n})
-        twin = start(root, sites)
+def twin(_root: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twin]:
+    sites = tmp_path_factory.mktemp("sites")
+    (sites / "fabric.yaml").write_text(FABRIC)
+    for n, site in enumerate(("a", "b"), 1):
+        (sites / f"{site}.yaml").write_text(SITE % {"site": site, "n": n})
+    with running(sites) as twin:
+        twin.settle()
         steady(twin)
         yield twin
-    finally:
-        down(Folder(root))
-        shutil.rmtree(sites)
 
 
 def has(twin: Twin, host: str) -> set[str]:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from lab.client import ask, down, up
-from lab.folder import Folder
+from lab.client import ask
 from lab.provider.places import OUTSIDE, OUTSIDE_NAME
-from lab.repository import git
-from tests.lab.twin import REPOSITORY, Twin, as_json, cli
+from tests.lab.twin import REPOSITORY, Twin, as_json, cli, running
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
 SITES = REPOSITORY / "tests" / "golden" / "compile" / "exits" / "input"
@@ -42,25 +39,18 @@ print(json.dumps({"ids": [g.id for g in gateways], "endpoint": session.endpoint,
 
 
 def _sites(folder: Path) -> Path:
-    """The golden case, with an exit of the LAN only: the host itself is free to ask."""
+    """The golden case, with an exit of the LAN only, and so no port of the host's: it is free to ask by itself."""
     shutil.copytree(SITES, folder, dirs_exist_ok=True)
     home = folder / "home.yaml"
-    home.write_text(home.read_text().replace("provider: pia\n", "provider: pia\n        for: lan0\n"))
+    home.write_text(home.read_text().replace("port_forward: true\n", "for: lan0\n"))
     return folder
 
 
 @pytest.fixture(scope="module")
-def exits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twin]:
-    root = Path(tempfile.mkdtemp(prefix="gwlab-", dir="/tmp"))
-    folder = Folder(root)
-    try:
-        up(_sites(tmp_path_factory.mktemp("sites")), folder, lambda text: None)
-        twin = Twin(folder, git(folder.work, "rev-parse", "HEAD"))
+def exits(_root: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twin]:
+    with running(_sites(tmp_path_factory.mktemp("sites"))) as twin:
         twin.converged(twin.first)
         yield twin
-    finally:
-        down(folder)
-        shutil.rmtree(root, ignore_errors=True)
 
 
 def test_a_host_registers_with_what_its_agent_has(exits: Twin) -> None:

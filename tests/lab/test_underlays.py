@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from lab.client import down
-from lab.folder import Folder
 from tests.lab.edits import edit
-from tests.lab.twin import Twin, eventually, start
+from tests.lab.twin import Twin, eventually, running
 
 pytestmark = [pytest.mark.root, pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -41,18 +36,15 @@ SERVERS = [("four-server", 1), ("both-server", 2), ("six-server", 3)]
 
 
 @pytest.fixture(scope="module")
-def twin(_root: None) -> Iterator[Twin]:
-    sites = Path(tempfile.mkdtemp(prefix="gwsites-", dir="/tmp"))
-    root = Path(tempfile.mkdtemp(prefix="gwlab-", dir="/tmp"))
-    try:
-        (sites / "fabric.yaml").write_text(FABRIC)
-        for n, (site, (addresses, gateways)) in enumerate(UNDERLAYS.items(), 1):
-            words = {"site": site, "n": n, "addresses": _quoted(addresses), "gateways": _quoted(gateways)}
-            (sites / f"{site}.yaml").write_text(SITE % words)
-        yield start(root, sites)
-    finally:
-        down(Folder(root))
-        shutil.rmtree(sites)
+def twin(_root: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twin]:
+    sites = tmp_path_factory.mktemp("sites")
+    (sites / "fabric.yaml").write_text(FABRIC)
+    for n, (site, (addresses, gateways)) in enumerate(UNDERLAYS.items(), 1):
+        words = {"site": site, "n": n, "addresses": _quoted(addresses), "gateways": _quoted(gateways)}
+        (sites / f"{site}.yaml").write_text(SITE % words)
+    with running(sites) as twin:
+        twin.settle()
+        yield twin
 
 
 def _quoted(words: list[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from lab.client import agent, ask, path_of, up
+from lab.client import agent, ask, down, path_of, up
 from lab.drive import CONVERGE, HANDSHAKES, compiled, refused, wait_tunnels
 from lab.folder import Folder
 from lab.repository import git
@@ -172,13 +173,17 @@ class Twin:
         )
 
 
-def start(root: Path, sites: Path = SITES) -> Twin:
-    """Brings a network, by default the example, up in a folder, and waits until all of it stands."""
-    folder = Folder(root)
-    up(sites, folder, lambda text: None)
-    twin = Twin(folder, git(folder.work, "rev-parse", "HEAD"))
-    twin.settle()
-    return twin
+@contextmanager
+def running(sites: Path = SITES) -> Iterator[Twin]:
+    """A lab with this network, by default the example, that nobody has waited for. It is gone at the end."""
+    # Not pytest's own folder: the names of Unix sockets have to be short.
+    folder = Folder(Path(tempfile.mkdtemp(prefix="gwlab-", dir="/tmp")))
+    try:
+        up(sites, folder, lambda text: None)
+        yield Twin(folder, git(folder.work, "rev-parse", "HEAD"))
+    finally:
+        down(folder)
+        shutil.rmtree(folder.root, ignore_errors=True)
 
 
 class Flow:

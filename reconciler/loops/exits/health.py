@@ -15,12 +15,11 @@ from math import exp
 from statistics import median
 from typing import Literal
 
+from reconciler.kinds.peer import REJECT_AFTER
 from schema.plan import ExitHealth
 
 BASELINE = 3
 """Round trips that the baseline is the median of."""
-SESSION = 180.0
-"""Seconds after which a session is dead: WireGuard's REJECT_AFTER_TIME."""
 Fault = Literal["", "Silent", "CaptivePortal", "Slow", "Lossy"]
 
 
@@ -106,7 +105,7 @@ class Pulse:
     @property
     def dead(self) -> bool:
         """Nothing comes back at all."""
-        gone = self.handshake is not None and self.handshake > SESSION
+        gone = self.handshake is not None and self.handshake > REJECT_AFTER
         return self.misses >= self.settings.strikes or (gone and self.misses > 0)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from reconciler.kinds.peer import FRESH
+from reconciler.kinds.peer import REJECT_AFTER
 from schema.plan import Watch
 
 WINDOW = 50
@@ -278,7 +278,7 @@ def _fault(tunnel: _Tunnel, watch: Watch, speaks: bool, now: float) -> Reason:
     silent = _silent(tunnel, watch, now)
     if not speaks:
         # Nothing of this link ever answered a probe: the session is all there is to go by.
-        if tunnel.handshake is not None and tunnel.handshake < FRESH:
+        if tunnel.handshake is not None and tunnel.handshake < REJECT_AFTER:
             return "New" if tunnel.new and not silent else ""
         return "NoSession" if silent or not tunnel.alive else ""
     if silent:

@@ -65,7 +65,7 @@ _FORWARDING = (
 def _forwarding(fabric: Fabric, node: Node) -> Iterator[Resource]:
     yield from _FORWARDING
     doc = fabric.desired.fabric
-    if doc is not None and any(tiered(fabric, node)):
+    if doc is not None and (any(tiered(fabric, node)) or any(way.model.use > 1 for way in node.exits)):
         yield from _flow_hash(doc.model.defaults.flow_hash)
     if node.model.underlay.addresses == "dhcp":
         # A router ignores router advertisements unless told otherwise, and would lose its own IPv6.
@@ -73,7 +73,7 @@ def _forwarding(fabric: Fabric, node: Node) -> Iterator[Resource]:
 
 
 def _flow_hash(wanted: str) -> Iterator[Resource]:
-    """Hash ports too: by addresses alone, two hosts that speak to each other would use one tunnel.
+    """Hash ports too: by addresses alone, two hosts that speak to each other would use one tunnel or exit.
 
     Never IPv6's flow label: senders change it within a connection (net.ipv6.auto_flowlabels).
     """

@@ -18,6 +18,7 @@ from compiler.report import text_report
 from lab.blueprint import SPARE
 from lab.client import agent, ask, path_of
 from lab.folder import Folder, LabError
+from lab.outside import exit_table, look
 from lab.repository import git
 from lab.table import Refused, complaints, host_table, measure, ping_table
 from reconciler.status import ok as all_true
@@ -103,6 +104,7 @@ def demonstrate(folder: Folder, console: Console) -> bool:
     checks.row(f"all hosts at {commit[:7]}, all conditions true", seconds is not None, _seconds(seconds))
     checks.row("every tunnel has had its handshake", tunnels is not None, _seconds(tunnels))
     _pings(folder, checks)
+    _exits(folder, checks)
     _second_cycle(folder, checks)
     _push(folder, checks)
     failed = [name for name, ok, _ in checks.rows if not ok]
@@ -135,6 +137,15 @@ def _pings(folder: Folder, checks: Checks) -> None:
     count = sum(len(cell.times) for cell in cells.values())
     figure = f"{count} pings as policy wants them" if not bad else f"not right: {', '.join(bad[:5])}"
     checks.row(f"{len(cells)} pairs of networks, IPv4 and IPv6", bool(cells) and not bad, figure)
+
+
+def _exits(folder: Folder, checks: Checks) -> None:
+    fabric = compiled(folder).fabric
+    exits = look(folder, fabric) if fabric else []
+    if exits:
+        checks.console.print(exit_table(exits))
+        figure = ", ".join(f"{seen.taker} comes from {seen.address or 'nowhere'}" for seen in exits)
+        checks.row("a server outside sees each exit's gateway", all(seen.ok for seen in exits), figure)
 
 
 def _second_cycle(folder: Folder, checks: Checks) -> None:

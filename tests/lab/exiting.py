@@ -54,12 +54,46 @@ class Handler(http.server.BaseHTTPRequestHandler):
 class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
 threading.Thread(target=Server(("203.0.113.80", 80), Handler).serve_forever, daemon=True).start()
+def echo():
+    flows = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); flows.bind(("203.0.113.80", 7))
+    while True:
+        _, who = flows.recvfrom(512)
+        flows.sendto(who[0].encode(), who)
+threading.Thread(target=echo, daemon=True).start()
 names = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); names.bind(("203.0.113.53", 53))
 print("ready", flush=True)
 while True:
     query, who = names.recvfrom(512)
     names.sendto(query + b"answered", who)
 """
+
+FLOWS = """
+import json, select, socket, sys
+flows = {}
+for _ in range(int(sys.argv[2])):
+    flow = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    flow.connect((sys.argv[1], 7))
+    flow.setblocking(False)
+    flows[flow] = []
+while True:
+    for flow in flows:
+        try:
+            flow.send(b"who?")
+        except OSError:
+            pass
+    for flow in select.select([*flows], [], [], 0.05)[0]:
+        try:
+            seen = flow.recv(512).decode()
+        except OSError:
+            continue
+        if flows[flow][-1:] != [seen]:
+            flows[flow].append(seen)
+    if select.select([sys.stdin], [], [], 0.05)[0]:
+        if not sys.stdin.readline():
+            break
+        print(json.dumps([*flows.values()]), flush=True)
+"""
+"""UDP flows that never rest. For each line that it is given: who each of them was to the server outside, in turn."""
 
 NOISE = """
 import socket, sys, time, itertools
@@ -358,13 +392,18 @@ class Home:
     def order(self, order: str = "", **words: object) -> dict[str, Any]:
         return call(self.socket, "exits", order=order, **words)
 
-    def carrying(self) -> list[str]:
-        """The gateways that carry traffic, as the agent says."""
+    @property
+    def exit(self) -> dict[str, Any]:
+        """As the agent says; without tunnels while none answers."""
         try:
             rows = self.order().get("exits", [])
         except Unreachable:
-            return []
-        return [t["gateway"] for row in rows for t in row["tunnels"] if t["phase"] == "carrying"]
+            rows = []
+        return dict(rows[0]) if rows else {"tunnels": []}
+
+    def carrying(self) -> list[str]:
+        """The gateways that carry traffic, as the agent says."""
+        return [tunnel["gateway"] for tunnel in self.exit["tunnels"] if tunnel["phase"] == "carrying"]
 
     def until(self, true: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
         """Wait for what the agent brings about."""
@@ -391,6 +430,25 @@ class Home:
     def noise(self, where: str) -> None:
         self._start(where, NOISE, SERVER, "192.0.2.1", "2001:db8:113::80")
 
+    @contextmanager
+    def flows(self, count: int) -> Iterator[Callable[[], list[list[str]]]]:
+        """Flows from the LAN; what is given says by which gateways each of them has gone so far."""
+        command = ["ip", "netns", "exec", "lan", sys.executable, "-c", FLOWS, SERVER, str(count)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+
+            def ways() -> list[list[str]]:
+                assert process.stdin is not None and process.stdout is not None
+                print(file=process.stdin)
+                found: list[list[str]] = json.loads(process.stdout.readline())
+                return found
+
+            yield ways
+
+    def refused(self) -> int:
+        """Packets that were to leave beside a tunnel so far, and did not."""
+        chains = [self.inside("home", f"{tool} -nvxL GITWAN-EXIT-{chain}") for tool, chain in REFUSING]
+        return sum(int(line.split()[0]) for text in chains for line in text.splitlines() if " REJECT " in line)
+
     def fetch(self, where: str = "lan", path: str = "/", seconds: float = 2.0) -> str:
         """What the server outside says, which is the address that it sees; nothing where it is not reached."""
         command = ["ip", "netns", "exec", where, "curl", "-s", "-m", str(seconds), f"http://{SERVER}{path}"]
@@ -414,6 +472,7 @@ class Home:
             ip(f"netns delete {name}")
 
 
+REFUSING = [(tool, chain) for tool in ("iptables", "ip6tables") for chain in ("FORWARD", "OUTPUT")]
 LANS = ["192.168.10.1/24", "fd00:192::1/64"]
 
 

@@ -10,24 +10,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lab.blueprint import GIT_ADDRESS
-from lab.client import ask
 from lab.netns import within
-from lab.provider.places import OUTSIDE, OUTSIDE_ADDRESS, api_address, gates_of
-from reconciler.control import Unreachable, call
+from lab.provider.places import OUTSIDE_ADDRESS, api_address, gates_of
 from schema.plan.exits import GROUP
 from tests.drill import everything
 from tests.drill.world import REBOOT
 from tests.lab.exiting import ARP, IPV4, IPV6, NOISE, Capture, Packet
 from tests.lab.twin import REPOSITORY, Twin, eventually, running
+from tests.lab.vpn import HOST, PC, carried, carrying, fault, line, order, seen, tunnels
 
 pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(900)]
 
-HOST, PC, ISP = "nas", "home-pc", "isp-nas"
+ISP = "isp-nas"
 ELECTIONS = 50 if everything() else 3
 CONTENT = b"leak?"
 """What `NOISE` has in it."""
@@ -71,41 +69,8 @@ def twin(_root: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twin
         yield twin
 
 
-def row(twin: Twin) -> dict[str, Any]:
-    """The exit, as its agent says; empty while none answers."""
-    try:
-        rows = call(str(twin.folder.agent_socket(HOST)), "exits").get("exits", [])
-    except Unreachable:
-        return {}
-    return dict(rows[0]) if rows else {}
-
-
-def carrying(twin: Twin) -> str:
-    return next((t["gateway"] for t in row(twin).get("tunnels", ()) if t["phase"] == "carrying"), "")
-
-
-def order_next(twin: Twin) -> None:
-    assert call(str(twin.folder.agent_socket(HOST)), "exits", order="next")["ok"]
-
-
-def outside_saw(twin: Twin, space: str = PC) -> str:
-    """The address that the service outside sees; nothing where it is not reached."""
-    _, output, _ = twin.attempt(space, f"curl -s -m 2 http://{SERVER}/")
-    return output.removeprefix(f"{OUTSIDE} saw ").strip()
-
-
-def address(gateway: str) -> str:
-    return next(gate.address for gate in gates_of(["pia"]) if gate.id == gateway)
-
-
-def carried(twin: Twin) -> bool:
-    """Whether the LAN is seen to come from the gateway that the agent names."""
-    gateway = carrying(twin)
-    return bool(gateway) and outside_saw(twin) == address(gateway)
-
-
 def degraded(twin: Twin) -> bool:
-    return any(t["degraded"] for t in row(twin).get("tunnels", ()) if t["phase"] == "carrying")
+    return any(tunnel["degraded"] for tunnel in tunnels(twin))
 
 
 GATES = {gate.address for gate in gates_of(["pia"])}
@@ -225,8 +190,8 @@ def test_nothing_of_the_lan_leaves_beside_a_tunnel(twin: Twin, measured: dict[st
 def elected(twin: Twin, capture: Capture) -> None:
     for _ in range(ELECTIONS):
         before = carrying(twin)
-        order_next(twin)
-        eventually(lambda: carrying(twin) not in ("", before), 60.0, "elected")  # noqa: B023 - called at once
+        order(twin, "next")
+        eventually(lambda: carrying(twin) not in ([], before), 60.0, "elected")  # noqa: B023 - called at once
     eventually(lambda: carried(twin), what="carried")
     quiet(capture, f"{ELECTIONS} forced elections")
 
@@ -234,7 +199,7 @@ def elected(twin: Twin, capture: Capture) -> None:
 def killed(twin: Twin, capture: Capture) -> None:
     """The agent alone, and then it and its parent."""
     twin.run(HOST, f"kill -9 {agents(twin)[-1]}")
-    assert outside_saw(twin) in GATES
+    assert seen(twin) in GATES
     eventually(lambda: carried(twin), 60.0, "found again")
     twin.restart(HOST, signal.SIGKILL)
     eventually(lambda: carried(twin), 60.0, "found again")
@@ -244,14 +209,14 @@ def killed(twin: Twin, capture: Capture) -> None:
 def cut_off(twin: Twin, capture: Capture) -> None:
     """No gateway answers, and neither does the provider."""
     for gate in gates_of(["pia"]):
-        ask(twin.folder, "line", line=gate.id, values={"silent": True})
-    ask(twin.folder, "fault", at="pia-api", fault="silence")
+        line(twin, gate.id, silent=True)
+    fault(twin, "pia-api", "silence")
     eventually(lambda: degraded(twin), 60.0, "an outage")
     eventually(more(capture, 50), 60.0, "packets")
-    assert not outside_saw(twin)
+    assert not seen(twin)
     for gate in gates_of(["pia"]):
-        ask(twin.folder, "line", line=gate.id, values={"silent": False})
-    ask(twin.folder, "fault", at="pia-api", fault="")
+        line(twin, gate.id, silent=False)
+    fault(twin, "pia-api", "")
     eventually(lambda: carried(twin), 120.0, "connected after an outage")
     quiet(capture, "an outage of the provider")
 

@@ -18,6 +18,8 @@ from tests.lab.exiting import Home, home
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
 ELECTIONS = 50 if everything() else 5
+EXITS = "exits: how long service is away"
+Figures = dict[str, list[tuple[str, str]]]
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def test_nothing_leaves_beside_a_tunnel(world: Home) -> None:
     world.capture.begin()
     for where in ("lan", "home"):
         world.noise(where)
-    time.sleep(3)  # of noise, with no gateway there: what is shown is that nothing happens
+    world.until(lambda: world.refused() > 500, "packets that had no way")
     assert world.capture.leaks == Counter(), world.capture.text
     for n in range(1, world.gateways + 1):
         world.silence(f"g{n}", silent=False)
@@ -107,16 +109,15 @@ def test_the_agent_finds_its_tunnel_again_after_a_sigkill(world: Home) -> None:
     assert world.carried(gateway)
 
 
-def test_silence_is_noticed_and_another_gateway_carries_within_six_seconds(world: Home) -> None:
+def test_silence_is_noticed_and_another_gateway_carries(world: Home, measured: Figures) -> None:
     gateway = connected(world)
-    time.sleep(4)  # until there is a baseline
+    world.until(lambda: world.exit["tunnels"][0]["baseline"] is not None, "a baseline")
     world.silence(gateway)
     since = time.monotonic()
     world.until(world.carried, "carried again")
-    took = time.monotonic() - since
-    print(f"\nservice was back after {took:.1f} s of silence")
+    took = f"{time.monotonic() - since:.1f} s until another carries, at most 6 s"
+    measured.setdefault(EXITS, []).append(("a gateway falls silent, interval and timeout 1s", took))
     assert world.carrying() != [gateway]
-    assert took < 6.0 + 1.0  # one second of it is the probe of the test itself
 
 
 def test_names_are_looked_up_by_the_exit_whoever_is_asked(world: Home) -> None:
@@ -134,13 +135,13 @@ def test_names_are_looked_up_by_the_exit_whoever_is_asked(world: Home) -> None:
 
 def test_a_download_survives_a_switch_where_flows_are_drained(world: Home) -> None:
     gateway = connected(world, on_switch="drain")
-    world.until(lambda: bool(world.fetch("lan")), "up")
+    file = world.folder / "download"
     download = subprocess.Popen(
-        ["ip", "netns", "exec", "lan", "curl", "-s", "-m", "40", "-o", "/dev/null", "-w", "%{size_download}",
+        ["ip", "netns", "exec", "lan", "curl", "-s", "-m", "40", "-o", str(file), "-w", "%{size_download}",
          "http://203.0.113.80/slow"],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    time.sleep(2)
+    world.until(lambda: file.exists() and file.stat().st_size > 100_000, "under way")
     world.order("next")
     world.until(lambda: world.carrying() not in ([], [gateway]), "switched")
     (other,) = world.carrying()
@@ -148,20 +149,27 @@ def test_a_download_survives_a_switch_where_flows_are_drained(world: Home) -> No
     assert download.communicate()[0] == "2000000"
 
 
-def test_where_flows_move_the_gap_is_short(world: Home) -> None:
+def test_flows_move_to_the_next_gateway(world: Home, measured: Figures) -> None:
     gateway = connected(world)
-    pinging = subprocess.Popen(
-        ["ip", "netns", "exec", "lan", "ping", "-D", "-i", "0.02", "-w", "8", "203.0.113.80"],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    time.sleep(2)
+    output = world.folder / "ping"
+    with output.open("w") as file:
+        command = ["ip", "netns", "exec", "lan", "ping", "-D", "-i", "0.02", "203.0.113.80"]
+        pinging = subprocess.Popen(command, stdout=file)
+
+    def times() -> list[float]:
+        lines = [line for line in output.read_text().splitlines() if "bytes from" in line]
+        return [float(line[1:].split("]")[0]) for line in lines]
+
+    world.until(lambda: len(times()) > 50, "answers")
     world.order("next")
     world.until(lambda: world.carrying() not in ([], [gateway]), "switched")
-    lines = pinging.communicate()[0].splitlines()
-    times = [float(line[1:].split("]")[0]) for line in lines if line.startswith("[") and "bytes from" in line]
-    gap = max(after - before for before, after in pairwise(times))
-    print(f"\nlongest gap between answers: {gap * 1000:.0f} ms")
-    assert gap < 0.3
+    enough = len(times()) + 50
+    world.until(lambda: len(times()) > enough, "answers by the other")
+    pinging.terminate()
+    pinging.wait()
+    gap = max(after - before for before, after in pairwise(times()))
+    figure = f"{gap * 1000:.0f} ms between two answers, at most 300 ms"
+    measured.setdefault(EXITS, []).append(("flows move to another gateway, a ping each 20 ms", figure))
 
 
 def test_two_at_once_have_half_of_the_buckets_each_and_losing_one_leaves_the_others_flows(world: Home) -> None:
@@ -178,11 +186,17 @@ def test_two_at_once_have_half_of_the_buckets_each_and_losing_one_leaves_the_oth
         return len(found) == 2 and max(found.values()) - min(found.values()) <= 1
 
     world.until(even, "even")
-    before = set(world.carrying())
-    lost = sorted(before)[0]
-    world.silence(lost)
-    world.until(lambda: lost not in world.carrying(), "replaced")
-    (kept,) = before - {lost}
+    kept, lost = sorted(world.carrying())
+    of_kept, of_lost = (world.address(int(gateway[1:])) for gateway in (kept, lost))
+    with world.flows(64) as ways:
+        world.until(lambda: all(ways()), "every flow had an answer")
+        before = ways()
+        assert Counter(way[0] for way in before).keys() == {of_kept, of_lost} and all(len(way) == 1 for way in before)
+        world.silence(lost)
+        world.until(lambda: lost not in world.carrying(), "replaced")
+        world.until(lambda: all(way[-1] != of_lost for way in ways()), "its flows go on")
+        for first, way in zip(before, ways(), strict=True):
+            assert len(way) == 2 if first == [of_lost] else way == [of_kept], "no other flow has moved"
     assert kept in world.carrying()
 
 
@@ -201,8 +215,9 @@ def test_without_the_kill_switch_the_isp_sees_what_has_no_gateway(world: Home) -
 def test_when_the_last_exit_goes_nothing_of_it_stays(world: Home) -> None:
     """No open flow leaves with the address that it had in the tunnel, either."""
     connected(world)
+    world.capture.begin()
     world.noise("lan")
-    time.sleep(1)
+    world.until(lambda: world.capture.seen["tunnel"] > 200, "flows within the tunnel")
     world.capture.begin()
     world.write({})
     world.until(lambda: "1170" not in world.inside("home", "ip rule"), "given back")

@@ -18,9 +18,12 @@ from lab.blueprint import GIT_ADDRESS
 from lab.client import ask, down, up
 from lab.drive import PUSH_LIMIT, change, compiled
 from lab.folder import Folder
+from lab.outside import look
 from tests.lab.twin import SITES, Twin, cli, eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
+HOME = ("nas", "home-pc", ["uk/london401"])
+"""Of seven gateways the nearest that `sites/home.yaml` does not ignore."""
 Measured = dict[str, list[tuple[str, str]]]
 
 
@@ -28,8 +31,9 @@ def test_every_host_stands_at_the_pushed_commit(twin: Twin) -> None:
     for host in twin.hosts:
         status = twin.status(host)
         assert status["commit"] == twin.head
-        several = ["Tunnels"] if host in ("ams-gw1", "fra-gw1") else []  # between these there is more than one tunnel
-        assert [c["type"] for c in status["conditions"]] == ["Fetched", "Compiled", "Applied", "Confirmed", *several]
+        more = {"ams-gw1": ["Tunnels"], "fra-gw1": ["Tunnels"], "nas": ["Exits"]}  # several tunnels; VPN gateways
+        known = ["Fetched", "Compiled", "Applied", "Confirmed", *more.get(host, [])]
+        assert [c["type"] for c in status["conditions"]] == known
         assert {c["status"] for c in status["conditions"]} == {"True"}
         assert "url" not in status and "ssh://" in (twin.folder.host(host) / "agent.yaml").read_text()
 
@@ -41,6 +45,14 @@ def test_every_pair_of_networks_speaks_as_policy_wants(twin: Twin) -> None:
     assert {name: cell.text for name, cell in cells.items() if not cell.ok} == {}
     assert all(cell.times.keys() == {"4", "6"} for cell in cells.values())
     assert [name for name, cell in cells.items() if cell.denied] == [("callserver-sg-1", "home")]
+
+
+def test_a_server_outside_sees_the_gateway_of_the_homes_exit(twin: Twin) -> None:
+    fabric = compiled(twin.folder).fabric
+    assert fabric is not None
+    (seen,) = look(twin.folder, fabric)
+    assert (seen.host, seen.taker, [gateway["gateway"] for gateway in seen.gateways]) == HOME
+    assert seen.ok, seen.address
 
 
 def test_the_lab_says_what_it_does_otherwise(twin: Twin) -> None:

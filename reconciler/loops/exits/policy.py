@@ -231,10 +231,12 @@ class Policy:
     def pin(self, gateway: str | None) -> None:
         """Somebody wants this one and no other while it works; None: whichever is best."""
         self.pinned = gateway
+        self._forced = gateway is not None and all(one.gateway.id != gateway for one in self.tunnels.values())
         if gateway is not None:
             self._cooling.pop(gateway, None)
             self._again.until = 0.0
-            self._forced = all(tunnel.gateway.id != gateway for tunnel in self.tunnels.values())
+            if self.latencies.get(gateway) is None:
+                self._measured = None  # it may answer by now
 
     # What to do
 

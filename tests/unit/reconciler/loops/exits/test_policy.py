@@ -207,6 +207,23 @@ class TestByHand:
         w.run(120)
         assert w.carrying == (C,)
 
+    def test_a_pinned_gateway_that_did_not_answer_is_measured_again_at_once(self) -> None:
+        w = quick(hold=0.0)
+        w.rtt[C] = None
+        w.run(10)
+        w.rtt[C] = 0.06
+        w.policy.pin(C)
+        w.run(3)
+        assert w.carrying == (C,)
+
+    def test_a_pin_that_is_taken_back_before_it_led_to_anything_leaves_all_as_it_is(self) -> None:
+        w = quick()
+        w.run(20)
+        w.policy.pin(C)
+        w.policy.pin(None)
+        w.run(20)
+        assert w.carrying == (A,)
+
     def test_a_preferred_region_is_taken_from_afar_and_returned_to(self) -> None:
         w = quick(prefer=("r4",), cool_down=30.0, hold=10.0)
         w.run(20)

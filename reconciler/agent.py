@@ -353,7 +353,7 @@ class Agent:
                 error = self._exits.next(name)
             case "pin":
                 error = self._exits.pin(name, request.get("gateway"))
-        answer = {"exits": self._exits.rows(), "gateways": self._exits.gateways(name)}
+        answer = {"exits": self._exits.rows, "gateways": self._exits.gateways(name)}
         return {"ok": not error, "error": error, **answer}
 
     async def _on_stop(self, request: dict[str, Any]) -> Answer:

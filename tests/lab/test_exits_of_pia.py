@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import signal
 import sys
@@ -120,7 +119,9 @@ def test_one_that_jitters_is_kept(home: Twin) -> None:
     assert max(windows[-1]) > 1.5 * usual, "it does jitter"
 
 
-@pytest.mark.parametrize("fault_", ["http-500", "garbage", "list-signature", "other-name", "huge"])
+@pytest.mark.parametrize(
+    "fault_", ["http-500", "garbage", "list-signature", "other-name", "not-yet-valid", "huge", "silence"]
+)
 def test_what_the_provider_does_wrong_is_said_and_the_tunnel_stays(home: Twin, fault_: str) -> None:
     fault(home, "pia-api", fault_)
     (tunnel,) = tunnels(home)
@@ -186,9 +187,14 @@ def test_where_no_gateway_takes_our_key_the_tunnel_stays(home: Twin, fault_: str
 
 
 def test_metrics_have_the_names_that_they_always_had(home: Twin) -> None:
-    baseline(home)
+    """And milliseconds, as their unit."""
+    usual = baseline(home)
     text = home.run(HOST, "curl -s http://127.0.0.1:2112/metrics")
-    for name in ("latency", "average", "degraded", "baseline_ms", "window_ms"):
-        (value,) = re.findall(rf'^vpn_healthcheck_{name}{{[^}}]*gateway="{FIRST}"[^}}]*}} (.*)$', text, re.MULTILINE)
-        assert name == "degraded" or float(value) > 0, "milliseconds"
-    assert "gitwan_exit_" in text
+    found = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    of_gateway = f'exit="pia",gateway="{FIRST}"'
+    assert float(found[f"vpn_healthcheck_baseline_ms{{{of_gateway}}}"]) == pytest.approx(usual * 1000)
+    assert float(found[f"vpn_healthcheck_latency{{{of_gateway}}}"]) > 1
+    assert float(found[f"vpn_healthcheck_average{{{of_gateway}}}"]) > 1
+    assert float(found[f'vpn_healthcheck_degraded{{best="{FIRST}",exit="pia"}}']) == pytest.approx(usual * 10_000)
+    assert float(found[f'vpn_healthcheck_window_ms{{{of_gateway},slot="0"}}']) > 1
+    assert found[f"gitwan_exit_carrying{{{of_gateway}}}"] == "1.0"

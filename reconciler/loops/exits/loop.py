@@ -94,9 +94,10 @@ class Exits:
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._resolved: dict[str, tuple[float, str]] = {}
-        self._rows: list[dict[str, Any]] = []
+        self.rows: list[dict[str, Any]] = []
+        """One for each exit, as the kernel has it, for status and metrics."""
         self._said: Condition | None = None
-        host.exits = lambda: self._rows  # asked for in another thread
+        host.exits = lambda: self.rows  # asked for in another thread
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -164,7 +165,7 @@ class Exits:
                 await self._in_thread(partial(run.provider.release, session))
             except (ProviderError, OSError) as error:
                 self.host.say("warning", f"cannot take back the key of the exit {run.memory.name}: {error}")
-        await asyncio.to_thread(self._keep, run, [])
+        await asyncio.to_thread(self._keep, run, [], None)
 
     def _adopt(self, run: _Run, now: float, *, changed: bool) -> None:
         tunnels, run.policy.pinned = run.memory.tunnels()
@@ -224,34 +225,35 @@ class Exits:
     # What the policy wants
 
     async def _publish(self) -> None:
-        """Have the kernel hold what there is now, and remember it."""
+        """Remember what there is now, have the kernel hold it, and say so: a crash in between forgets no tunnel."""
+        rows = self._describe()
         held = [Held(run.policy.exit, run.public_key, _placed(run.policy), run.port) for run in self._runs.values()]
+        for run in self._runs.values():
+            kept = [_kept(run.policy, tunnel) for tunnel in run.policy.tunnels.values() if tunnel.session]
+            if (mark := (kept, run.policy.pinned)) != run.kept:
+                run.kept = mark
+                await asyncio.to_thread(self._keep, run, *mark)
         state = [(one.exit, one.tunnels, one.port) for one in held]
         if state != self._published and (held or self._published is not None):
             report = await self._in_kernel(lambda: self.host.publish(OWNER, overlay(held)))
             self._published = state
             if report is not None:
                 self._note(report)
-        for run in self._runs.values():
-            kept = [_kept(run.policy, tunnel) for tunnel in run.policy.tunnels.values() if tunnel.session]
-            if (mark := (kept, run.policy.pinned)) != run.kept:
-                run.kept = mark
-                await asyncio.to_thread(self._keep, run, kept)
-        await self._say()
+        await self._say(rows)
 
-    async def _say(self) -> None:
+    async def _say(self, rows: list[dict[str, Any]]) -> None:
         """How exits are now, for whoever asks next."""
-        self._rows = self.rows()
+        self.rows = rows
         if self.host.metrics is not None:
-            self.host.metrics.exits(self._rows)
-        found = conclude(self._rows)
+            self.host.metrics.exits(rows)
+        found = conclude(rows)
         if found != self._said:
             self._said = found
             await self._in_kernel(lambda: self.host.remark("Exits", found))
 
-    def _keep(self, run: _Run, kept: list[Kept]) -> None:
+    def _keep(self, run: _Run, kept: list[Kept], pinned: str | None) -> None:
         try:
-            run.memory.keep(kept, run.policy.pinned)
+            run.memory.keep(kept, pinned)
         except OSError as error:
             self.host.say("warning", f"cannot remember the exit {run.memory.name}: {error.strerror}")
 
@@ -338,8 +340,7 @@ class Exits:
 
     # What people ask
 
-    def rows(self) -> list[dict[str, Any]]:
-        """One row for each exit, for status and metrics."""
+    def _describe(self) -> list[dict[str, Any]]:
         now = time.monotonic()
         found = [row(run.policy, now) | {"port": run.port[1] if run.port else None} for run in self._runs.values()]
         found += [

@@ -24,7 +24,8 @@ from compiler.compile import compile_files
 from compiler.fabric import Fabric
 from compiler.inputs import read_folder
 from lab import world
-from lab.blueprint import Blueprint, draw
+from lab.blueprint import Blueprint
+from lab.draw import draw
 from lab.folder import Folder
 from lab.provider import places
 from reconciler.control import Unreachable, call

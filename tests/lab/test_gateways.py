@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.blueprint import INTERNET, draw
+from lab.blueprint import INTERNET
+from lab.draw import draw
 from lab.drive import compiled
 from tests.lab.twin import Flow, Twin, as_json, eventually, running
 

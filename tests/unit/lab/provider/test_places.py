@@ -5,7 +5,8 @@ from pathlib import Path
 from compiler.compile import compile_files
 from compiler.fabric import Fabric
 from compiler.inputs import read_folder
-from lab.blueprint import Blueprint, draw
+from lab.blueprint import Blueprint
+from lab.draw import draw
 from lab.provider.places import GATES, OUTSIDE, OUTSIDE_NAME, add, kinds_of
 
 CASES = Path(__file__).parents[4] / "tests" / "golden" / "compile"

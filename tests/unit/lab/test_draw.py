@@ -6,7 +6,8 @@ import pytest
 
 from compiler.compile import compile_files
 from compiler.inputs import read_folder
-from lab.blueprint import Blueprint, draw
+from lab.blueprint import Blueprint
+from lab.draw import draw
 
 ROOT = Path(__file__).parents[3]
 CASES = sorted((ROOT / "tests" / "golden" / "compile").iterdir())

@@ -21,9 +21,10 @@ from reconciler.loops.exits.election import candidates, standing
 from reconciler.loops.exits.health import Answer
 from reconciler.loops.exits.memory import Kept, Memory
 from reconciler.loops.exits.overlay import OWNER, Held, Placed, overlay
-from reconciler.loops.exits.policy import Action, Policy, Tunnel
+from reconciler.loops.exits.policy import Policy
 from reconciler.loops.exits.providers.base import Provider, ProviderError, Session
 from reconciler.loops.exits.status import conclude, row
+from reconciler.loops.exits.tunnel import Action, Tunnel
 from reconciler.report import Report
 from reconciler.web import Http, Request, WebError
 from schema.plan import Exit

@@ -16,6 +16,7 @@ from typing import Literal
 from reconciler.loops.exits.election import candidates, elect, latency, standing
 from reconciler.loops.exits.health import Answer, Pulse
 from reconciler.loops.exits.providers.base import Gateway, ProviderError, Session
+from reconciler.loops.exits.tunnel import Action, Phase, Tunnel
 from schema.plan import Exit
 
 LIST_LIFE = 6 * 3600.0
@@ -41,44 +42,6 @@ ACCOUNT = frozenset(
 
 UNWANTED = 3
 """The standing of a gateway that the list no longer has, or that may not be taken any more."""
-
-Phase = Literal["registering", "proving", "carrying", "draining"]
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """Something to do now, whose outcome is told."""
-
-    verb: Literal["discover", "measure", "register", "renew", "probe"]
-    slot: int = -1
-    gateway: Gateway | None = None
-    session: Session | None = None
-    gateways: tuple[Gateway, ...] = ()
-
-
-@dataclass(slots=True)
-class Tunnel:
-    """One of an exit's devices, and what it is used for."""
-
-    slot: int
-    gateway: Gateway
-    phase: Phase
-    pulse: Pulse
-    since: float
-    """When its phase began."""
-    session: Session | None = None
-    asked: float | None = None
-    """When the probe was sent that is not answered yet."""
-    next_probe: float = 0.0
-    renewed: float = 0.0
-    renewing: bool = False
-    began: float = 0.0
-    ends: float | None = None
-    """When its session does, as far as that is known."""
-
-    @property
-    def up(self) -> bool:
-        return self.session is not None
 
 
 @dataclass(slots=True)

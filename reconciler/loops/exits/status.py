@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reconciler.conditions import Condition
-from reconciler.loops.exits.policy import Policy, Tunnel
+from reconciler.loops.exits.policy import Policy
+from reconciler.loops.exits.tunnel import Tunnel
 
 
 def row(policy: Policy, now: float) -> dict[str, Any]:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from reconciler.loops.exits.health import Answer
-from reconciler.loops.exits.policy import Action, Policy
+from reconciler.loops.exits.policy import Policy
 from reconciler.loops.exits.providers.base import Gateway, ProviderError
+from reconciler.loops.exits.tunnel import Action
 from schema.plan import Exit
 from tests.unit.reconciler.loops.exits.samples import session
 

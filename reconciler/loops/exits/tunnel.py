@@ -1,0 +1,47 @@
+"""A tunnel of an exit in the course of its life, and what is to be done for it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from reconciler.loops.exits.health import Pulse
+from reconciler.loops.exits.providers.base import Gateway, Session
+
+Phase = Literal["registering", "proving", "carrying", "draining"]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something to do now, whose outcome is told."""
+
+    verb: Literal["discover", "measure", "register", "renew", "probe"]
+    slot: int = -1
+    gateway: Gateway | None = None
+    session: Session | None = None
+    gateways: tuple[Gateway, ...] = ()
+
+
+@dataclass(slots=True)
+class Tunnel:
+    """One of an exit's devices, and what it is used for."""
+
+    slot: int
+    gateway: Gateway
+    phase: Phase
+    pulse: Pulse
+    since: float
+    """When its phase began."""
+    session: Session | None = None
+    asked: float | None = None
+    """When the probe was sent that is not answered yet."""
+    next_probe: float = 0.0
+    renewed: float = 0.0
+    renewing: bool = False
+    began: float = 0.0
+    ends: float | None = None
+    """When its session does, as far as that is known."""
+
+    @property
+    def up(self) -> bool:
+        return self.session is not None

@@ -363,8 +363,10 @@ class Agent:
 
 async def _wait(event: asyncio.Event, seconds: float) -> bool:
     """Whether the event came within the time."""
+    # Not wait_for: until Python 3.12 it forgets that it was cancelled where the event comes at the same moment.
     try:
-        await asyncio.wait_for(event.wait(), max(0.0, seconds))
+        async with asyncio.timeout(max(0.0, seconds)):
+            await event.wait()
     except TimeoutError:
         return False
     return True
@@ -374,9 +376,8 @@ async def _addresses(lookup: Lookup) -> list[str]:
     """What a name resolves to now, in the resolver's order; nothing where it does not."""
     loop = asyncio.get_running_loop()
     try:
-        found = await asyncio.wait_for(
-            loop.getaddrinfo(lookup.host, lookup.port, type=socket.SOCK_DGRAM), RESOLVE_TIMEOUT
-        )
+        async with asyncio.timeout(RESOLVE_TIMEOUT):
+            found = await loop.getaddrinfo(lookup.host, lookup.port, type=socket.SOCK_DGRAM)
     except (OSError, TimeoutError):
         return []
     return [str(info[4][0]) for info in found]

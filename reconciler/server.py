@@ -22,7 +22,8 @@ async def serve(path: Path, handlers: dict[str, Handler]) -> asyncio.AbstractSer
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            line = await asyncio.wait_for(reader.readline(), 10)
+            async with asyncio.timeout(10):
+                line = await reader.readline()
             writer.write(json.dumps(await answer(line, handlers)).encode() + b"\n")
             await writer.drain()
         except (OSError, ValueError, TimeoutError):

@@ -10,23 +10,25 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 from reconciler.conditions import Condition
 from reconciler.host import Host
-from reconciler.loops.exits.election import candidates, standing
+from reconciler.loops.exits.election import candidates
+from reconciler.loops.exits.forwarding import Forwarding
 from reconciler.loops.exits.health import Answer
 from reconciler.loops.exits.memory import Kept, Memory
 from reconciler.loops.exits.overlay import OWNER, Held, Placed, overlay
 from reconciler.loops.exits.policy import Policy
+from reconciler.loops.exits.prober import Prober
 from reconciler.loops.exits.providers.base import Provider, ProviderError, Session
-from reconciler.loops.exits.status import conclude, row
+from reconciler.loops.exits.status import choices, conclude, row
 from reconciler.loops.exits.tunnel import Action, Tunnel
 from reconciler.report import Report
-from reconciler.web import Http, Request, WebError
+from reconciler.web import Http
 from schema.plan import Exit
 
 TICK = 0.25
@@ -34,10 +36,6 @@ TICK = 0.25
 THREADS = 16
 QUIET, QUIET_BYTES = 30.0, 4096
 """A tunnel over which so little passed in so many seconds has no flow left: a session's own packets are fewer."""
-PORT_AGAIN = 60.0
-"""Seconds after which a port is asked for again that was not given."""
-RESOLVED = 60.0
-"""Seconds for which the address of what is asked through a tunnel is good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +62,7 @@ class _Run:
     quiet: dict[int, tuple[float, int]] = field(default_factory=dict)
     """Slot that drains -> since when how many bytes have passed."""
     kept: object = None
-    port: tuple[str, int] | None = None
-    """A tunnel's device, and the port that leads to it."""
-    port_again: float = 0.0
-    """When it has to be asked for again."""
-    asking: bool = False
+    forwarding: Forwarding = field(default_factory=Forwarding)
 
 
 class Exits:
@@ -85,6 +79,7 @@ class Exits:
         self.host = host
         self._in_kernel = in_kernel
         self._tools = tools
+        self._prober = Prober(tools.http, tools.resolve)
         self._note = note
         self._threads = ThreadPoolExecutor(THREADS, "exits")
         self._runs: dict[str, _Run] = {}
@@ -94,7 +89,6 @@ class Exits:
         self._published: object = None
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._resolved: dict[str, tuple[float, str]] = {}
         self.rows: list[dict[str, Any]] = []
         """One for each exit, as the kernel has it, for status and metrics."""
         self._said: Condition | None = None
@@ -104,12 +98,11 @@ class Exits:
         """Until cancelled."""
         try:
             while True:
-                await self._turn(asyncio.get_running_loop().time())
                 self._wake.clear()
-                try:
-                    await asyncio.wait_for(self._wake.wait(), TICK if self._runs or self._broken else 1.0)
-                except TimeoutError:
-                    pass
+                await self._turn(asyncio.get_running_loop().time())
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(TICK if self._runs or self._broken else 1.0):
+                        await self._wake.wait()
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -199,14 +192,12 @@ class Exits:
     # A port that leads here
 
     def _forward(self, run: _Run, now: float) -> None:
-        """Have a port kept at the gateway that carries traffic; at another gateway it is another one."""
+        """Have a port kept at the gateway that carries traffic."""
         exit = run.policy.exit
         tunnel = next(iter(run.policy.carrying), None) if exit.port_forward else None
         dev = exit.slots[tunnel.slot].dev if tunnel else None
-        if run.port and run.port[0] != dev:
-            run.port, run.port_again = None, 0.0
-        if tunnel and tunnel.session and dev and not run.asking and now >= run.port_again:
-            run.asking = True
+        if run.forwarding.due(dev, now) and tunnel and tunnel.session and dev:
+            run.forwarding.asking = True
             self._spawn(self._ask_port(run, tunnel.session, dev))
 
     async def _ask_port(self, run: _Run, session: Session, dev: str) -> None:
@@ -215,12 +206,9 @@ class Exits:
             found = await self._in_thread(partial(run.provider.forward, session, dev))
         except (ProviderError, OSError) as error:
             self.host.say("warning", f"exit {run.memory.name}: no port is forwarded: {error}")
-            run.port, run.port_again = None, clock() + PORT_AGAIN
+            run.forwarding.refused(clock())
         else:
-            again = found.again - time.time() if found else PORT_AGAIN
-            run.port = (dev, found.port) if found else None
-            run.port_again = clock() + max(PORT_AGAIN / 6, again)
-        run.asking = False
+            run.forwarding.given(dev, found, clock(), time.time())
         self._wake.set()
 
     # What the policy wants
@@ -228,7 +216,10 @@ class Exits:
     async def _publish(self) -> None:
         """Remember what there is now, have the kernel hold it, and say so: a crash in between forgets no tunnel."""
         rows = self._describe()
-        held = [Held(run.policy.exit, run.public_key, _placed(run.policy), run.port) for run in self._runs.values()]
+        held = [
+            Held(run.policy.exit, run.public_key, _placed(run.policy), run.forwarding.port)
+            for run in self._runs.values()
+        ]
         for run in self._runs.values():
             kept = [_kept(run.policy, tunnel) for tunnel in run.policy.tunnels.values() if tunnel.session]
             if (mark := (kept, run.policy.pinned)) != run.kept:
@@ -278,7 +269,9 @@ class Exits:
                     policy.renewed(slot, session, clock(), _ends(session, clock()))
                 case "probe":
                     assert action.gateway is not None
-                    answer = await self._in_thread(partial(self._ask, policy.exit, slot))
+                    answer = await self._in_thread(
+                        partial(self._prober.ask, policy.exit.health, policy.exit.slots[slot].dev)
+                    )
                     policy.probed(slot, action.gateway.id, answer, clock())
         except (ProviderError, OSError) as error:
             self._failed(policy, action, error, clock())
@@ -302,48 +295,11 @@ class Exits:
     async def _in_thread(self, function: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
-    def _ask(self, exit: Exit, slot: int) -> Answer:
-        """One probe through a tunnel. Blocks for at most its timeout."""
-        url = urlsplit(exit.health.check)
-        tls = url.scheme == "https"
-        name = url.hostname or ""
-        request = Request(
-            name=name,
-            path=url.path or "/",
-            address=self._address(name),
-            port=url.port or (443 if tls else 80),
-            tls=tls,
-            seconds=exit.health.timeout,
-            limit=64 << 10,
-            dev=exit.slots[slot].dev,
-        )
-        started = time.monotonic()
-        try:
-            response = self._tools.http(request)
-        except WebError as error:
-            # Somebody who answers in another way than a web server, or with another name, is not the one asked.
-            wrong = error.reason in ("CertificateWrong", "TlsFailed", "NotHttp", "TooLarge")
-            return Answer(time.monotonic() - started if wrong else None, genuine=False)
-        return Answer(time.monotonic() - started, response.status == exit.health.expect)
-
-    def _address(self, name: str) -> str | None:
-        """Of what is asked; looked up beside the tunnel, so that looking up is no part of the round trip."""
-        now = time.monotonic()
-        at, address = self._resolved.get(name, (0.0, ""))
-        if not address or now - at > RESOLVED:
-            try:
-                address = self._tools.resolve(name)
-            except OSError:
-                pass  # the last one may still be right
-            else:
-                self._resolved[name] = (now, address)
-        return address or None
-
     # What people ask
 
     def _describe(self) -> list[dict[str, Any]]:
         now = time.monotonic()
-        found = [row(run.policy, now) | {"port": run.port[1] if run.port else None} for run in self._runs.values()]
+        found = [row(run.policy, now) | {"port": run.forwarding.number} for run in self._runs.values()]
         found += [
             {"name": name, "provider": "", "tunnels": [], "trouble": {"reason": e.reason, "message": e.message}}
             for name, e in self._broken.items()
@@ -352,24 +308,8 @@ class Exits:
 
     def gateways(self, name: str | None) -> list[dict[str, Any]]:
         """Every gateway that may be taken, the nearest first."""
-        now, found = time.monotonic(), []
-        for run in self._chosen(name):
-            policy = run.policy
-            used = {tunnel.gateway.id: tunnel.phase for tunnel in policy.tunnels.values()}
-            for gateway in candidates(policy.exit, policy.gateways.values()):
-                seconds = policy.latencies.get(gateway.id)
-                found.append(
-                    {
-                        "exit": policy.exit.name,
-                        "gateway": gateway.id,
-                        "country": gateway.country,
-                        "address": gateway.addresses[0],
-                        "latency": seconds,
-                        "cooling": policy.cooling(gateway.id, now),
-                        "standing": standing(policy.exit, gateway, policy.pinned),
-                        "phase": used.get(gateway.id),
-                    }
-                )
+        now = time.monotonic()
+        found = [one for run in self._chosen(name) for one in choices(run.policy, now)]
         return sorted(found, key=lambda one: (one["exit"], one["latency"] is None, one["latency"], one["gateway"]))
 
     def next(self, name: str | None) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reconciler.conditions import Condition
+from reconciler.loops.exits.election import candidates, standing
 from reconciler.loops.exits.policy import Policy
 from reconciler.loops.exits.tunnel import Tunnel
 
@@ -48,6 +49,24 @@ def _tunnel(policy: Policy, tunnel: Tunnel, now: float) -> dict[str, Any]:
         "degraded": pulse.degraded,
         "handshake_age": pulse.handshake,
     }
+
+
+def choices(policy: Policy, now: float) -> list[dict[str, Any]]:
+    """The gateways that an exit may take."""
+    used = {tunnel.gateway.id: tunnel.phase for tunnel in policy.tunnels.values()}
+    return [
+        {
+            "exit": policy.exit.name,
+            "gateway": gateway.id,
+            "country": gateway.country,
+            "address": gateway.addresses[0],
+            "latency": policy.latencies.get(gateway.id),
+            "cooling": policy.cooling(gateway.id, now),
+            "standing": standing(policy.exit, gateway, policy.pinned),
+            "phase": used.get(gateway.id),
+        }
+        for gateway in candidates(policy.exit, policy.gateways.values())
+    ]
 
 
 def conclude(rows: Sequence[Mapping[str, Any]]) -> Condition | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,23 @@ from compiler import vault
 from compiler.compile import compile_files
 from compiler.inputs import read_folder
 from schema.plan.fingerprint import preshared_fingerprint
-from tests.unit.compiler.test_cli import Command, command, sites
+from tests.unit.compiler.test_cli import ROOT, Command, command
 
-__all__ = ["command", "sites"]
+__all__ = ["command"]
 
 HOSTS = ("ams-gw1", "fra-gw1", "vpn-ireland", "vpn-singapore")
+
+
+@pytest.fixture
+def sites(tmp_path: Path, command: Command) -> Path:
+    """The example network without its secret."""
+    found = Path(shutil.copytree(ROOT / "sites", tmp_path / "sites"))
+    shutil.rmtree(found / "secrets")
+    (found / "keys/nas.age").unlink()
+    home = found / "home.yaml"
+    home.write_text(home.read_text().partition("    exits:")[0])
+    command("lock", found)
+    return found
 
 
 @pytest.fixture

@@ -42,8 +42,8 @@ def test_a_mistake_is_one_by_the_schema_too() -> None:
         jsonschema.validate(site, json.loads(schemas()["site.json"]))
 
 
-def test_every_example_names_the_schema_of_its_kind() -> None:
-    for path in (ROOT / "sites").rglob("*.yaml"):
+def test_every_example_that_people_write_names_the_schema_of_its_kind() -> None:
+    for path in set((ROOT / "sites").rglob("*.yaml")) - set((ROOT / "sites" / "secrets").iterdir()):
         first = path.read_text().splitlines()[0]
         assert first.startswith("# yaml-language-server: $schema="), path
         target = (path.parent / first.partition("$schema=")[2]).resolve()

@@ -57,7 +57,7 @@ class RenderedRepository(_Mirrored):
     path: str
 
     def plan(self, commit: str) -> tuple[HostPlan, str]:
-        name = str(PurePosixPath(self.path.strip("/"), self.host, "plan.json"))
+        name = _join(self.path, self.host, "plan.json")
         data = self.mirror.read_file(commit, name)
         if data is None:
             raise Stalled("Compiled", "NoPlan", f"{name} is not in {commit[:7]}")
@@ -68,4 +68,5 @@ class RenderedRepository(_Mirrored):
 
 
 def _join(*parts: str) -> str:
-    return "/".join(part for part in (part.strip("/") for part in parts) if part)
+    """A file of a tree as git names it: of a folder `.`, too."""
+    return str(PurePosixPath(*(part.strip("/") for part in parts)))

@@ -123,11 +123,17 @@ def begin(root: Path, poll: float = POLL) -> Drill:
     shutil.rmtree(sites)
     twin = Twin(folder, git(folder.work, "rev-parse", "HEAD"))
     twin.settle()
-    plans = compiled(folder).plans()
+    found = compiled(folder)
+    assert found.fabric is not None
+    plans = found.plans()
     tree = root / "plans"
     git(root, "clone", "-q", str(folder.bare), str(tree))
     git(tree, "checkout", "-q", "--orphan", "plans")
     git(tree, "rm", "-rqf", ".")
+    for secret, hosts in found.fabric.needs.items():
+        for host in hosts:
+            (tree / host / "secrets").mkdir(parents=True, exist_ok=True)
+            shutil.copy(twin.sites / "secrets" / f"{secret}.age", tree / host / "secrets")
     drill = Drill(twin, tree, plans, {})
     commit = drill.push(plans, "every plan")
     for host in twin.hosts:

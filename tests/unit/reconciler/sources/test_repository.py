@@ -45,6 +45,21 @@ def test_rendered_plans_may_stand_at_the_top(origin: Origin, mirror: Mirror) -> 
     assert source.plan(source.fetch()) == (PLAN, "")
 
 
+@pytest.mark.parametrize("path, folder", [("plans", "plans__"), ("/plans/", "plans__"), (".", ""), ("/", "")])
+def test_what_a_rendered_plan_seals_stands_beside_it(origin: Origin, mirror: Mirror, path: str, folder: str) -> None:
+    commit = origin.commit(**{f"{folder}h1__secrets__psk_dot_age": "ciphertext"})
+    mirror.fetch()
+    source = RenderedRepository(mirror, "h1", path)
+    assert (source.sealed(commit, "psk"), source.sealed(commit, "other")) == (b"ciphertext", None)
+
+
+@pytest.mark.parametrize("path, folder", [("sites", "sites__"), (".", ""), ("", "")])
+def test_what_a_repository_seals_stands_in_its_folder(origin: Origin, mirror: Mirror, path: str, folder: str) -> None:
+    commit = origin.commit(**{f"{folder}secrets__psk_dot_age": "ciphertext"})
+    mirror.fetch()
+    assert Repository(mirror, "h1", [], path).sealed(commit, "psk") == b"ciphertext"
+
+
 def test_a_plan_that_was_not_rendered_is_stalled(origin: Origin, mirror: Mirror) -> None:
     source = RenderedRepository(mirror, "h2", "plans")
     origin.commit(a_dot_yaml="x")

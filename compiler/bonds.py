@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import schema.plan
-from compiler.fabric import Edge, Fabric, Node, Tunnel
+from compiler.fabric import Edge, Fabric, Node
 from compiler.reach import reach
+from compiler.tunnel import Tunnel
 from schema.desired.bond import Bond
 from schema.ip import parse_address
 from schema.leg import Sender

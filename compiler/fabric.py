@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from compiler.tunnel import Tunnel
 from schema.desired import Client, Desired, Exit, Gateways, Host, Located, Site
 from schema.desired.fabric import Health
+from schema.desired.secret import RESERVED
 from schema.ip import BITS, Interface, Prefix, address_text
 from schema.lock import Entry
 from schema.plan import SecretRef
@@ -87,30 +89,6 @@ class Way:
     ports: tuple[int, ...] = ()
     """On which these listen."""
     credentials: SecretRef | None = None
-
-
-@dataclass(slots=True, eq=False)
-class End:
-    """One end of a tunnel."""
-
-    dev: str
-    port: int
-    endpoint: str | None
-    """Where this end dials the other: address or name and port; None where it waits to be dialled."""
-    key: str | None = None
-    """The public key of this end."""
-    peer: str | None = None
-    """The public key of the other end."""
-    leg: int | None = None
-    """Of a bond: the member by which this end sends, counted from 0; None where that is not known."""
-
-
-@dataclass(slots=True, eq=False)
-class Tunnel:
-    """One WireGuard tunnel of a link, with an end at each host."""
-
-    name: str
-    ends: dict[str, End]
 
 
 @dataclass(slots=True, eq=False)
@@ -297,3 +275,9 @@ def endpoint_text(address: str, port: int) -> str:
 def address_of(version: int, value: int) -> str:
     """An address with the length that makes it a host."""
     return f"{address_text(version, value)}/{BITS[version]}"
+
+
+def own_key(key: str | None) -> SecretRef:
+    """A key of the host that a plan is for, by its public key."""
+    assert key is not None
+    return SecretRef(secret=RESERVED, fingerprint=key)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.fabric import Edge, End, Fabric, Node
+from compiler.fabric import Edge, Fabric, Node
 from compiler.firewall import FAMILIES
+from compiler.tunnel import End
 from schema.plan import Member, Nexthop, Resilient, Resource, Standby
 from schema.plan.base import Family
 

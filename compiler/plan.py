@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from compiler.bonds import bond_options
 from compiler.exits import exits
-from compiler.fabric import Edge, End, Fabric, Node, address_of, texts
+from compiler.fabric import Edge, Fabric, Node, address_of, own_key, texts
 from compiler.firewall import FAMILIES, firewall
 from compiler.gateways import services
 from compiler.nexthops import nexthops, tiered
@@ -16,7 +16,7 @@ from compiler.stages.links import OVERHEAD
 from compiler.stages.ports import CLIENTS
 from compiler.stages.routing import Ways, ways
 from compiler.summary import summarise
-from schema.desired.secret import RESERVED
+from compiler.tunnel import End
 from schema.ip import Prefix
 from schema.plan import (
     Address,
@@ -103,11 +103,6 @@ def _lans(node: Node) -> Iterator[Resource]:
             yield Address(dev=dev, address=str(address))
 
 
-def _own(key: str | None) -> SecretRef:
-    assert key is not None
-    return SecretRef(secret=RESERVED, fingerprint=key)
-
-
 def _device(
     node: Node, dev: str, port: int, mtu: int, key: SecretRef, local: str | None = None, leg: int | None = None
 ) -> Iterator[Resource]:
@@ -147,7 +142,7 @@ def _links(fabric: Fabric, node: Node, behind: Ways) -> Iterator[Resource]:
         for tunnel in (*edge.tunnels, *edge.successors):
             end = tunnel.ends[node.name]
             local = edge.local(node) if edge.watched else None
-            yield from _device(node, end.dev, end.port, edge.mtu, _own(end.key), local, end.leg)
+            yield from _device(node, end.dev, end.port, edge.mtu, own_key(end.key), local, end.leg)
             yield _peer(edge, node, end, behind.get(edge, []))
     for tiers in tiered(fabric, node):
         for family in FAMILIES:
@@ -161,7 +156,7 @@ def _backbone(node: Node, behind: Ways) -> Iterator[Resource]:
     ends = [(edge, tunnel.ends[node.name]) for edge in edges for tunnel in (*edge.tunnels, *edge.successors)]
     mtu = min(edge.mtu for edge in edges)
     for dev, end in {end.dev: end for _, end in ends}.items():
-        yield from _device(node, dev, end.port, mtu, _own(end.key))
+        yield from _device(node, dev, end.port, mtu, own_key(end.key))
     for edge, end in ends:
         yield _peer(edge, node, end, behind.get(edge, []))
 
@@ -169,7 +164,7 @@ def _backbone(node: Node, behind: Ways) -> Iterator[Resource]:
 def _clients(node: Node) -> Iterator[Resource]:
     if not node.clients:
         return
-    key = node.clients_key or _own(node.key)
+    key = node.clients_key or own_key(node.key)
     yield from _device(node, CLIENTS, node.ports[CLIENTS], node.model.underlay.mtu - OVERHEAD[6], key)
     for roamer in node.clients:
         yield Peer(

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from itertools import product
 
 from compiler.bonds import ride
-from compiler.fabric import Edge, End, Fabric, Node, Tunnel, endpoint_text
+from compiler.fabric import Edge, Fabric, Node, endpoint_text
 from compiler.reach import reach, versions
 from compiler.stages.ports import BACKBONE, Ports
+from compiler.tunnel import End, Tunnel
 from schema.desired import fabric as desired
 from schema.problem import Place
 

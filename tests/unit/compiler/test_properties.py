@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from bench.generate import key
 from compiler.compile import Result, compile_files
-from compiler.fabric import Tunnel
 from compiler.inputs import read_folder
+from compiler.tunnel import Tunnel
 from reconciler.diff import Desired
 from reconciler.groups import resources as moved
 from reconciler.takeover import awaited, resources

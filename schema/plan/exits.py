@@ -59,6 +59,8 @@ class Exit(Model):
     provider: Literal["pia", "mullvad", "static"]
     credentials: SecretRef | None = None
     gateways: tuple[ExitGateway, ...] | None = None
+    key: SecretRef | None = None
+    """The private key of its tunnels, where its gateways know one; None: the agent makes one."""
     prefer: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     countries: tuple[str, ...] = ()

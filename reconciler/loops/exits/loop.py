@@ -29,7 +29,7 @@ from reconciler.loops.exits.status import choices, conclude, row
 from reconciler.loops.exits.tunnel import Action, Tunnel
 from reconciler.report import Report
 from reconciler.web import Http
-from schema.plan import Exit
+from schema.plan import Exit, SecretRef
 
 TICK = 0.25
 """Seconds between two looks at what is due, where nothing happens."""
@@ -58,7 +58,7 @@ class _Run:
     policy: Policy
     memory: Memory
     provider: Provider
-    public_key: str
+    key: SecretRef
     quiet: dict[int, tuple[float, int]] = field(default_factory=dict)
     """Slot that drains -> since when how many bytes have passed."""
     kept: object = None
@@ -140,7 +140,7 @@ class Exits:
                 continue
             memory = Memory(self.host.store.folder, exit.name)
             try:
-                run = _Run(Policy(exit), memory, self._tools.provider(exit), memory.public_key())
+                run = _Run(Policy(exit), memory, self._tools.provider(exit), memory.key(exit))
             except OSError as error:
                 self._broken[exit.name] = ProviderError("KeyUnusable", str(error))
                 continue
@@ -216,10 +216,7 @@ class Exits:
     async def _publish(self) -> None:
         """Remember what there is now, have the kernel hold it, and say so: a crash in between forgets no tunnel."""
         rows = self._describe()
-        held = [
-            Held(run.policy.exit, run.public_key, _placed(run.policy), run.forwarding.port)
-            for run in self._runs.values()
-        ]
+        held = [Held(run.policy.exit, run.key, _placed(run.policy), run.forwarding.port) for run in self._runs.values()]
         for run in self._runs.values():
             kept = [_kept(run.policy, tunnel) for tunnel in run.policy.tunnels.values() if tunnel.session]
             if (mark := (kept, run.policy.pinned)) != run.kept:
@@ -261,11 +258,11 @@ class Exits:
                     policy.measured(await self._in_thread(partial(self._tools.measure, servers)), clock())
                 case "register":
                     assert action.gateway is not None
-                    session = await self._in_thread(partial(run.provider.register, action.gateway, run.public_key))
+                    session = await self._in_thread(partial(run.provider.register, action.gateway, run.key.fingerprint))
                     policy.registered(slot, session, clock(), _ends(session, clock()))
                 case "renew":
                     assert action.session is not None
-                    session = await self._in_thread(partial(run.provider.renew, action.session, run.public_key))
+                    session = await self._in_thread(partial(run.provider.renew, action.session, run.key.fingerprint))
                     policy.renewed(slot, session, clock(), _ends(session, clock()))
                 case "probe":
                     assert action.gateway is not None

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.files import dump_json, read_object, write_atomic
-from reconciler.keys import KeyFileError, ensure_file
+from reconciler.keys import EXIT, KeyFileError, ensure_file
 from reconciler.loops.exits.overlay import Held, Placed, overlay
 from reconciler.loops.exits.providers.base import Gateway, Session
-from schema.plan import Exit, Resource
+from schema.plan import Exit, Resource, SecretRef
 
 FOLDER = "exits"
 
@@ -44,6 +44,10 @@ class Memory:
             return ensure_file(self.folder / "private.key")[0]
         except KeyFileError as error:
             raise OSError(str(error)) from None
+
+    def key(self, exit: Exit) -> SecretRef:
+        """The private key of an exit's tunnels: what the plan names, else the exit's own. Raises OSError."""
+        return exit.key or SecretRef(secret=EXIT + self.name, fingerprint=self.public_key())
 
     def tunnels(self) -> tuple[list[Kept], str | None]:
         """What was kept, and the gateway that a person chose. What cannot be read is as good as nothing."""
@@ -77,5 +81,5 @@ def remembered(state: Path, exits: Sequence[Exit]) -> list[Resource]:
         slots = {slot.dev: slot for slot in exit.slots}
         placed = [Placed(slots[k.dev], k.session, k.carrying) for k in memory.tunnels()[0] if k.dev in slots]
         if placed:
-            found.append(Held(exit, memory.public_key(), placed))
+            found.append(Held(exit, memory.key(exit), placed))
     return overlay(found)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from reconciler.keys import EXIT
 from reconciler.loops.exits.providers.base import Session
 from schema.plan import (
     Address,
@@ -55,7 +54,8 @@ class Held:
     """An exit with all of its tunnels."""
 
     exit: Exit
-    public_key: str
+    key: SecretRef
+    """The private key of all of its tunnels."""
     tunnels: Sequence[Placed]
     port: tuple[str, int] | None = None
     """A tunnel's device, and the port that its provider forwards to it."""
@@ -84,8 +84,7 @@ def overlay(exits: Sequence[Held]) -> list[Resource]:
 def _device(held: Held, placed: Placed) -> Iterator[Resource]:
     dev, session = placed.slot.dev, placed.session
     yield Link(name=dev, type="wireguard", mtu=held.exit.mtu, group=GROUP)
-    key = SecretRef(secret=EXIT + held.exit.name, fingerprint=held.public_key)
-    yield Wireguard(dev=dev, private_key=key, listen_port=placed.slot.port, fwmark=BYPASS)
+    yield Wireguard(dev=dev, private_key=held.key, listen_port=placed.slot.port, fwmark=BYPASS)
     # Loose: the way back to the internet is another one in the main table.
     yield Sysctl(name=f"net/ipv4/conf/{dev}/rp_filter", value="2")
     yield Sysctl(name=f"net/ipv6/conf/{dev}/disable_ipv6", value="0" if "inet6" in placed.families else "1")

@@ -6,8 +6,8 @@ import stat
 from pathlib import Path
 
 from reconciler.loops.exits.memory import Kept, Memory, remembered
-from schema.plan import Peer, Wireguard
-from tests.unit.reconciler.loops.exits.samples import an_exit, gateway, session
+from schema.plan import Peer, SecretRef, Wireguard
+from tests.unit.reconciler.loops.exits.samples import KEY, an_exit, gateway, session
 
 LONDON = session(gateway("uk/london401"))
 
@@ -16,6 +16,14 @@ def test_a_key_is_made_once_and_read_by_its_owner_only(tmp_path: Path) -> None:
     memory = Memory(tmp_path, "pia")
     assert memory.public_key() == memory.public_key()
     assert stat.S_IMODE((tmp_path / "exits" / "pia" / "private.key").stat().st_mode) == 0o600
+
+
+def test_the_key_is_the_one_that_the_plan_names_or_the_exits_own(tmp_path: Path) -> None:
+    memory, own = Memory(tmp_path, "pia"), SecretRef(secret="private-key", fingerprint=KEY)
+    assert memory.key(an_exit()) == SecretRef(secret="exit:pia", fingerprint=memory.public_key())
+    other = Memory(tmp_path, "own")
+    assert other.key(an_exit(key=own)) == own
+    assert not other.folder.exists(), "a key that nobody needs is not made"
 
 
 def test_tunnels_come_back_as_they_were(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from reconciler.diff import Desired
 from reconciler.loops.exits.overlay import Held, Placed, overlay
-from schema.plan import Firewall, Link, Nexthop, Peer, Resource, Route, Sysctl, Wireguard
+from schema.plan import Firewall, Link, Nexthop, Peer, Resource, Route, SecretRef, Sysctl, Wireguard
 from tests.unit.reconciler.loops.exits.samples import KEY, an_exit, gateway, session
 
 LONDON = session(gateway("uk/london401"))
@@ -20,7 +20,7 @@ BOTH = session(gateway("nl/ams1", 2), "10.64.0.2/32", "fd00:64::2/128")
 def held(*sessions: Any, carrying: tuple[bool, ...] = (True, True), **changes: Any) -> Held:
     exit = an_exit(max(1, len(sessions)), **changes)
     tunnels = [Placed(exit.slots[n], one, carrying[n]) for n, one in enumerate(sessions)]
-    return Held(exit, KEY, tunnels)
+    return Held(exit, SecretRef(secret="exit:pia", fingerprint=KEY), tunnels)
 
 
 def of(kind: type[Resource], *exits: Held) -> list[Any]:

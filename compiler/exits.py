@@ -10,14 +10,14 @@ refused by a route, because a route is looked up before the agent's packets have
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
-from compiler.fabric import Fabric, Node, Way
+from compiler.egress import REFUSE, gateways, mtu
+from compiler.fabric import Fabric, Node, Way, own_key
 from compiler.firewall import FAMILIES
 from compiler.lan_routes import behind as everything
 from compiler.routes import GUARD_METRIC
-from compiler.stages.links import OVERHEAD
 from compiler.stages.routing import Ways
 from schema.ip import Interface
 from schema.plan import Exit, ExitGateway, ExitHealth, ExitSlot, Firewall, Resource, Route, Rule, Sysctl
@@ -32,10 +32,6 @@ MAIN, MARKED, TAKERS, LAST = 1170, 1171, 1172, 1179
 _FROM, _TO = f"-m devgroup --src-group {GROUP:#x}", f"-m devgroup --dst-group {GROUP:#x}"
 _MARK = f"-j MARK --set-xmark {BYPASS:#x}/0xffffffff"
 _OWNER = f"-m owner --gid-owner {AGENT} --suppl-groups"
-_REFUSE = {
-    "inet": "-j REJECT --reject-with icmp-admin-prohibited",
-    "inet6": "-j REJECT --reject-with icmp6-adm-prohibited",
-}
 _LINK_LOCAL: dict[str, tuple[str, ...]] = {
     "inet": ("-d 169.254.0.0/16 -o {dev} -j RETURN", "-o {dev} -p udp -m udp --sport 68 --dport 67 -j RETURN"),
     "inet6": (
@@ -99,7 +95,7 @@ def _marks(n: int, way: Way) -> list[int]:
 
 
 def _filter(node: Node, family: Family) -> Iterator[Firewall]:
-    underlay, refuse = node.model.underlay.dev, _REFUSE[family]
+    underlay, refuse = node.model.underlay.dev, REFUSE[family]
     known = f"{_FROM} -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT"
     guarded = [way for way in node.exits if way.model.kill_switch]
     forward = [f"-i {lan} -o {underlay} {refuse}" for way in guarded for lan in way.lans]
@@ -157,13 +153,15 @@ def runtime_exits(fabric: Fabric, node: Node, behind: Ways) -> Iterator[Exit]:
     lans = [address.network for lan in node.model.lans.values() for address in lan.addresses]
     for n, way in enumerate(node.exits):
         model = way.model
+        site = model.provider == "site"
         yield Exit(
             name=way.name,
             provider=model.provider,
             credentials=way.credentials,
-            gateways=tuple(_gateways(way)) or None,
-            prefer=model.prefer,
-            ignore=model.ignore,
+            gateways=tuple(gateways(fabric, way) if site else _gateways(way)) or None,
+            key=own_key(node.key) if site else None,
+            prefer=_named(fabric, way, model.prefer) if site else model.prefer,
+            ignore=_named(fabric, way, model.ignore) if site else model.ignore,
             countries=model.countries,
             use=model.use,
             health=_health(way),
@@ -177,11 +175,17 @@ def runtime_exits(fabric: Fabric, node: Node, behind: Ways) -> Iterator[Exit]:
                 ExitSlot(dev=dev, port=port, table=SLOTS + PER_EXIT * n + k)
                 for k, (dev, port) in enumerate(zip(way.devs, way.ports, strict=True))
             ),
-            mtu=model.mtu or node.model.underlay.mtu - OVERHEAD[6],
+            mtu=mtu(fabric, way),
             lans=way.lans,
             own=way.own,
             ours=tuple(str(prefix) for prefix in sorted({*ours, *lans})),
         )
+
+
+def _named(fabric: Fabric, way: Way, names: Iterable[str]) -> tuple[str, ...]:
+    """Gateways by the names of sites or hosts of ours."""
+    hosts = {host.name for name in names for host in fabric.hosts(name)}
+    return tuple(name for name in way.gateways if name in hosts)
 
 
 def _gateways(way: Way) -> Iterator[ExitGateway]:

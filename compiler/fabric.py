@@ -41,11 +41,13 @@ class Node:
     clients: list[Roamer] = field(default_factory=list)
     edges: list[Edge] = field(default_factory=list)
     ports: dict[str, int] = field(default_factory=dict)
-    """Device of the backbone or for clients -> listening port."""
+    """Device of the backbone, for clients or for exits of other hosts -> listening port."""
     devices: set[str] = field(default_factory=set)
     """Tunnels of links and exits, by name."""
     exits: list[Way] = field(default_factory=list)
     """Its ways to the internet, in the order in which they are written."""
+    egress: list[Way] = field(default_factory=list)
+    """Those of other hosts that reach the internet here."""
 
     @property
     def hosts(self) -> list[Prefix]:
@@ -80,6 +82,7 @@ class Roamer:
 class Way:
     """An exit of a host, and who takes it."""
 
+    host: str
     name: str
     model: Exit
     lans: tuple[str, ...]
@@ -89,6 +92,10 @@ class Way:
     ports: tuple[int, ...] = ()
     """On which these listen."""
     credentials: SecretRef | None = None
+    gateways: list[str] = field(default_factory=list)
+    """Hosts of ours by which it reaches the internet."""
+    address: dict[int, int] = field(default_factory=dict)
+    """Version -> its own address at these."""
 
 
 @dataclass(slots=True, eq=False)
@@ -251,6 +258,11 @@ class Fabric:
             return self.groups[name].nodes
         node = self.resolve(name)
         return [node] if node else []
+
+    def hosts(self, name: str) -> list[Node]:
+        """Every host of a site, or the host of a name."""
+        node = self.nodes.get(name)
+        return self.sites.get(name) or ([node] if node else [])
 
     def resolve(self, name: str) -> Node | None:
         """The host of a name; a site stands for its first gateway, or its first host by name."""

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
+from compiler.egress import clamped, entering, forwarded, translated
 from compiler.fabric import Fabric, Node
 from schema.ip import Prefix
 from schema.plan import Firewall
 from schema.plan.base import Family
 
+Hook = Literal["INPUT", "FORWARD", "OUTPUT", "POSTROUTING"]
+Table = Literal["filter", "nat", "mangle"]
 FAMILIES: tuple[Family, ...] = ("inet", "inet6")
 _FROM = "-m devgroup --src-group 0x75"
 _TO = "-m devgroup --dst-group 0x75"
 _FORWARD = (f"{_FROM} -j ACCEPT", f"{_TO} -j ACCEPT")
 _MSS = (f"-p tcp {_TO} -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu",)
-_CLAMP = tuple(
-    Firewall(family=family, table="mangle", chain="GITWAN-FORWARD", hook="FORWARD", rules=_MSS) for family in FAMILIES
-)
 _PROBED = (f"-s fe80::/10 -p ipv6-icmp {_FROM} -j ACCEPT",)
 """The probes within tunnels, and their answers."""
 _ALL_VIRTUAL_ROUTERS = {"inet": "224.0.0.18/32", "inet6": "ff02::12/128"}
@@ -27,22 +27,28 @@ _REFUSE = {"inet": "icmp-port-unreachable", "inet6": "icmp6-port-unreachable"}
 
 def firewall(fabric: Fabric, node: Node) -> Iterator[Firewall]:
     """Our chains on a host that has tunnels: accept theirs, clamp TCP's segments to them, refuse what is denied."""
-    if not node.edges and not node.clients:
+    if not node.edges and not node.clients and not node.egress:
         return
-    yield from _CLAMP
     probed = any(edge.watched for edge in node.edges)
     for family in FAMILIES:
         listening = (*_listen(_ports(node)), *_virtual_routers(fabric, node, family))
         denied = tuple(_denied(fabric, node, family))
-        yield _chain(family, "FORWARD", (*denied, *_FORWARD))
+        # First, as what passes here is no part of our networks: no rule for those is for it.
+        outward, inward = forwarded(fabric, node, family), entering(node, family)
+        yield _chain(family, "FORWARD", (*outward, *denied, *_FORWARD))
         # The host's own addresses are part of what is denied: traffic from and to it passes no FORWARD chain.
-        yield _chain(family, "INPUT", (*denied, *listening, *(_PROBED if probed and family == "inet6" else ())))
+        yield _chain(
+            family, "INPUT", (*inward, *denied, *listening, *(_PROBED if probed and family == "inet6" else ()))
+        )
         if denied:
             yield _chain(family, "OUTPUT", denied)
+        yield _chain(family, "FORWARD", (*_MSS, *clamped(node)), "mangle")
+        if own := translated(fabric, node, family):
+            yield _chain(family, "POSTROUTING", tuple(own), "nat")
 
 
-def _chain(family: Family, hook: Literal["INPUT", "FORWARD", "OUTPUT"], rules: tuple[str, ...]) -> Firewall:
-    return Firewall(family=family, table="filter", chain=f"GITWAN-{hook}", hook=hook, rules=rules)
+def _chain(family: Family, hook: Hook, rules: tuple[str, ...], table: Table = "filter") -> Firewall:
+    return Firewall(family=family, table=table, chain=f"GITWAN-{hook}", hook=hook, rules=rules)
 
 
 def _virtual_routers(fabric: Fabric, node: Node, family: Family) -> Iterator[str]:
@@ -93,8 +99,7 @@ def denies(fabric: Fabric) -> list[tuple[list[Prefix], list[Prefix]]]:
 def _prefixes(fabric: Fabric, name: str) -> list[Prefix]:
     if name in fabric.clients:
         return fabric.clients[name].prefixes
-    nodes = fabric.sites.get(name) or [fabric.nodes[name]]
-    return sorted(prefix for node in nodes for prefix in node.prefixes)
+    return sorted(prefix for node in fabric.hosts(name) for prefix in node.prefixes)
 
 
 def _here(fabric: Fabric, node: Node, name: str) -> bool:

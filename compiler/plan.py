@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler.bonds import bond_options
+from compiler.egress import egress
 from compiler.exits import exits
 from compiler.fabric import Edge, Fabric, Node, address_of, own_key, texts
 from compiler.firewall import FAMILIES, firewall
@@ -53,6 +54,7 @@ def plan_host(fabric: Fabric, node: Node) -> HostPlan:
     found += firewall(fabric, node)
     found += services(fabric, node, behind)
     found += exits(fabric, node, behind)
+    found += egress(fabric, node)
     return HostPlan.of(node.name, found, runtime(fabric, node, behind))
 
 

@@ -145,7 +145,7 @@ class Interface(_Text, _InterfaceFields):
         return Prefix(self.version, self.value, BITS[self.version])
 
 
-_PRIVATE = tuple(
+NOT_GLOBAL = tuple(
     Prefix(interface.version, interface.value, interface.length)
     for interface in map(
         Interface.parse,
@@ -162,8 +162,9 @@ _PRIVATE = tuple(
         ),
     )
 )
+"""Where nobody outside can be dialled: RFC 1918, RFC 6598, RFC 4193, loopback and link-local."""
 
 
 def is_private(address: Interface) -> bool:
-    """Whether nobody outside can dial this address (RFC 1918, RFC 6598, RFC 4193, loopback and link-local)."""
-    return any(prefix.covers(address.host) for prefix in _PRIVATE)
+    """Whether nobody outside can dial this address."""
+    return any(prefix.covers(address.host) for prefix in NOT_GLOBAL)

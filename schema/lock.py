@@ -2,6 +2,7 @@
 
 address ams-gw1 10.255.0.1          a host's own address on all of its tunnels
 client  laptop  10.51.0.1           a roaming client's address
+exit    nas/own 10.52.0.1           an exit's address at those of our sites that are its gateways
 port    ams-gw1 ams-gw1~fra-gw1/1 5000   the listening port of one tunnel at one end
 """
 
@@ -15,7 +16,7 @@ from schema.problem import Place, Problem
 HEADER = "# What nobody wrote: kept by `gitwan lock`, merged line by line.\n"
 
 Entry = tuple[str, ...]
-"""What a number is for: `address HOST 4`, `client NAME 6`, `port HOST TUNNEL`."""
+"""What a number is for: `address HOST 4`, `client NAME 6`, `exit HOST/EXIT 4`, `port HOST TUNNEL`."""
 Lock = Mapping[Entry, int]
 
 
@@ -39,7 +40,7 @@ def parse_lock(path: str, content: bytes) -> tuple[dict[Entry, int], list[Proble
 def _entry(words: list[str]) -> tuple[Entry, int] | None:
     try:
         match words:
-            case ["address" | "client" as kind, name, text]:
+            case ["address" | "client" | "exit" as kind, name, text]:
                 version, value = parse_address(text)
                 return (kind, name, str(version)), value
             case ["port", host, tunnel, text] if 0 < int(text) < 65536:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from compiler.fabric import Fabric
 from compiler.stages.addresses import allocate_addresses
+from compiler.stages.egress import take_egress
 from compiler.stages.exits import take_exits
 from compiler.stages.gateways import take_gateways
 from compiler.stages.keys import take_keys
@@ -25,6 +26,7 @@ STAGES: tuple[Stage, ...] = (
     check_networks,
     take_gateways,
     take_exits,
+    take_egress,
     allocate_addresses,
     build_links,
     Fabric.barrier,

@@ -12,7 +12,7 @@ from schema.problem import Place
 
 
 def allocate_addresses(fabric: Fabric) -> None:
-    """One address of each family that the pool has, for each host on a tunnel and each client."""
+    """One address of each family that the pool has, for each host on a tunnel, client, and exit by sites of ours."""
     doc = fabric.desired.fabric
     if doc is None:
         return
@@ -22,6 +22,7 @@ def allocate_addresses(fabric: Fabric) -> None:
     links = _Pool(fabric, "links", pools.links)
     backbone = _Pool(fabric, "backbone", pools.backbone)
     clients = _Pool(fabric, "clients", pools.clients)
+    exits = _Pool(fabric, "exits", pools.exits)
     for name, roamer in sorted(fabric.clients.items()):
         for i, interface in enumerate(roamer.model.addresses):
             if clients.pin(name, interface, roamer.doc.place("addresses", i)):
@@ -32,6 +33,12 @@ def allocate_addresses(fabric: Fabric) -> None:
         if name in ends or name in members or node.clients
     ]
     wants += [(clients, "client", name, roamer.address) for name, roamer in sorted(fabric.clients.items())]
+    wants += [
+        (exits, "exit", f"{name}/{way.name}", way.address)
+        for name, node in sorted(fabric.nodes.items())
+        for way in node.exits
+        if way.gateways
+    ]
     # All that the lock names keeps its number before anything new is given one.
     for fresh in (False, True):
         for pool, kind, name, address in wants:

@@ -29,18 +29,18 @@ def take_exits(fabric: Fabric) -> None:
                     other = (takers[taker], "the other one")
                     fabric.problem("GW111", place, f"{taker} of {node.name} takes two exits", hint, other)
                 takers[taker] = place
-            if exit.dns == "provider" and any(not gateway.dns for gateway in exit.gateways.values()):
+            silent = exit.provider == "site" or any(not gateway.dns for gateway in exit.gateways.values())
+            if exit.dns == "provider" and silent:
                 message = f"the exit {name} has gateways without a DNS server"
-                hint = (
-                    "write `dns:` for the exit, or for each of its gateways: until then names are not looked up there"
-                )
+                each = "" if exit.provider == "site" else ", or for each of its gateways"
+                hint = f"write `dns:` for the exit{each}: until then names are not looked up there"
                 fabric.warning("GW112", node.place("exits", name, key=True), message, hint)
             if exit.port_forward and SELF not in names:
                 hint = "write `self` in its `for:`: what comes to the port is answered by this host"
                 place = node.place("exits", name, "port_forward")
                 fabric.problem("GW113", place, f"the exit {name} forwards a port, and the host does not take it", hint)
             lans = tuple(taker for taker in dict.fromkeys(names) if taker != SELF)
-            way = Way(name, exit, lans, SELF in names, _devices(name, exit.use + 1))
+            way = Way(node.name, name, exit, lans, SELF in names, _devices(name, exit.use + 1))
             _free(fabric, node, way)
             node.exits.append(way)
 

@@ -12,6 +12,7 @@ from compiler.reach import reach, versions
 from compiler.stages.ports import BACKBONE, Ports
 from compiler.tunnel import End, Tunnel
 from schema.desired import fabric as desired
+from schema.plan.exits import EXITS
 from schema.problem import Place
 
 OVERHEAD = {4: 60, 6: 80}
@@ -207,13 +208,17 @@ def _mesh_ports(fabric: Fabric) -> list[tuple[Node, str]]:
 
 
 def _exit_devices(fabric: Fabric) -> list[tuple[Node, str]]:
-    return [(node, dev) for node in fabric.nodes.values() for way in node.exits for dev in way.devs]
+    """Devices of exits, and for those of other hosts."""
+    own = [(node, dev) for node in fabric.nodes.values() for way in node.exits for dev in way.devs]
+    return own + [(node, EXITS) for node in fabric.nodes.values() if node.egress]
 
 
 def _exit_ports(fabric: Fabric, ports: Ports) -> None:
     for node in fabric.nodes.values():
         for way in node.exits:
             way.ports = tuple(ports.given[node.name, dev] for dev in way.devs)
+        if node.egress:
+            node.ports[EXITS] = ports.given[node.name, EXITS]
 
 
 def _mesh(fabric: Fabric, defaults: desired.Defaults, ports: Ports) -> None:

@@ -56,7 +56,7 @@ def _references(fabric: Fabric) -> None:
     fabric.name = doc.model.fabric
     _links(fabric, doc)
     for i, name in enumerate(doc.model.backbone):
-        node = _known(fabric, name, doc.place("backbone", i))
+        node = known(fabric, name, doc.place("backbone", i))
         if node in fabric.backbone:
             fabric.problem("GW020", doc.place("backbone", i), f"{name!r} stands in the backbone twice", "remove one")
         elif node:
@@ -64,12 +64,12 @@ def _references(fabric: Fabric) -> None:
     for i, deny in enumerate(doc.model.deny):
         for end, name in (("from", deny.from_), ("to", deny.to)):
             if name not in fabric.clients:
-                _known(fabric, name, doc.place("deny", i, end))
+                known(fabric, name, doc.place("deny", i, end))
     for i, probe in enumerate(doc.model.probes):
         for j, name in enumerate(probe.from_):
-            _known(fabric, name, doc.place("probes", i, "from", j))
+            known(fabric, name, doc.place("probes", i, "from", j))
     for roamer in fabric.clients.values():
-        node = _known(fabric, roamer.gateway, roamer.doc.place("gateway"))
+        node = known(fabric, roamer.gateway, roamer.doc.place("gateway"))
         if node:
             roamer.gateway = node.name
             node.clients.append(roamer)
@@ -79,14 +79,15 @@ def _links(fabric: Fabric, doc: Located[schema.desired.Fabric]) -> None:
     for i, link in enumerate(doc.model.links):
         for j, name in enumerate(link.between):
             if fabric.resolve(name) is None:
-                _known(fabric, name, doc.place("links", i, "between", j))
+                known(fabric, name, doc.place("links", i, "between", j))
         for name in link.ports:
             if name not in link.between:
                 hint = f"the ends of this link are {link.between[0]} and {link.between[1]}"
                 fabric.problem("GW021", doc.place("links", i, "ports", name, key=True), f"{name!r} is no end", hint)
 
 
-def _known(fabric: Fabric, name: str, place: Place) -> Node | None:
+def known(fabric: Fabric, name: str, place: Place) -> Node | None:
+    """The host of a name, or a problem."""
     node = fabric.resolve(name)
     if node is None:
         near = get_close_matches(name, [*fabric.sites, *fabric.nodes], n=1)

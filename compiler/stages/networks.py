@@ -45,9 +45,12 @@ def _pools(fabric: Fabric) -> list[_Claim]:
     if doc is None:
         return []
     pools = doc.model.pools
+    named = {"links": pools.links, "backbone": pools.backbone, "clients": pools.clients}
+    if any(exit.sites for node in fabric.nodes.values() for exit in node.model.exits.values()):
+        named["exits"] = pools.exits
     return [
         _Claim(prefix, f"pool {name}", f"the pool of {name}", doc.place("pools", name, i), None, (), pool=True)
-        for name, prefixes in (("links", pools.links), ("backbone", pools.backbone), ("clients", pools.clients))
+        for name, prefixes in named.items()
         for i, prefix in enumerate(prefixes)
     ]
 

@@ -84,11 +84,13 @@ class ExitHealth(Document):
 class Exit(Document):
     """A way to the internet, and who takes it."""
 
-    provider: Literal["pia", "mullvad", "static"]
+    provider: Literal["pia", "mullvad", "static", "site"]
     credentials: Name | None = None
     """A secret of the kind `value`: `user:password` for pia, the account's number for mullvad."""
     gateways: dict[Name, ExitGateway] = Field(default_factory=dict)
     """For static."""
+    sites: OneOrMany[Name] = ()
+    """For site: sites of ours, or hosts. Each of their hosts that this one can dial is a gateway."""
     prefer: OneOrMany[str] = ()
     """Regions or gateways that are taken while one of them is healthy, whatever the latency."""
     ignore: OneOrMany[str] = ()
@@ -117,13 +119,15 @@ class Exit(Document):
 
     @model_validator(mode="after")
     def _fits_its_provider(self) -> Exit:
-        takes = {"pia": "credentials", "mullvad": "credentials", "static": "gateways"}
-        for field in ("credentials", "gateways"):
+        takes = {"pia": "credentials", "mullvad": "credentials", "static": "gateways", "site": "sites"}
+        for field in ("credentials", "gateways", "sites"):
             written = bool(getattr(self, field))
             if takes[self.provider] == field and not written:
                 raise ValueError(f"an exit of the provider {self.provider} needs `{field}`")
             if takes[self.provider] != field and written:
                 raise ValueError(f"`{field}` means nothing to the provider {self.provider}: remove it")
+        if self.provider == "site" and self.countries:
+            raise ValueError("`countries` means nothing to the provider site: write in `sites` which of them it may be")
         if self.port_forward and self.provider != "pia":
             raise ValueError(f"{self.provider} forwards no ports: remove `port_forward`")
         return self

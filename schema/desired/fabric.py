@@ -38,6 +38,8 @@ class Pools(Document):
     """The same for the gateways of the backbone."""
     clients: tuple[Prefix, ...] = (Prefix.parse("10.51.0.0/16"), Prefix.parse("fd00:51::/64"))
     """Roaming clients."""
+    exits: tuple[Prefix, ...] = (Prefix.parse("10.52.0.0/16"), Prefix.parse("fd00:52::/64"))
+    """Exits by sites of ours: a host's address at all gateways of one. Nobody else has a route there."""
 
 
 class Ports(Document):

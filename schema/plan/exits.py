@@ -15,6 +15,9 @@ FORWARDED = 0xEA56
 GROUP = 118
 """The interface group of exits' tunnels: what comes in by them is not trusted as what comes from our own."""
 
+EXITS = "wg-exits"
+"""The device of a host that is a gateway of other hosts' exits."""
+
 
 class ExitGateway(Model):
     """A gateway that is written down."""
@@ -56,7 +59,7 @@ class Exit(Model):
     """A way to the internet: what the agent has to find a gateway for, and where to put it."""
 
     name: str
-    provider: Literal["pia", "mullvad", "static"]
+    provider: Literal["pia", "mullvad", "static", "site"]
     credentials: SecretRef | None = None
     gateways: tuple[ExitGateway, ...] | None = None
     key: SecretRef | None = None

@@ -11,6 +11,7 @@ names = st.from_regex(r"[a-z0-9][a-z0-9-]{0,10}", fullmatch=True)
 entries = st.dictionaries(
     st.one_of(
         st.tuples(st.sampled_from(["address", "client"]), names, st.just("4")),
+        st.tuples(st.just("exit"), names.map(lambda name: f"{name}/own"), st.just("4")),
         st.tuples(st.just("port"), names, names.map(lambda name: f"{name}~b/1")),
     ),
     st.integers(1, 65535),

@@ -32,7 +32,7 @@ def build(
 
     `secret` raises LookupError, ValueError or OSError; `resolve` OSError.
     """
-    if exit.provider == "static":
+    if exit.provider in ("static", "site"):
         return Static(exit.gateways or (), resolve)
 
     def credentials() -> bytes:

@@ -50,9 +50,10 @@ def built(exit: Exit, folder: Path, server: Server) -> Provider:
     return build(exit, folder / "exits", folder / "pia", server, lambda: NOW, secret, lambda name: "192.0.2.9")
 
 
-def test_a_gateway_of_the_plan_is_one_of_the_provider(tmp_path: Path, server: Server) -> None:
+@pytest.mark.parametrize("provider", ["static", "site"])
+def test_a_gateway_of_the_plan_is_one_of_the_provider(provider: str, tmp_path: Path, server: Server) -> None:
     gateway = ExitGateway(name="vps", endpoint="vps.example:51820", public_key=KEY, addresses=("10.9.0.2/32",))
-    [found] = built(exit_of("static", gateways=(gateway,)), tmp_path, server).discover()
+    [found] = built(exit_of(provider, gateways=(gateway,)), tmp_path, server).discover()
     assert (found.id, found.endpoint) == ("vps", "192.0.2.9:51820")
 
 

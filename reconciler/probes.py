@@ -16,6 +16,7 @@ from reconciler.kinds.base import Observed
 from reconciler.kinds.peer import is_fresh
 from schema.ip import BITS, Prefix, address_text
 from schema.plan import MAIN_TABLE, Key, Peer, Route, Runtime, Wireguard
+from schema.plan.exits import EXITS
 
 TRIES = 3
 """How often what fails from outside is asked before a commit is rejected."""
@@ -105,6 +106,7 @@ def tunnels(
     """The peers with a session that stand in the new plan too: steady ones, roaming ones by device, two-ended ones."""
     fresh = {one.resource.key for one in observed if is_fresh(one)}
     before = {key: peer for key, peer in previous.kind("peer").items() if key in fresh and isinstance(peer, Peer)}
+    parting = _parting(previous.runtime, target.runtime)
     hosts: dict[str, int] = {}
     for key in target.kind("peer"):
         hosts[str(key[1])] = hosts.get(str(key[1]), 0) + 1
@@ -115,7 +117,7 @@ def tunnels(
     for key, peer in target.kind("peer").items():
         assert isinstance(peer, Peer)
         old = before.get(key) or by_name.get((peer.dev, peer.name))
-        if old is None:
+        if old is None or peer.dev in parting:
             continue
         tunnel = Tunnel(key, peer.name, addresses_behind(peer), hosts[peer.public_key] > 1)
         if _two_ended(old, peer, previous, target):
@@ -125,6 +127,13 @@ def tunnels(
         else:
             steady.append(tunnel)
     return steady, {dev: some[:SAMPLE] for dev, some in roaming.items() if len(some) >= CROWD}, both
+
+
+def _parting(previous: Runtime, target: Runtime) -> set[str]:
+    """Devices whose peers may go at any moment. Who takes an exit here may choose another gateway; and an exit that the
+    plan changes or drops has its tunnels until its loop follows, when the other end may have none of it any more."""
+    kept = target.exits or ()
+    return {EXITS, *(slot.dev for exit in previous.exits or () if exit not in kept for slot in exit.slots)}
 
 
 def _two_ended(old: Peer, new: Peer, previous: Desired, target: Desired) -> bool:

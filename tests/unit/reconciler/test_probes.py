@@ -18,7 +18,8 @@ from reconciler.probes import (
     tunnels,
     waits,
 )
-from schema.plan import Peer, Probe, Resource, Route, Runtime
+from schema.plan import Exit, Peer, Probe, Resource, Route, Runtime
+from tests.unit.reconciler.loops.exits.samples import an_exit
 from tests.unit.reconciler.worlds import key, peer, wg
 
 
@@ -70,6 +71,26 @@ def test_of_roaming_peers_only_a_crowd_counts() -> None:
     everybody = plan(*wg(), *crowd)
     assert tunnels(everybody, everybody, live(*crowd))[1].keys() == {"wg0"}
     assert tunnels(everybody, everybody, live(*crowd[:2]))[1] == {}
+
+
+@pytest.mark.parametrize(
+    ("after", "counts"),
+    [((an_exit(),), True), ((an_exit(prefer=("uk",)),), False), (None, False)],
+    ids=["stays", "changes", "goes"],
+)
+def test_the_tunnel_of_an_exit_counts_while_the_plan_leaves_the_exit_alone(
+    after: tuple[Exit, ...] | None, counts: bool
+) -> None:
+    tunnel = peer("wg-pia-1", 9, "0.0.0.0/0")
+    held = [*wg("wg-pia-1"), tunnel]
+    before, target = (Desired.of(held, None, Runtime(exits=exits)) for exits in ((an_exit(),), after))
+    assert [t.key for t in tunnels(before, target, live(tunnel))[0]] == ([tunnel.key] if counts else [])
+
+
+def test_who_takes_an_exit_here_may_go_to_another_gateway() -> None:
+    crowd = [peer("wg-exits", n, f"10.52.0.{n}/32", endpoint=None) for n in (5, 6, 7)]
+    for after in (crowd, [*crowd, *wg("wg-exits", port=6000)]):
+        assert tunnels(plan(*crowd, *wg("wg-exits")), plan(*after), live(*crowd)) == ([], {}, [])
 
 
 def test_tunnels_to_one_host_share_its_answers() -> None:

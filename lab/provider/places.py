@@ -121,6 +121,8 @@ def kinds_of(fabric: Fabric) -> list[Kind]:
 def add(plan: Blueprint, fabric: Fabric) -> None:
     """What the lab plays of the internet for a network's exits; nothing where it has none."""
     ways = [(node, way) for _, node in sorted(fabric.nodes.items()) for way in node.exits]
+    if not ways:
+        return
     checks = {urlsplit(way.model.health.check).hostname or "" for _, way in ways}
     draw(plan, kinds_of(fabric), sorted(name for name in checks if re.search("[a-z]", name)))
     for node, way in ways:
@@ -133,8 +135,6 @@ def draw(plan: Blueprint, kinds: Collection[Kind], names: Iterable[str] = ()) ->
 
     `names` are others of that service.
     """
-    if not kinds:
-        return
     _uplink(plan, OUTSIDE, OUTSIDE_NUMBER)
     plan.spaces[OUTSIDE].role = "workload"
     plan.names |= dict.fromkeys((OUTSIDE_NAME, *names), OUTSIDE_ADDRESS)

@@ -36,6 +36,13 @@ def test_only_the_providers_that_are_named_are_played() -> None:
     assert plan.lines.keys() == {gate.id for gate in GATES if gate.kind == "pia"}
 
 
+def test_exits_by_sites_of_ours_need_nobody_but_a_service_outside() -> None:
+    plan, bare = drawn("exit-by-a-site"), draw(fabric("exit-by-a-site"))
+    assert plan.spaces.keys() - bare.spaces.keys() == {OUTSIDE}
+    assert plan.names["cp.cloudflare.com"] == plan.names[OUTSIDE_NAME]
+    assert not plan.lines and plan.notes == bare.notes
+
+
 def test_names_of_providers_and_of_checks_lead_to_the_twins() -> None:
     names = drawn("exits").names
     assert names["serverlist.piaservers.net"] == names["www.privateinternetaccess.com"]

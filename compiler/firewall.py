@@ -10,6 +10,7 @@ from compiler.fabric import Fabric, Node
 from schema.ip import Prefix
 from schema.plan import Firewall
 from schema.plan.base import Family
+from schema.plan.exits import GROUP
 
 Hook = Literal["INPUT", "FORWARD", "OUTPUT", "POSTROUTING"]
 Table = Literal["filter", "nat", "mangle"]
@@ -17,6 +18,8 @@ FAMILIES: tuple[Family, ...] = ("inet", "inet6")
 _FROM = "-m devgroup --src-group 0x75"
 _TO = "-m devgroup --dst-group 0x75"
 _FORWARD = (f"{_FROM} -j ACCEPT", f"{_TO} -j ACCEPT")
+_FOREIGN = f"-m devgroup --src-group {GROUP:#x} --dst-group 0x75 -j DROP"
+"""Whoever has the other end of an exit's tunnel is nobody whom our tunnels are for."""
 _MSS = (f"-p tcp {_TO} -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu",)
 _PROBED = (f"-s fe80::/10 -p ipv6-icmp {_FROM} -j ACCEPT",)
 """The probes within tunnels, and their answers."""
@@ -35,7 +38,8 @@ def firewall(fabric: Fabric, node: Node) -> Iterator[Firewall]:
         denied = tuple(_denied(fabric, node, family))
         # First, as what passes here is no part of our networks: no rule for those is for it.
         outward, inward = forwarded(fabric, node, family), entering(node, family)
-        yield _chain(family, "FORWARD", (*outward, *denied, *_FORWARD))
+        foreign = (_FOREIGN,) if node.exits else ()
+        yield _chain(family, "FORWARD", (*outward, *denied, *foreign, *_FORWARD))
         # The host's own addresses are part of what is denied: traffic from and to it passes no FORWARD chain.
         yield _chain(
             family, "INPUT", (*inward, *denied, *listening, *(_PROBED if probed and family == "inet6" else ()))

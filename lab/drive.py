@@ -25,6 +25,7 @@ from reconciler.status import ok as all_true
 from schema.input import LOCK
 from schema.ip import Interface, Prefix, address_text
 from schema.lock import lock_text
+from schema.plan.exits import EXITS
 
 CONVERGE = 60.0
 HANDSHAKES = 30.0
@@ -80,10 +81,16 @@ def show_hosts(folder: Folder, console: Console) -> bool:
 
 
 def wait_tunnels(folder: Folder, seconds: float, show: Callable[[str], None]) -> float | None:
-    """Waits until every tunnel has had a handshake; two ends that began at once try again after five seconds."""
+    """Waits until every tunnel has had a handshake; two ends that began at once try again after five seconds.
+
+    A gateway for exits of others has none with those that have chosen another.
+    """
     start = time.monotonic()
     while (passed := time.monotonic() - start) < seconds:
-        rows = [row for s in statuses(folder).values() for row in (s["tunnels"] if s else [{"up": False}])]
+        found = [
+            row for s in statuses(folder).values() for row in (s["tunnels"] if s else [{"device": "", "up": False}])
+        ]
+        rows = [row for row in found if row["device"] != EXITS]
         if all(row["up"] for row in rows):
             return passed
         show(f"{sum(row['up'] for row in rows)} of {len(rows)} tunnel ends have had a handshake")

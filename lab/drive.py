@@ -87,13 +87,11 @@ def wait_tunnels(folder: Folder, seconds: float, show: Callable[[str], None]) ->
     """
     start = time.monotonic()
     while (passed := time.monotonic() - start) < seconds:
-        found = [
-            row for s in statuses(folder).values() for row in (s["tunnels"] if s else [{"device": "", "up": False}])
-        ]
-        rows = [row for row in found if row["device"] != EXITS]
-        if all(row["up"] for row in rows):
+        found = statuses(folder).values()
+        up = [bool(row["up"]) for s in found if s for row in s["tunnels"] if row["device"] != EXITS]
+        if all(up) and all(found):
             return passed
-        show(f"{sum(row['up'] for row in rows)} of {len(rows)} tunnel ends have had a handshake")
+        show(f"{sum(up)} of {len(up)} tunnel ends have had a handshake")
         time.sleep(0.2)
     return None
 
@@ -149,6 +147,9 @@ def _pings(folder: Folder, checks: Checks) -> None:
 def _exits(folder: Folder, checks: Checks) -> None:
     fabric = compiled(folder).fabric
     exits = look(folder, fabric) if fabric else []
+    end = time.monotonic() + HANDSHAKES
+    while fabric and not all(seen.ok for seen in exits) and time.monotonic() < end:
+        exits = look(folder, fabric)
     if exits:
         checks.console.print(exit_table(exits))
         figure = ", ".join(f"{seen.taker} comes from {seen.address or 'nowhere'}" for seen in exits)

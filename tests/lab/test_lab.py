@@ -20,6 +20,7 @@ from lab.drive import PUSH_LIMIT, change, compiled
 from lab.folder import Folder
 from lab.outside import look
 from tests.lab.twin import SITES, Twin, cli, eventually
+from tests.lab.vpn import carried, gate
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
 HOME = ("nas", "home-pc", ["uk/london401"])
@@ -50,9 +51,31 @@ def test_every_pair_of_networks_speaks_as_policy_wants(twin: Twin) -> None:
 def test_a_server_outside_sees_the_gateway_of_the_homes_exit(twin: Twin) -> None:
     fabric = compiled(twin.folder).fabric
     assert fabric is not None
+    eventually(lambda: carried(twin), what="connected")
     (seen,) = look(twin.folder, fabric)
     assert (seen.host, seen.taker, [gateway["gateway"] for gateway in seen.gateways]) == HOME
     assert seen.ok, seen.address
+
+
+def test_a_gateway_of_an_exit_gets_nothing_into_our_tunnels(twin: Twin) -> None:
+    """Not even one that says that it is one of us."""
+    eventually(lambda: carried(twin), what="connected")
+    gateway = gate(HOME[2][0])
+    (peer,) = twin.run(gateway.space, f"wg show {gateway.tunnel} peers").split()
+    known = twin.run(gateway.space, f"wg show {gateway.tunnel} allowed-ips").split()[1]
+
+    def dropped() -> int:
+        """Packets, of either order in which the chains may stand."""
+        chains = [twin.run("nas", f"iptables -nvxL {chain}") for chain in ("GITWAN-FORWARD", "GITWAN-EXIT-FORWARD")]
+        return sum(int(line.split()[0]) for text in chains for line in text.splitlines() if " DROP " in line)
+
+    before = dropped()
+    twin.run(gateway.space, f"wg set {gateway.tunnel} peer {peer} allowed-ips 0.0.0.0/0")
+    twin.run(gateway.space, f"ip route add 10.10.0.0/16 dev {gateway.tunnel}")
+    assert twin.attempt(gateway.space, "ping -c 3 -i 0.1 -W 1 10.10.0.100")[0] != 0
+    assert dropped() - before == 3
+    twin.run(gateway.space, "ip route del 10.10.0.0/16")
+    twin.run(gateway.space, f"wg set {gateway.tunnel} peer {peer} allowed-ips {known}")
 
 
 def test_the_lab_says_what_it_does_otherwise(twin: Twin) -> None:

@@ -19,10 +19,10 @@ from compiler.firewall import FAMILIES
 from compiler.lan_routes import behind as everything
 from compiler.routes import GUARD_METRIC
 from compiler.stages.routing import Ways
-from schema.ip import Interface
+from schema.ip import NOT_GLOBAL, Interface
 from schema.plan import Exit, ExitGateway, ExitHealth, ExitSlot, Firewall, Resource, Route, Rule, Sysctl
 from schema.plan.base import Family
-from schema.plan.exits import AGENT, BYPASS, FORWARDED, GROUP
+from schema.plan.exits import AGENT, BYPASS, EXITS, FORWARDED, GROUP
 
 REFUSED, TABLE, SLOTS, PER_EXIT = 59988, BYPASS, 60000, 16
 """Tables: what is refused, of the first exit, and of the first exit's tunnels, each of which is also a mark."""
@@ -30,19 +30,25 @@ MAIN, MARKED, TAKERS, LAST = 1170, 1171, 1172, 1179
 """Priorities of rules, in their order."""
 
 _FROM, _TO = f"-m devgroup --src-group {GROUP:#x}", f"-m devgroup --dst-group {GROUP:#x}"
+_TO_OURS = "-m devgroup --dst-group 0x75"
 _MARK = f"-j MARK --set-xmark {BYPASS:#x}/0xffffffff"
 _OWNER = f"-m owner --gid-owner {AGENT} --suppl-groups"
 _LINK_LOCAL: dict[str, tuple[str, ...]] = {
-    "inet": ("-d 169.254.0.0/16 -o {dev} -j RETURN", "-o {dev} -p udp -m udp --sport 68 --dport 67 -j RETURN"),
+    "inet": ("-d 169.254.0.0/16 -j RETURN", "-p udp -m udp --sport 68 --dport 67 -j RETURN"),
     "inet6": (
-        "-d fe80::/10 -o {dev} -j RETURN",
-        "-d ff02::/16 -o {dev} -j RETURN",
+        "-d fe80::/10 -j RETURN",
+        "-d ff02::/16 -j RETURN",
         # A neighbour is asked at its own address, too, whether it is still there (RFC 4861, 7.3.1).
-        "-o {dev} -p ipv6-icmp -m icmp6 --icmpv6-type 135 -j RETURN",
-        "-o {dev} -p ipv6-icmp -m icmp6 --icmpv6-type 136 -j RETURN",
+        "-p ipv6-icmp -m icmp6 --icmpv6-type 135 -j RETURN",
+        "-p ipv6-icmp -m icmp6 --icmpv6-type 136 -j RETURN",
     ),
 }
 """What a host needs to have an underlay at all: DHCP and neighbour discovery."""
+_LOCAL: dict[str, tuple[str, ...]] = {
+    family: (*(str(prefix) for prefix in NOT_GLOBAL if prefix.family == family), multicast)
+    for family, multicast in (("inet", "224.0.0.0/4"), ("inet6", "ff00::/8"))
+}
+"""Networks that other interfaces of a host lead to, as those of its containers, and that are not the internet."""
 
 
 def exits(fabric: Fabric, node: Node, behind: Ways) -> Iterator[Resource]:
@@ -96,23 +102,51 @@ def _marks(n: int, way: Way) -> list[int]:
 
 def _filter(node: Node, family: Family) -> Iterator[Firewall]:
     underlay, refuse = node.model.underlay.dev, REFUSE[family]
-    known = f"{_FROM} -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT"
     guarded = [way for way in node.exits if way.model.kill_switch]
+    own = any(way.own for way in guarded)
+    known = [f"{_FROM} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"]
+    if any(way.model.port_forward for way in node.exits):
+        # Whether it is answered here, or by somebody to whom this host translates it.
+        known.append(f"{_FROM} -m mark --mark {FORWARDED:#x} -j ACCEPT")
     forward = [f"-i {lan} -o {underlay} {refuse}" for way in guarded for lan in way.lans]
-    forward += [known, f"{_FROM} -j DROP"]
+    if own:
+        forward += _containers(node, refuse)
+    forward += [*known, f"{_FROM} -j DROP"]
     forward += [f"-i {lan} {_TO} -j ACCEPT" for way in node.exits for lan in way.lans]
+    for lan in dict.fromkeys(lan for way in guarded for lan in way.lans):
+        forward += [f"-d {prefix} -i {lan} -j RETURN" for prefix in _LOCAL[family]]
+        forward += [f"-i {lan} -o {other} -j RETURN" for other in node.model.lans if other != lan]
+        forward += [f"-i {lan} {_TO_OURS} -j RETURN", f"-i {lan} {refuse}"]
     yield _chain(family, "filter", "FORWARD", [*forward, f"{_TO} {refuse}"])
-    ports = any(way.model.port_forward for way in node.exits)
-    forwarded = [f"{_FROM} -m mark --mark {FORWARDED:#x} -j ACCEPT"] if ports else []
-    entering = [known, *forwarded, f"{_FROM} -j DROP"]
-    if not any(way.own for way in guarded):
+    entering = [*known, f"{_FROM} -j DROP"]
+    if not own:
         # Whom this host would ask for them, it would ask by the underlay.
         entering += [f"-i {lan} {dns} {refuse}" for way in guarded for lan in way.lans for dns in DNS]
     yield _chain(family, "filter", "INPUT", entering)
-    if any(way.own for way in guarded):
-        leaving = [f"-o {underlay} -m mark --mark {BYPASS:#x} -j RETURN"]
-        leaving += [rule.format(dev=underlay) for rule in _LINK_LOCAL[family]]
-        yield _chain(family, "filter", "OUTPUT", [*leaving, f"-o {underlay} {refuse}"])
+    if own:
+        leaving = [
+            f"-m mark --mark {BYPASS:#x} -j RETURN",
+            "-o lo -j RETURN",
+            f"{_TO} -j RETURN",
+            f"{_TO_OURS} -j RETURN",
+        ]
+        leaving += [f"-o {dev} -j RETURN" for dev in [*node.model.lans, *([EXITS] if node.egress else [])]]
+        leaving += [*_LINK_LOCAL[family], f"-o {underlay} {refuse}"]
+        leaving += [*(f"-d {prefix} -j RETURN" for prefix in _LOCAL[family]), refuse]
+        yield _chain(family, "filter", "OUTPUT", leaving)
+
+
+def _containers(node: Node, refuse: str) -> Iterator[str]:
+    """What is forwarded to the underlay is this host's own, as that of its containers, but for what comes from
+    networks that take no exit, and for answers."""
+    underlay = node.model.underlay.dev
+    guarded = {lan for way in node.exits if way.model.kill_switch for lan in way.lans}
+    free = [lan for lan in node.model.lans if lan not in guarded]
+    for dev in [*free, *([EXITS] if node.egress else [])]:
+        yield f"-i {dev} -o {underlay} -j RETURN"
+    yield f"-o {underlay} -m devgroup --src-group 0x75 -j RETURN"
+    yield f"-o {underlay} -m conntrack --ctdir REPLY -j RETURN"
+    yield f"-o {underlay} {refuse}"
 
 
 DNS = ("-p udp -m udp --dport 53", "-p tcp -m tcp --dport 53")
@@ -127,7 +161,10 @@ def _mangle(node: Node, family: Family) -> Iterator[Firewall]:
     staying: list[str] = []
     if any(way.own for way in node.exits):
         arriving.append(f"-i {underlay} {_MARK}")
-        arriving.append(f"-i {underlay} -m conntrack --ctstate NEW -j CONNMARK --set-xmark {BYPASS:#x}/0xffffffff")
+        # A connection that this host began before it had an exit is none that came in, however late it is noticed.
+        for kind in ("-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN", "-p udp"):
+            new = f"-i {underlay} {kind} -m conntrack --ctstate NEW"
+            arriving.append(f"{new} -j CONNMARK --set-xmark {BYPASS:#x}/0xffffffff")
         leaving.append(f"-m mark --mark 0x0 {_OWNER} {_MARK}")
         leaving.append(f"-m connmark --mark {BYPASS:#x} {_MARK}")
     for n, way in enumerate(node.exits):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compiler.fabric import Fabric, Node, Way
-from schema.desired.exits import SELF
+from schema.desired.exits import DEV, SELF
 from schema.problem import Place
 
 
@@ -39,16 +39,16 @@ def take_exits(fabric: Fabric) -> None:
                 hint = "write `self` in its `for:`: what comes to the port is answered by this host"
                 place = node.place("exits", name, "port_forward")
                 fabric.problem("GW113", place, f"the exit {name} forwards a port, and the host does not take it", hint)
-            lans = tuple(taker for taker in dict.fromkeys(names) if taker != SELF)
+            lans = tuple(taker.removeprefix(DEV) for taker in dict.fromkeys(names) if taker != SELF)
             way = Way(node.name, name, exit, lans, SELF in names, _devices(name, exit.use + 1))
             _free(fabric, node, way)
             node.exits.append(way)
 
 
 def _known(fabric: Fabric, node: Node, taker: str, place: Place) -> bool:
-    if taker == SELF or taker in node.model.lans:
+    if taker == SELF or taker in node.model.lans or taker.startswith(DEV):
         return True
-    hint = f"there are: {', '.join([*node.model.lans, SELF])}"
+    hint = f"there are: {', '.join([*node.model.lans, SELF])}; for an interface of others write `dev {taker}`"
     fabric.problem("GW110", place, f"{node.name} has no LAN {taker!r}", hint)
     return False
 

@@ -52,7 +52,8 @@ DnsName = Annotated[
     str, StringConstraints(pattern=r"^([a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?\.)+[a-zA-Z]{2,63}$")
 ]
 
-IfName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]([A-Za-z0-9_.@-]{0,13}[A-Za-z0-9_-])?$")]
+IF_NAME = r"^[A-Za-z0-9_]([A-Za-z0-9_.@-]{0,13}[A-Za-z0-9_-])?$"
+IfName = Annotated[str, StringConstraints(pattern=IF_NAME)]
 """An interface name: what the kernel takes, less what cannot stand in a sysctl's name or an iptables rule."""
 
 Duration = Annotated[

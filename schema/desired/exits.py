@@ -7,17 +7,20 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema, model_validator
 
-from schema.desired.base import Document, Duration, IfName, Name, OneOrMany, PublicKey, Share, one_of_each_family
+from schema.desired.base import IF_NAME, Document, Duration, Name, OneOrMany, PublicKey, Share, one_of_each_family
 from schema.desired.fabric import HostPort, Ip, Url
 from schema.duration import seconds
 from schema.ip import BITS, Interface
 
 SELF = "self"
 """In `for`: what the host itself sends."""
+DEV = "dev "
+"""In `for`, before an interface that is no LAN of ours: `dev docker0`."""
 CHECK = "http://cp.cloudflare.com/generate_204"
 
 ExitName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,8}$")]
 """Short: its tunnels are wg-NAME, wg-NAME-2, …"""
+Taker = Annotated[str, StringConstraints(pattern=IF_NAME.replace("^", r"^(dev )?", 1))]
 Country = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")]
 """ISO 3166, in lower case."""
 
@@ -110,8 +113,9 @@ class Exit(Document):
     """Ask the provider for a port that leads here."""
     kill_switch: bool = True
     """Without a gateway nothing leaves; off, it leaves by the underlay."""
-    for_: OneOrMany[IfName] | None = Field(default=None, alias="for")
-    """LANs of this host, and `self`: what it sends itself. By default all that no other exit names."""
+    for_: OneOrMany[Taker] | None = Field(default=None, alias="for")
+    """LANs of this host, `self`: what it sends itself, and `dev docker0`: what comes in by an interface of others. By
+    default all LANs that no other exit names, and `self`."""
     on_switch: Literal["move", "drain"] = "move"
     """What becomes of open flows: they break at once, or stay where they are until they end."""
     mtu: int | None = Field(default=None, ge=1280, le=65535)

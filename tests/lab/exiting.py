@@ -32,6 +32,7 @@ from tests.namespaces import RUN, ip, private_network, run
 REPOSITORY = Path(__file__).parents[2]
 HOST, EXIT = "nas", "vpn"
 HOME, LAN_CLIENT, SERVER, RESOLVER = "192.0.2.10", "192.168.10.20", "203.0.113.80", "203.0.113.53"
+CONTAINER = "172.17.0.2"
 PORT = 51820
 CHECK = f"http://{SERVER}/generate_204"
 PATIENCE = 30.0
@@ -66,6 +67,14 @@ while True:
     query, who = names.recvfrom(512)
     names.sendto(query + b"answered", who)
 """
+
+PAGE = """
+import http.server
+server = http.server.ThreadingHTTPServer(("", 80), http.server.SimpleHTTPRequestHandler)
+print("ready", flush=True)
+server.serve_forever()
+"""
+"""What a container has to say."""
 
 FLOWS = """
 import json, select, socket, sys
@@ -123,6 +132,10 @@ for turn in itertools.count():
 """
 """Everything that must not leave beside a tunnel, a hundred times a second: to a server outside, to the ISP's router
 and to a server outside by IPv6."""
+
+
+CONTENT = b"leak?"
+"""What `NOISE` has in it."""
 
 
 @dataclass(frozen=True)
@@ -248,7 +261,7 @@ class Home:
     # Building
 
     def build(self) -> None:
-        for name in ("home", "lan", "out"):
+        for name in ("home", "lan", "container", "out"):
             _namespace(name)
         _cable("isp-home", "home", "eth0", ["192.0.2.1/24", "2001:db8:2::1/64"], [f"{HOME}/24", "2001:db8:2::10/64"])
         self.underlay()
@@ -265,6 +278,16 @@ class Home:
         _inside("lan", "ip link set eth0 up")
         _inside("lan", "ip route add default via 192.168.10.1")
         _inside("lan", "ip route add default via fd00:192::1")
+        # A bridge of somebody else's, as of containers, and a second way to the internet.
+        ip("link add docker0 netns home type veth peer name eth0 netns container")
+        _inside("home", "ip address add 172.17.0.1/16 dev docker0")
+        _inside("home", "ip link set docker0 up")
+        _inside("container", f"ip address add {CONTAINER}/16 dev eth0")
+        _inside("container", "ip link set eth0 up")
+        _inside("container", "ip route add default via 172.17.0.1")
+        _cable(
+            "isp-wlan", "home", "wlan0", ["192.0.3.1/24", "2001:db8:3::1/64"], ["192.0.3.10/24", "2001:db8:3::10/64"]
+        )
         run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
         # As many a distribution has it: the way back has to be the way here.
         _inside("home", "sysctl -qw net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.eth0.rp_filter=1")
@@ -443,6 +466,12 @@ class Home:
                 return found
 
             yield ways
+
+    def publish(self) -> None:
+        """As container engines do it: a port of the host, whichever way it is reached, leads to a container."""
+        to = f"-p tcp -m addrtype --dst-type LOCAL --dport 8080 -j DNAT --to-destination {CONTAINER}:80"
+        _inside("home", f"iptables -t nat -A PREROUTING {to}")
+        self._start("container", PAGE, wait=True)
 
     def refused(self) -> int:
         """Packets that were to leave beside a tunnel so far, and did not."""

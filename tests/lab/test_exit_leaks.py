@@ -19,7 +19,7 @@ from lab.provider.places import OUTSIDE_ADDRESS, api_address, gates_of
 from schema.plan.exits import GROUP
 from tests.drill import everything
 from tests.drill.world import REBOOT
-from tests.lab.exiting import ARP, IPV4, IPV6, NOISE, Capture, Packet
+from tests.lab.exiting import ARP, CONTENT, IPV4, IPV6, NOISE, Capture, Packet
 from tests.lab.twin import REPOSITORY, Twin, eventually, running
 from tests.lab.vpn import HOST, PC, carried, carrying, fault, line, order, seen, tunnels
 
@@ -27,8 +27,6 @@ pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(900)]
 
 ISP = "isp-nas"
 ELECTIONS = 50 if everything() else 3
-CONTENT = b"leak?"
-"""What `NOISE` has in it."""
 SERVER, SERVER6 = OUTSIDE_ADDRESS, "2001:db8:fe:66::2"
 ISP6, HOME6 = "2001:db8:77::1", "2001:db8:77::2"
 SITES = REPOSITORY / "tests" / "golden" / "compile" / "exits" / "input"

@@ -18,6 +18,7 @@ from schema.plan import (
     Resilient,
     Resource,
     Route,
+    Rule,
     SecretRef,
     Sysctl,
     Wireguard,
@@ -31,6 +32,8 @@ NEXTHOPS = 117_600_000
 """Numbers of nexthops: plus 10 x the table of a tunnel or of an exit."""
 BUCKETS, IDLE_TIMER = 1024, 120
 """Of the group that spreads flows: a flow stays with its gateway, and a pause of 2 minutes ends it."""
+NAMES = 1169
+"""The priority of rules for the servers that gateways name: before all that the plan has."""
 EVERYTHING: dict[Family, str] = {"inet": "0.0.0.0/0", "inet6": "::/0"}
 
 
@@ -76,6 +79,7 @@ def overlay(exits: Sequence[Held]) -> list[Resource]:
             found += _device(held, placed)
         for family in EVERYTHING:
             found += _routes(held, family)
+        found += _ways_to_names(held)
     found += _names(exits)
     found += _ports(exits)
     return found
@@ -122,6 +126,16 @@ def _routes(held: Held, family: Family) -> Iterator[Resource]:
 
 def _number(table: int, family: Family) -> int:
     return NEXTHOPS + 10 * table + (family == "inet6")
+
+
+def _ways_to_names(held: Held) -> Iterator[Rule]:
+    """A gateway's own server is reached by its tunnel, whatever network of ours has the same private address."""
+    servers = {server: one.slot for one in reversed(held.tunnels) if one.carrying for server in one.session.dns}
+    for server, slot in sorted(servers.items()) if held.exit.dns is None else ():
+        family = family_of(server)
+        dst = f"{server}/{32 if family == 'inet' else 128}"
+        for taker in (*held.exit.lans, *(["lo"] if held.exit.own else [])):
+            yield Rule(family=family, priority=NAMES, table=slot.table, dst=dst, iif=taker)
 
 
 def _names(exits: Sequence[Held]) -> Iterator[Resource]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from reconciler.diff import Desired
 from reconciler.loops.exits.overlay import Held, Placed, overlay
-from schema.plan import Firewall, Link, Nexthop, Peer, Resource, Route, SecretRef, Sysctl, Wireguard
+from schema.plan import Firewall, Link, Nexthop, Peer, Resource, Route, Rule, SecretRef, Sysctl, Wireguard
 from tests.unit.reconciler.loops.exits.samples import KEY, an_exit, gateway, session
 
 LONDON = session(gateway("uk/london401"))
@@ -65,6 +65,16 @@ def test_names_are_asked_of_the_exits_server_whoever_was_meant() -> None:
     assert f"-i lan0 -p udp -m udp --dport 53 {to}" in chains["PREROUTING"]
     assert f"-p tcp -m tcp --dport 53 -m mark ! --mark 0xea55 {to}" in chains["OUTPUT"]
     assert "-d 192.168.10.0/24 -i lan0 -j RETURN" in chains["PREROUTING"]
+
+
+def test_a_gateways_server_is_reached_by_its_tunnel_whatever_else_has_its_address() -> None:
+    rules = of(Rule, held(LONDON))
+    assert {(rule.priority, rule.dst, rule.iif, rule.table) for rule in rules} == {
+        (1169, "10.64.0.1/32", "lan0", 60000),
+        (1169, "10.64.0.1/32", "lo", 60000),
+    }
+    assert of(Rule, held(LONDON, carrying=(False,))) == []
+    assert of(Rule, held(LONDON, dns=("9.9.9.9",))) == []
 
 
 def test_where_the_host_takes_no_exit_it_is_not_asked_for_names() -> None:

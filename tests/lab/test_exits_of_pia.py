@@ -36,14 +36,19 @@ def lab(_root: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twin]
 @pytest.fixture
 def home(lab: Twin) -> Iterator[Twin]:
     """With the nearest gateway in use, and every line as it was."""
-    eventually(lambda: carrying(lab) == [FIRST], 60, "connected to the nearest")
+    eventually(lambda: settled(lab), 60, "connected to the nearest")
     yield lab
     for gateway in (FIRST, SECOND):
         line(lab, gateway, delay=gate(gateway).delay, jitter=0.0, loss=0.0, silent=False)
         fault(lab, gate(gateway).server, "")
     order(lab, "pin", FIRST)
-    eventually(lambda: carrying(lab) == [FIRST], 60, "back at the nearest")
+    eventually(lambda: settled(lab), 60, "back at the nearest")
     order(lab, "pin")
+
+
+def settled(lab: Twin) -> bool:
+    """Whether the nearest carries, and no other is on its way."""
+    return [(tunnel["gateway"], tunnel["phase"]) for tunnel in tunnels(lab)] == [(FIRST, "carrying")]
 
 
 def said(lab: Twin, *words: str) -> Any:

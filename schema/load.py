@@ -174,6 +174,7 @@ def _pattern_hint(details: ErrorDetails) -> str:
         "vpc-": "a VPC's id, such as vpc-0aa11",
         "(-[a-z]+)": "an AWS region, such as eu-west-1",
         "[a-z0-9-]{0,62}": "names have lower-case letters, digits and hyphens",
+        "https?": "a URL, such as http://10.1.0.10/health",
         "{1,15}": "an interface's name has 1 to 15 bytes, without spaces, slashes and colons",
     }
     return next((hint for pattern, hint in hints.items() if pattern in details["msg"]), "")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from schema.desired.base import DnsName, Document, Duration, Keepalive, Name, OneOrMany, Share
-from schema.ip import Interface, Prefix
+from schema.ip import Interface, Prefix, parse_address
 
 
 def _ip(value: object) -> str:
@@ -17,6 +18,42 @@ def _ip(value: object) -> str:
     return Interface.parse(value).address
 
 
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+
+
+def _url(url: str) -> str:
+    """A URL whose server can be asked. Raises ValueError: libraries do so only when they are to ask it."""
+    server = re.split("[/?#]", url.partition("://")[2])[0]
+    strange = next((character for character in url if not "!" <= character <= "~"), "")
+    if strange and strange in server:
+        raise ValueError(f"{strange!r} stands in no name of DNS: write the name as DNS has it (xn--…)")
+    if strange:
+        encoded = "".join(f"%{byte:02X}" for byte in strange.encode(errors="replace"))
+        raise ValueError(f"{strange!r} stands in no URL: write {encoded}")
+    found = re.fullmatch(r"(\[[^][]*\]|[^][:]*)(?::([^][:]*))?", server)
+    if found is None:
+        raise ValueError(f"{server!r} is no server: write a name, 192.0.2.1 or [2001:db8::1], and perhaps :8080")
+    host, port = found[1], found[2]
+    if port is not None and not (re.fullmatch(r"\d{1,5}", port) and 0 < int(port) < 65536):
+        raise ValueError(f"{port!r} is no port: write a number from 1 to 65535, or leave it out with its colon")
+    if host.startswith("[") or re.fullmatch(r"(.*\.)?\d+", host):
+        _numeric(host)
+    elif len(host) > 253 or not all(_LABEL.fullmatch(label) for label in host.split(".")):
+        raise ValueError(f"{host!r} is no name of a server: write one such as check.example.org")
+    return url
+
+
+def _numeric(host: str) -> None:
+    """Raises ValueError."""
+    wanted, example = (6, "[2001:db8::1]") if host.startswith("[") else (4, "192.0.2.1")
+    try:
+        version = parse_address(host.strip("[]"))[0]
+    except ValueError:
+        version = 0
+    if version != wanted:
+        raise ValueError(f"{host!r} is no address: write it as {example}, or write a name")
+
+
 Ip = Annotated[str, BeforeValidator(_ip)]
 HostPort = Annotated[
     str,
@@ -24,7 +61,10 @@ HostPort = Annotated[
     Field(examples=["10.1.0.10:443"]),
 ]
 Url = Annotated[
-    str, StringConstraints(pattern=r"^https?://[^\s/@]+(/\S*)?$"), Field(examples=["http://10.1.0.10/health"])
+    str,
+    StringConstraints(pattern=r"^https?://[^\s/@]+(/\S*)?$"),
+    AfterValidator(_url),
+    Field(examples=["http://10.1.0.10/health"]),
 ]
 Port = Annotated[int, Field(ge=1, le=65535)]
 

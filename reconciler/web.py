@@ -24,6 +24,8 @@ class Request:
     port: int = 443
     method: Literal["GET", "POST", "DELETE"] = "GET"
     query: Mapping[str, str] = field(default_factory=dict, repr=False)
+    target: str = field(default="", repr=False)
+    """Path and query as they are to be sent, in place of both: of a URL that somebody wrote."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)
     ca: str | None = None

@@ -41,7 +41,7 @@ TABLE: tuple[tuple[str, set[str], str], ...] = (
      "effects know resources, not who asked for them"),
     ("reconciler.system.service", {"schema", "reconciler.system", "reconciler.kinds", "reconciler.files"},
      "a daemon's configuration is a file that has to be whole"),
-    ("reconciler.system.https", {"reconciler.web"}, "it sends what others have written"),
+    ("reconciler.system.https", {"reconciler.web", "schema"}, "it sends what others have written"),
     ("reconciler.system.age", {"pyrage"}, "the one place of this room that decrypts"),
     ("lab.provider.authority", {"cryptography"}, "the twin's certificates are its own"),
     ("lab", {"schema", "compiler", "reconciler", "lab", "typer", "rich", "ruamel"}, "the twin uses what users use"),

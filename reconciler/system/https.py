@@ -15,17 +15,19 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from reconciler.web import Http, Request, Response, WebError
+from schema.plan.exits import BYPASS
 
-MARK = 0xEA55
 SO_MARK = 36
 """asm-generic/socket.h; needs CAP_NET_ADMIN."""
+AS_WRITTEN = "!#$%&'()*+,/:;=?@[]~"
+"""What may stand in a target (RFC 3986), with what is encoded in it already."""
 HEADROOM = 64 << 10
 """Bytes that a status and headers may have beside the body."""
 NOT_YET_VALID, HAS_EXPIRED = 9, 10
 """X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED (openssl-verification-options(1))."""
 
 
-def sender(mark: int = MARK) -> Http:
+def sender(mark: int = BYPASS) -> Http:
     """Sends requests with a mark; 0 for none."""
     return partial(_send, mark)
 
@@ -180,6 +182,8 @@ def _exchange(connection: socket.socket, request: Request, end: float) -> Respon
 
 def _encoded(request: Request) -> bytes:
     path = quote(request.path) + (f"?{urlencode(request.query)}" if request.query else "")
+    if request.target:
+        path = quote(request.target, safe=AS_WRITTEN)
     usual = request.port == (443 if request.tls else 80)
     headers = {
         "Host": request.name if usual else f"{request.name}:{request.port}",

@@ -11,7 +11,8 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from reconciler.system.https import MARK, SO_MARK
+from reconciler.system.https import SO_MARK
+from schema.plan.exits import BYPASS
 
 SAMPLES, SPACING, PATIENCE = 3, 0.1, 1.0
 """Echoes to each server, seconds between two of them, and seconds to wait for the last."""
@@ -23,14 +24,10 @@ Samples = dict[str, list[float | None]]
 
 
 def measure(servers: Mapping[str, str]) -> Samples:
-    """Name -> seconds of several round trips to its address or DNS name; None for each that did not come back."""
-    addresses: dict[str, str] = {}
-    for name, host in servers.items():
-        with suppress(OSError, UnicodeError):
-            addresses[name] = str(socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)[0][4][0])
+    """Name -> seconds of several round trips to its address; None for each that did not come back."""
     found: Samples = {name: [None] * SAMPLES for name in servers}
-    _echo(addresses, found)
-    silent = {name: address for name, address in addresses.items() if not any(found[name])}
+    _echo(servers, found)
+    silent = {name: address for name, address in servers.items() if not any(found[name])}
     if silent:
         _connect(silent, found)
     return found
@@ -77,7 +74,7 @@ def _raw(version: int) -> socket.socket:
 
 def _mark(of: socket.socket) -> None:
     with suppress(OSError):  # without the right to, the group's rule gives the mark
-        of.setsockopt(socket.SOL_SOCKET, SO_MARK, MARK)
+        of.setsockopt(socket.SOL_SOCKET, SO_MARK, BYPASS)
 
 
 def _send(sockets: Mapping[int, socket.socket], address: str, identifier: int, sequence: int) -> None:

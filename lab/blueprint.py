@@ -54,6 +54,8 @@ class Blueprint:
     endpoints: list[Endpoint] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)
     """DNS name -> address, for public endpoints that are names."""
+    names6: dict[str, str] = field(default_factory=dict)
+    """DNS name -> IPv6 address beside that."""
     notes: list[str] = field(default_factory=list)
     """What the lab does otherwise than the real network would."""
     bridges: dict[tuple[str, Prefix], str] = field(default_factory=dict)

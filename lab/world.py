@@ -88,7 +88,8 @@ def _own_mounts(name: str, folder: Folder, plan: Blueprint) -> None:
     mounts = "mount -t tmpfs tmpfs /run/wireguard"
     if plan.names:
         hosts = folder.host(name) / "hosts"
-        lines = "".join(f"{address} {dns}\n" for dns, address in sorted(plan.names.items()))
+        named = [*sorted(plan.names.items()), *sorted(plan.names6.items())]
+        lines = "".join(f"{address} {dns}\n" for dns, address in named)
         hosts.write_text(f"127.0.0.1 localhost\n{lines}")
         mounts += f" && mount --bind '{hosts}' /etc/hosts"
     _hold(name, mounts)
@@ -157,7 +158,7 @@ def start_relay(plan: Blueprint, folder: Folder) -> subprocess.Popen[bytes]:
 def start_providers(plan: Blueprint, folder: Folder, kinds: Collection[str]) -> subprocess.Popen[bytes]:
     """The twins of providers of exits, whose files are made."""
     settings = folder.root / "provider.json"
-    values = {"files": str(folder.provider), "kinds": sorted(kinds), "names": plan.names}
+    values = {"files": str(folder.provider), "kinds": sorted(kinds), "names": plan.names, "names6": plan.names6}
     settings.write_text(json.dumps({**values, "socket": str(folder.provider_socket)}))
     return _spawn_here(folder.logs / "provider.log", "lab.provider.server", str(settings))
 

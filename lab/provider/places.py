@@ -98,6 +98,7 @@ def _address(number: int, host: int) -> str:
 
 
 OUTSIDE_ADDRESS = _address(OUTSIDE_NUMBER, 2)
+OUTSIDE_ADDRESS6 = f"2001:db8:fe:{OUTSIDE_NUMBER:x}::2"
 
 
 def api_space(kind: Kind) -> str:
@@ -137,7 +138,10 @@ def draw(plan: Blueprint, kinds: Collection[Kind], names: Iterable[str] = ()) ->
     """
     _uplink(plan, OUTSIDE, OUTSIDE_NUMBER)
     plan.spaces[OUTSIDE].role = "workload"
-    plan.names |= dict.fromkeys((OUTSIDE_NAME, *names), OUTSIDE_ADDRESS)
+    ours = (OUTSIDE_NAME, *names)
+    plan.names |= dict.fromkeys(ours, OUTSIDE_ADDRESS)
+    # As the internet has it: whoever takes the first address of a name takes this one.
+    plan.names6 |= dict.fromkeys(ours, OUTSIDE_ADDRESS6)
     plan.notes += [f"{kind} is a service of the lab, with {len(gates_of([kind]))} gateways" for kind in sorted(kinds)]
     for kind in sorted(kinds):
         _uplink(plan, api_space(kind), API_NUMBER[kind])

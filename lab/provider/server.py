@@ -1,7 +1,7 @@
 """The process of all twins: `python -m lab.provider.server FILE`. Its sockets stand in the namespaces of its servers.
 
-The file is JSON: `files` (the folder of `make.py`), `kinds`, `names` (DNS name -> address) and `socket`, where faults
-are switched on and off while it runs.
+The file is JSON: `files` (the folder of `make.py`), `kinds`, `names` and `names6` (DNS name -> address, IPv4
+and IPv6), and `socket`, where faults are switched on and off while it runs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class Providers:
     """All that runs."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        self.files, self.names = Files(Path(settings["files"])), dict(settings["names"])
+        self.files = Files(Path(settings["files"]))
+        self.names, self.names6 = dict(settings["names"]), dict(settings["names6"])
         self.gates = gates_of(settings["kinds"])
         self.faults, self.tunnels = Faults(), Gateways()
         self.twins: dict[str, PiaTwin | MullvadTwin] = {}
@@ -64,7 +65,7 @@ class Providers:
             Service(gate.space, pia.vip(gate), PORT_FORWARDING, at, answer, self.faults, self.files, at)
         Service(gate.space, "0.0.0.0", PORTAL_PORT, f"{at}-portal", lambda _: PORTAL, self.faults)
         for address in [pia.DNS] if gate.kind == "pia" else [mullvad.DNS, mullvad.DNS6]:
-            Resolver(gate.space, address, self.names)
+            Resolver(gate.space, address, self.names, self.names6)
 
     def _answers(self, kind: str) -> Answer:
         def answer(call: Call) -> Reply:

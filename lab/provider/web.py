@@ -6,7 +6,7 @@ import socket
 import ssl
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
@@ -20,6 +20,7 @@ from lab.provider.twin import Call, Faults, Reply
 GIGABYTE = 1_000_000_000
 BLOCK = bytes(1 << 16)
 TTL = 30
+A, AAAA = b"\0\1", b"\0\x1c"
 Answer = Callable[[Call], Reply]
 
 
@@ -125,9 +126,9 @@ class Handler(BaseHTTPRequestHandler):
 class Resolver:
     """Answers DNS (RFC 1035) for the lab's names in a namespace; it runs from when it is made."""
 
-    def __init__(self, space: str, address: str, names: dict[str, str]) -> None:
+    def __init__(self, space: str, address: str, names: Mapping[str, str], names6: Mapping[str, str]) -> None:
         """Raises OSError."""
-        self._names = names
+        self._names, self._names6 = names, names6
         with within(space):
             self._socket = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
             self._socket.bind((address, 53))
@@ -137,21 +138,27 @@ class Resolver:
         while True:
             query, client = self._socket.recvfrom(1 << 12)
             with suppress(OSError, ValueError, IndexError):
-                self._socket.sendto(resolved(query, self._names), client)
+                self._socket.sendto(resolved(query, self._names, self._names6), client)
 
 
-def resolved(query: bytes, names: dict[str, str]) -> bytes:
-    """The answer to a query for an A record. Raises ValueError or IndexError where it is none."""
+def resolved(query: bytes, names: Mapping[str, str], names6: Mapping[str, str]) -> bytes:
+    """The answer to a query for an A or AAAA record. Raises ValueError or IndexError where it is none."""
     labels, position = [], 12
     while size := query[position]:
         labels.append(query[position + 1 : position + 1 + size].decode("ascii"))
         position += 1 + size
     question = query[12 : position + 5]
-    address = names.get(".".join(labels).lower())
-    wanted = question[-4:-2] == b"\0\1" and address is not None
+    name, kind = ".".join(labels).lower(), question[-4:-2]
+    found = {
+        code: socket.inet_pton(family, named[name])
+        for code, family, named in ((A, socket.AF_INET, names), (AAAA, socket.AF_INET6, names6))
+        if name in named
+    }
+    records = [
+        b"\xc0\x0c" + code + b"\0\1" + TTL.to_bytes(4, "big") + len(data).to_bytes(2, "big") + data
+        for code, data in found.items()
+        if code == kind
+    ]
     # A response, recursion desired and available; NXDOMAIN for what nobody has.
-    flags = b"\x81\x80" if address is not None else b"\x81\x83"
-    head = query[:2] + flags + b"\0\1" + (b"\0\1" if wanted else b"\0\0") + bytes(4)
-    if not wanted or address is None:
-        return head + question
-    return head + question + b"\xc0\x0c\0\1\0\1" + TTL.to_bytes(4, "big") + b"\0\4" + socket.inet_aton(address)
+    flags = b"\x81\x80" if found else b"\x81\x83"
+    return query[:2] + flags + b"\0\1\0" + bytes([len(records)]) + bytes(4) + question + b"".join(records)

@@ -19,6 +19,8 @@ EXIT = {
     "hold": "1s",
     "health": {"interval": "1s", "timeout": "1s"},
 }
+UNDERLAY = {"interface": "eth0", "addresses": ["198.51.100.10/24", "2001:db8:51::10/64"]}
+"""Of both families: so the first address of a name is one of IPv6, whatever a tunnel has."""
 FIRST, SECOND = "se-mma/se-mma-wg-001", "se-mma/se-mma-wg-002"
 
 
@@ -26,7 +28,7 @@ FIRST, SECOND = "se-mma/se-mma-wg-001", "se-mma/se-mma-wg-002"
 def home(_root: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twin]:
     sites = tmp_path_factory.mktemp("sites")
     shutil.copytree(SITES, sites, dirs_exist_ok=True)
-    edit(sites / "home.yaml", lambda site: site["hosts"][HOST].update(exits={"mullvad": EXIT}))
+    edit(sites / "home.yaml", lambda site: site["hosts"][HOST].update(exits={"mullvad": EXIT}, underlay=UNDERLAY))
     with running(sites) as twin:
         eventually(lambda: carried(twin), 60.0, "connected")
         yield twin

@@ -45,6 +45,7 @@ def test_exits_by_sites_of_ours_need_nobody_but_a_service_outside() -> None:
 
 def test_names_of_providers_and_of_checks_lead_to_the_twins() -> None:
     names = drawn("exits").names
+    assert drawn("exits").names6 == dict.fromkeys(("cp.cloudflare.com", OUTSIDE_NAME), "2001:db8:fe:66::2")
     assert names["serverlist.piaservers.net"] == names["www.privateinternetaccess.com"]
     assert names["cp.cloudflare.com"] == names[OUTSIDE_NAME]
     assert f"address add {names[OUTSIDE_NAME]}/24 dev eth0" in drawn("exits").spaces[OUTSIDE].ip

@@ -206,6 +206,7 @@ def runtime_exits(fabric: Fabric, node: Node, behind: Ways) -> Iterator[Exit]:
             cool_down=model.cool_down,
             dns=None if model.dns == "provider" else model.dns,
             port_forward=model.port_forward,
+            kill_switch=model.kill_switch,
             on_switch=model.on_switch,
             table=TABLE + n,
             slots=tuple(

@@ -347,8 +347,9 @@ class Agent:
     async def _on_exits(self, request: dict[str, Any]) -> Answer:
         if self._exits is None:
             return {"ok": False, "error": "this agent looks after no exits"}
-        name, error = request.get("exit"), ""
-        match request.get("order"):
+        name = request.get("exit")
+        error = self._exits.unknown(name) if name else ""
+        match request.get("order") if not error else None:
             case "next":
                 error = self._exits.next(name)
             case "pin":

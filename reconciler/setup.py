@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from reconciler.probes import Check, Tunnel
 from reconciler.sources.base import Asks, Source
 from reconciler.state import Store
 from schema.plan import Exit, Resource
+from schema.plan.base import Family
 
 if TYPE_CHECKING:
     from reconciler.sources.git import Mirror
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 RESOLVE_SECONDS = 2.0
 """How long applying may wait for a DNS name; a peer is made without an endpoint then, and pointed later."""
 RESOLVE_AGAIN = 30.0
+Lookup = Callable[[str, Family | None], str]
+"""An address of a name, of a family or of any. Raises OSError."""
 
 
 class SetupError(Exception):
@@ -86,6 +90,7 @@ def _exits(config: AgentConfig, store: Store) -> list[Resource]:
 def exit_tools(config: AgentConfig, store: Store, first: Callable[[], None]) -> Tools:
     """What exits are found, measured and asked with; `first` is called when there is one."""
     from reconciler.loops.exits.providers.build import build
+    from reconciler.system import dns
     from reconciler.system.https import sender
     from reconciler.system.latency import measure
 
@@ -95,7 +100,7 @@ def exit_tools(config: AgentConfig, store: Store, first: Callable[[], None]) -> 
     def provider(exit: Exit) -> Provider:
         return build(exit, config.state / FOLDER, config.pia, sender(), time.time, secret, resolve)
 
-    return Tools(provider, measure, sender(0), resolve, first)
+    return Tools(provider, measure, sender(0), resolve, dns.ask, first)
 
 
 class Prober:
@@ -197,31 +202,31 @@ def iptables_is_nft() -> bool:
 class Resolve:
     """Resolves names within a bounded time, and does not ask again at once for one that failed."""
 
-    def __init__(self, lookup: Callable[[str], str] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, lookup: Lookup | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._lookup = lookup or _first_address
         self._clock = clock
-        self._failed: dict[str, float] = {}
+        self._failed: dict[tuple[str, Family | None], float] = {}
 
-    def __call__(self, name: str) -> str:
-        """An address. Raises OSError."""
-        if self._clock() < self._failed.get(name, 0.0):
+    def __call__(self, name: str, family: Family | None = None) -> str:
+        """An address, of a family where one is named. Raises OSError."""
+        key = (name, family)
+        if self._clock() < self._failed.get(key, 0.0):
             raise OSError(f"{name} did not resolve a moment ago")
         answer: list[str] = []
-        asking = threading.Thread(target=self._ask, args=(name, answer), daemon=True)
+        asking = threading.Thread(target=self._ask, args=(*key, answer), daemon=True)
         asking.start()
         asking.join(RESOLVE_SECONDS)
         if not answer:
-            self._failed[name] = self._clock() + RESOLVE_AGAIN
+            self._failed[key] = self._clock() + RESOLVE_AGAIN
             raise OSError(f"{name} does not resolve")
-        self._failed.pop(name, None)
+        self._failed.pop(key, None)
         return answer[0]
 
-    def _ask(self, name: str, answer: list[str]) -> None:
-        try:
-            answer.append(self._lookup(name))
-        except OSError:
-            pass  # no answer says it all
+    def _ask(self, name: str, family: Family | None, answer: list[str]) -> None:
+        with suppress(OSError, UnicodeError):  # no answer says it all
+            answer.append(self._lookup(name, family))
 
 
-def _first_address(name: str) -> str:
-    return str(socket.getaddrinfo(name, None, type=socket.SOCK_DGRAM)[0][4][0])
+def _first_address(name: str, family: Family | None) -> str:
+    of = {None: socket.AF_UNSPEC, "inet": socket.AF_INET, "inet6": socket.AF_INET6}[family]
+    return str(socket.getaddrinfo(name, None, of, socket.SOCK_DGRAM)[0][4][0])

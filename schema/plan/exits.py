@@ -74,6 +74,8 @@ class Exit(Model):
     dns: tuple[Address, ...] | None = None
     """None: the provider's."""
     port_forward: bool = False
+    kill_switch: bool = True
+    """Whether its traffic is refused without a gateway, which the plan sees to; else it leaves by the underlay."""
     on_switch: Literal["move", "drain"]
     table: int
     slots: tuple[ExitSlot, ...]

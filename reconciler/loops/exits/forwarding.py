@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reconciler.loops.exits.providers.base import PortForward
+from reconciler.loops.exits.providers.base import PortForward, ProviderError
 
 AGAIN = 60.0
 """Seconds after which a port is asked for again that was not given."""
@@ -18,7 +18,11 @@ class Forwarding:
 
     port: tuple[str, int] | None = None
     """A tunnel's device, and the port that leads to it."""
+    trouble: ProviderError | None = None
+    """Why there is none."""
     asking: bool = False
+    _dev: str | None = None
+    """By which tunnel it was asked for last."""
     _again: float = 0.0
 
     @property
@@ -27,15 +31,18 @@ class Forwarding:
 
     def due(self, dev: str | None, now: float) -> bool:
         """Whether it has to be asked for by this tunnel, which carries traffic: by another one it is another port."""
-        if self.port and self.port[0] != dev:
-            self.port, self._again = None, 0.0
+        if self._dev not in (None, dev):
+            self.port, self.trouble, self._dev, self._again = None, None, None, 0.0
         return dev is not None and not self.asking and now >= self._again
 
     def given(self, dev: str, found: PortForward | None, now: float, date: float) -> None:
         """`date` is `now` in seconds since the epoch. None: the provider has none to give."""
-        self.asking = False
-        self.port = (dev, found.port) if found else None
-        self._again = now + (max(LEAST, found.again - date) if found else AGAIN)
+        if found is None:
+            self.refused(dev, ProviderError("PortRefused", "this gateway forwards no ports"), now)
+            return
+        self.asking, self._dev, self.port, self.trouble = False, dev, (dev, found.port), None
+        self._again = now + max(LEAST, found.again - date)
 
-    def refused(self, now: float) -> None:
-        self.asking, self.port, self._again = False, None, now + AGAIN
+    def refused(self, dev: str, error: ProviderError, now: float) -> None:
+        self.asking, self._dev, self.port, self.trouble = False, dev, None, error
+        self._again = now + AGAIN

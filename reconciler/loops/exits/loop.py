@@ -23,9 +23,9 @@ from reconciler.loops.exits.health import Answer
 from reconciler.loops.exits.memory import Kept, Memory
 from reconciler.loops.exits.overlay import OWNER, Held, Placed, overlay
 from reconciler.loops.exits.policy import Policy
-from reconciler.loops.exits.prober import Prober
+from reconciler.loops.exits.prober import AskName, Prober, Resolve
 from reconciler.loops.exits.providers.base import Provider, ProviderError, Session
-from reconciler.loops.exits.status import choices, conclude, row
+from reconciler.loops.exits.status import broken, choices, conclude, row
 from reconciler.loops.exits.tunnel import Action, Tunnel
 from reconciler.report import Report
 from reconciler.web import Http
@@ -46,7 +46,8 @@ class Tools:
     measure: Callable[[Mapping[str, str]], Mapping[str, list[float | None]]]
     """Name -> address, to name -> round trips beside the tunnels."""
     http: Http
-    resolve: Callable[[str], str]
+    resolve: Resolve
+    ask_name: AskName
     first: Callable[[], None] = lambda: None
     """Called once, when there is an exit to look after."""
 
@@ -63,6 +64,8 @@ class _Run:
     """Slot that drains -> since when how many bytes have passed."""
     kept: object = None
     forwarding: Forwarding = field(default_factory=Forwarding)
+    unprobed: ProviderError | None = None
+    """Why the last probe was not sent."""
 
 
 class Exits:
@@ -79,7 +82,7 @@ class Exits:
         self.host = host
         self._in_kernel = in_kernel
         self._tools = tools
-        self._prober = Prober(tools.http, tools.resolve)
+        self._prober = Prober(tools.http, tools.resolve, tools.ask_name)
         self._note = note
         self._threads = ThreadPoolExecutor(THREADS, "exits")
         self._runs: dict[str, _Run] = {}
@@ -157,8 +160,9 @@ class Exits:
         for session in [tunnel.session for tunnel in run.policy.tunnels.values() if tunnel.session]:
             try:
                 await self._in_thread(partial(run.provider.release, session))
-            except (ProviderError, OSError) as error:
-                self.host.say("warning", f"cannot take back the key of the exit {run.memory.name}: {error}")
+            except Exception as error:  # whatever it is: what is kept of it goes
+                found = self._understood(run, "release", error)
+                self.host.say("warning", f"cannot take back the key of the exit {run.memory.name}: {found}")
         await asyncio.to_thread(self._keep, run, [], None)
 
     def _adopt(self, run: _Run, now: float, *, changed: bool) -> None:
@@ -204,12 +208,13 @@ class Exits:
         clock = asyncio.get_running_loop().time
         try:
             found = await self._in_thread(partial(run.provider.forward, session, dev))
-        except (ProviderError, OSError) as error:
-            self.host.say("warning", f"exit {run.memory.name}: no port is forwarded: {error}")
-            run.forwarding.refused(clock())
-        else:
             run.forwarding.given(dev, found, clock(), time.time())
-        self._wake.set()
+        except Exception as error:  # whatever it is: it would never be asked for again
+            trouble = self._understood(run, "forward", error)
+            self.host.say("warning", f"exit {run.memory.name}: no port is forwarded: {trouble}")
+            run.forwarding.refused(dev, trouble, clock())
+        finally:
+            self._wake.set()
 
     # What the policy wants
 
@@ -265,17 +270,29 @@ class Exits:
                     session = await self._in_thread(partial(run.provider.renew, action.session, run.key.fingerprint))
                     policy.renewed(slot, session, clock(), _ends(session, clock()))
                 case "probe":
-                    assert action.gateway is not None
-                    answer = await self._in_thread(
-                        partial(self._prober.ask, policy.exit.health, policy.exit.slots[slot].dev)
-                    )
+                    assert action.gateway is not None and action.session is not None
+                    dev = policy.exit.slots[slot].dev
+                    answer = await self._in_thread(partial(self._prober.ask, policy.exit, action.session, dev))
+                    run.unprobed = None
                     policy.probed(slot, action.gateway.id, answer, clock())
-        except (ProviderError, OSError) as error:
-            self._failed(policy, action, error, clock())
-        self._wake.set()
+        except Exception as error:  # whatever it is: a policy that is not told its outcome waits for ever
+            self._failed(run, action, self._understood(run, action.verb, error), clock())
+        finally:
+            self._wake.set()
 
-    def _failed(self, policy: Policy, action: Action, error: ProviderError | OSError, now: float) -> None:
-        found = error if isinstance(error, ProviderError) else ProviderError("Unreachable", str(error))
+    def _understood(self, run: _Run, what: str, error: Exception) -> ProviderError:
+        """What went wrong, for people; of what nobody foresaw only its kind, for there may be a secret in it."""
+        match error:
+            case ProviderError():
+                return error
+            case OSError():
+                return ProviderError("Unreachable", str(error))
+        text = f"{what} fails in a way that nobody foresaw ({type(error).__name__})"
+        self.host.say("error", f"exit {run.memory.name}: {text}")
+        return ProviderError("Unforeseen", text)
+
+    def _failed(self, run: _Run, action: Action, found: ProviderError, now: float) -> None:
+        policy = run.policy
         match action.verb:
             case "discover":
                 policy.not_discovered(found, now)
@@ -287,6 +304,7 @@ class Exits:
                 policy.not_renewed(action.slot, found, now)
             case "probe":
                 assert action.gateway is not None
+                run.unprobed = found
                 policy.probed(action.slot, action.gateway.id, Answer(None), now)
 
     async def _in_thread(self, function: Callable[[], Any]) -> Any:
@@ -296,11 +314,8 @@ class Exits:
 
     def _describe(self) -> list[dict[str, Any]]:
         now = time.monotonic()
-        found = [row(run.policy, now) | {"port": run.forwarding.number} for run in self._runs.values()]
-        found += [
-            {"name": name, "provider": "", "tunnels": [], "trouble": {"reason": e.reason, "message": e.message}}
-            for name, e in self._broken.items()
-        ]
+        found = [row(run.policy, now, run.forwarding, run.unprobed) for run in self._runs.values()]
+        found += [broken(exit, e) for exit in self._followed or () if (e := self._broken.get(exit.name))]
         return sorted(found, key=lambda one: str(one["name"]))
 
     def gateways(self, name: str | None) -> list[dict[str, Any]]:
@@ -329,9 +344,14 @@ class Exits:
         for run in runs:
             order(run.policy)
         self._wake.set()
-        if runs:
-            return ""
-        return f"there is no exit {name}" if name else "this host has no exits"
+        return "" if runs else self.unknown(name) or f"{name or 'no exit'} has no key yet: see `gitwan exits status`"
+
+    def unknown(self, name: str | None) -> str:
+        """What is wrong with the name of an exit, if anything; None stands for all of them."""
+        there = sorted({*self._runs, *self._broken})
+        if not there:
+            return "this host has no exits"
+        return "" if name is None or name in there else f"there is no exit {name}, but {', '.join(there)}"
 
     def _chosen(self, name: str | None) -> list[_Run]:
         return [run for exit, run in sorted(self._runs.items()) if name in (None, exit)]

@@ -30,6 +30,8 @@ from schema.plan.exits import BYPASS, FORWARDED, GROUP
 OWNER = "exits"
 NEXTHOPS = 117_600_000
 """Numbers of nexthops: plus 10 x the table of a tunnel or of an exit."""
+BOUND = 1168
+"""The priority of rules for what is bound to a tunnel: before all others."""
 BUCKETS, IDLE_TIMER = 1024, 120
 """Of the group that spreads flows: a flow stays with its gateway, and a pause of 2 minutes ends it."""
 NAMES = 1169
@@ -102,6 +104,9 @@ def _device(held: Held, placed: Placed) -> Iterator[Resource]:
         keepalive=session.keepalive,
         name=session.gateway.id,
     )
+    if "inet6" in placed.families:
+        # A socket that is bound to a device leaves by it without a route by IPv4 only, and probes come before traffic.
+        yield Rule(family="inet6", priority=BOUND, table=placed.slot.table, oif=dev)
     for family in placed.families:
         yield Route(table=placed.slot.table, dst=EVERYTHING[family], dev=dev)
 

@@ -3,37 +3,55 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from urllib.parse import urlsplit
 
 from reconciler.loops.exits.health import Answer
+from reconciler.loops.exits.providers.base import ProviderError, Session
 from reconciler.web import Http, Request, WebError
-from schema.plan import ExitHealth
+from schema.ip import parse_address
+from schema.plan import Exit, family_of
+from schema.plan.base import Family
 
 RESOLVED = 60.0
 """Seconds for which the address of who is asked is good."""
 LIMIT = 64 << 10
 """Bytes of an answer."""
+SERVERS, SERVER_SECONDS = 2, 2.0
+"""Of DNS within a tunnel, that are asked at most, and seconds that each of them has."""
 SOMEBODY_ELSE = ("CertificateWrong", "TlsFailed", "NotHttp", "TooLarge")
 """Who answers in another way than a web server, or under another name, is not the one that was asked."""
 
+Resolve = Callable[[str, Family], str]
+"""An address for a name, beside every tunnel. Raises OSError."""
+AskName = Callable[[str, str, Family, str, float], str]
+"""The same from a server, by a device, within seconds. Raises OSError."""
+
 
 class Prober:
-    """Probes of all exits. `resolve` gives an address for a name, beside every tunnel, and raises OSError."""
+    """Probes of all exits."""
 
-    def __init__(self, http: Http, resolve: Callable[[str], str], clock: Callable[[], float] = time.monotonic) -> None:
-        self._http, self._resolve, self._clock = http, resolve, clock
-        self._resolved: dict[str, tuple[float, str]] = {}
+    def __init__(
+        self, http: Http, resolve: Resolve, ask_name: AskName, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._http, self._resolve, self._ask_name, self._clock = http, resolve, ask_name, clock
+        self._resolved: dict[tuple[str, Family, str], tuple[float, str]] = {}
 
-    def ask(self, health: ExitHealth, dev: str) -> Answer:
-        """One probe through a tunnel. Blocks for at most its timeout."""
+    def ask(self, exit: Exit, session: Session, dev: str) -> Answer:
+        """One probe through a tunnel. Raises ProviderError where the name of who is asked has no address.
+
+        Blocks for at most its timeout, and before that for as long as looking up a name takes.
+        """
+        health = exit.health
         url = urlsplit(health.check)
         tls = url.scheme == "https"
         name = url.hostname or ""
         request = Request(
             name=name,
             path=url.path or "/",
-            address=self._address(name),
+            target=(url.path or "/") + (f"?{url.query}" if url.query else ""),
+            address=self._address(name, exit, session, dev),
             port=url.port or (443 if tls else 80),
             tls=tls,
             seconds=health.timeout,
@@ -47,15 +65,42 @@ class Prober:
             return Answer(self._clock() - started if error.reason in SOMEBODY_ELSE else None, genuine=False)
         return Answer(self._clock() - started, response.status == health.expect)
 
-    def _address(self, name: str) -> str | None:
-        """Of who is asked; looked up beforehand, so that looking up is no part of the round trip."""
-        now = self._clock()
-        at, address = self._resolved.get(name, (0.0, ""))
+    def _address(self, name: str, exit: Exit, session: Session, dev: str) -> str:
+        """Of who is asked, in a family that the tunnel has; looked up beforehand, as no part of the round trip."""
+        try:
+            parse_address(name)
+        except ValueError:
+            found = next(self._found(name, exit, session, dev), None)
+        else:
+            return name
+        if found is None:
+            text = f"{name}, which `health.check` names, cannot be resolved, neither beside the tunnel nor through it"
+            raise ProviderError("NameUnknown", f"{text}: give this host another nameserver, or write an address there")
+        return found
+
+    def _found(self, name: str, exit: Exit, session: Session, dev: str) -> Iterator[str]:
+        """Beside the tunnel, or else from the servers within: a resolver that is a process of its own is refused."""
+        there = {family_of(address) for address in session.addresses}
+        families: list[Family] = [family for family in ("inet", "inet6") if family in there]
+        for family in families:
+            yield from self._kept(name, family, "", partial(self._resolve, name, family))
+        servers = [server for server in dict.fromkeys((*session.dns, *(exit.dns or ()))) if family_of(server) in there]
+        seconds = min(SERVER_SECONDS, exit.health.timeout)
+        for family in families:
+            for server in servers[:SERVERS]:
+                # Of one gateway only: another need not believe what this one says.
+                look_up = partial(self._ask_name, server, name, family, dev, seconds)
+                yield from self._kept(name, family, session.gateway.id, look_up)
+
+    def _kept(self, name: str, family: Family, teller: str, look_up: Callable[[], str]) -> Iterator[str]:
+        now, key = self._clock(), (name, family, teller)
+        at, address = self._resolved.get(key, (0.0, ""))
         if not address or now - at > RESOLVED:
             try:
-                address = self._resolve(name)
+                address = look_up()
             except OSError:
                 pass  # the last one may still be right
             else:
-                self._resolved[name] = (now, address)
-        return address or None
+                self._resolved[key] = (now, address)
+        if address:
+            yield address

@@ -7,24 +7,41 @@ from typing import Any
 
 from reconciler.conditions import Condition
 from reconciler.loops.exits.election import candidates, standing
+from reconciler.loops.exits.forwarding import Forwarding
 from reconciler.loops.exits.policy import Policy
+from reconciler.loops.exits.providers.base import ProviderError
 from reconciler.loops.exits.tunnel import Tunnel
+from schema.plan import Exit
 
 
-def row(policy: Policy, now: float) -> dict[str, Any]:
-    """One exit. Seconds throughout."""
-    trouble = policy.trouble
+def row(
+    policy: Policy, now: float, forwarding: Forwarding | None = None, unprobed: ProviderError | None = None
+) -> dict[str, Any]:
+    """One exit. Seconds throughout. `unprobed`: why its probes are not sent."""
     return {
         "name": policy.exit.name,
         "provider": policy.exit.provider,
+        "kill_switch": policy.exit.kill_switch,
         "use": policy.exit.use,
         "pinned": policy.pinned,
         "switches": policy.switches,
         "gateways": len(policy.gateways),
         "cooling": sum(policy.cooling(gateway, now) for gateway in policy.gateways),
         "tunnels": [_tunnel(policy, tunnel, now) for _, tunnel in sorted(policy.tunnels.items())],
-        "trouble": {"reason": trouble.reason, "message": trouble.message} if trouble else None,
+        "trouble": _said(policy.trouble or unprobed),
+        "port": forwarding.number if forwarding else None,
+        "port_trouble": _said(forwarding.trouble) if forwarding else None,
     }
+
+
+def broken(exit: Exit, error: ProviderError) -> dict[str, Any]:
+    """An exit that cannot be looked after."""
+    found = {"name": exit.name, "provider": exit.provider, "kill_switch": exit.kill_switch}
+    return {**found, "tunnels": [], "trouble": _said(error)}
+
+
+def _said(error: ProviderError | None) -> dict[str, str] | None:
+    return {"reason": error.reason, "message": error.message} if error else None
 
 
 def _tunnel(policy: Policy, tunnel: Tunnel, now: float) -> dict[str, Any]:
@@ -79,7 +96,7 @@ def conclude(rows: Sequence[Mapping[str, Any]]) -> Condition | None:
         said = f"; {trouble['message']}" if trouble else ""
         if not carrying:
             reason = trouble["reason"] if trouble else "Electing"
-            return Condition("Exits", "False", reason, f"{one['name']} has no gateway: its traffic is refused{said}")
+            return Condition("Exits", "False", reason, f"{one['name']} has no gateway: its traffic {_fate(one)}{said}")
         bad = next((tunnel for tunnel in carrying if tunnel["degraded"]), None)
         if bad is not None:
             text = f"{one['name']}: {bad['gateway']} is {FAULTS[bad['fault']]}, and nothing better is known{said}"
@@ -92,7 +109,14 @@ def conclude(rows: Sequence[Mapping[str, Any]]) -> Condition | None:
         found = trouble["trouble"]
         return Condition("Exits", "False", found["reason"], f"{trouble['name']} stays as it is: {found['message']}")
     names = [f"{one['name']} by {t['gateway']}" for one in rows for t in one["tunnels"] if t["phase"] == "carrying"]
-    return Condition("Exits", "True", "Connected", ", ".join(names))
+    # The way to the internet is there, which is what this condition is about; what is missing is said beside it.
+    ports = [f"{one['name']} has no port: {one['port_trouble']['message']}" for one in rows if one.get("port_trouble")]
+    return Condition("Exits", "True", "Connected", "; ".join([", ".join(names), *ports]))
+
+
+def _fate(one: Mapping[str, Any]) -> str:
+    """What becomes of traffic that has no gateway."""
+    return "is refused" if one.get("kill_switch", True) else "leaves by the underlay"
 
 
 FAULTS = {
@@ -111,9 +135,13 @@ def lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         for tunnel in one["tunnels"]:
             found.append(f"exit {one['name']}: {tunnel['gateway']} {_state(tunnel)}")
         if not one["tunnels"]:
-            found.append(f"exit {one['name']}: no gateway, traffic is refused")
+            found.append(f"exit {one['name']}: no gateway, traffic {_fate(one)}")
         if one.get("port"):
             found.append(f"exit {one['name']}: port {one['port']} leads here")
+        if one.get("port_trouble"):
+            found.append(
+                f"exit {one['name']}: no port: {one['port_trouble']['reason']}: {one['port_trouble']['message']}"
+            )
         if one["trouble"]:
             found.append(f"exit {one['name']}: {one['trouble']['reason']}: {one['trouble']['message']}")
     return found

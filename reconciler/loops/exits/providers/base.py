@@ -25,6 +25,7 @@ Reason = Literal[
     "Refused",
     "SignatureWrong",
     "TokenExpired",
+    "Unforeseen",
 ]
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from reconciler.loops.exits.loop import Exits, Tools
 from reconciler.loops.exits.memory import Memory, remembered
@@ -13,7 +16,8 @@ from reconciler.loops.exits.overlay import OWNER
 from reconciler.loops.exits.providers.base import Gateway, PortForward, ProviderError, Session
 from reconciler.report import Acquired, Candidate
 from reconciler.web import Request, Response, WebError
-from schema.plan import HostPlan, Route, Runtime
+from schema.plan import Exit, HostPlan, Route, Runtime
+from schema.plan.base import Family
 from tests.unit.reconciler.loops.exits.samples import an_exit, gateway, health, session
 from tests.unit.reconciler.test_host import World
 
@@ -28,16 +32,25 @@ class Provider:
         self.error: ProviderError | None = None
         self.registered: list[str] = []
         self.released: list[str] = []
+        self.bug: dict[str, Exception] = {}
+        """What each call fails with at first, which nobody foresaw."""
+        self.gateways = [NEAR, FAR]
+
+    def _fail(self, call: str) -> None:
+        if call in self.bug:
+            raise self.bug.pop(call)
 
     def known(self) -> list[Gateway]:
         return []
 
     def discover(self) -> list[Gateway]:
+        self._fail("discover")
         if self.error:
             raise self.error
-        return [NEAR, FAR]
+        return self.gateways
 
     def register(self, gateway: Gateway, public_key: str) -> Session:
+        self._fail("register")
         self.registered.append(gateway.id)
         return session(gateway)
 
@@ -45,9 +58,11 @@ class Provider:
         return session
 
     def release(self, session: Session) -> None:
+        self._fail("release")
         self.released.append(session.gateway.id)
 
     def forward(self, session: Session, dev: str) -> PortForward | None:
+        self._fail("forward")
         return None
 
 
@@ -58,28 +73,41 @@ class Internet:
         self.provider = Provider()
         self.silent: set[str] = set()
         """Devices through which nothing comes."""
+        self.bug: Exception | None = None
+        self.nameless = False
+        """Whether no name can be looked up."""
 
     def measure(self, servers: Mapping[str, str]) -> Mapping[str, list[float | None]]:
         return {name: [0.01 if name == NEAR.id else 0.05] for name in servers}
 
     def http(self, request: Request) -> Response:
+        if self.bug:
+            raise self.bug
         if request.dev in self.silent:
             raise WebError("TimedOut", "nothing came")
         return Response(204, {}, b"")
 
+    def resolve(self, name: str, family: Family) -> str:
+        if self.nameless:
+            raise OSError("no such name")
+        return "192.0.2.80"
+
+    def ask_name(self, server: str, name: str, family: Family, dev: str, seconds: float) -> str:
+        raise OSError("no such name")
+
     @property
     def tools(self) -> Tools:
-        return Tools(lambda exit: self.provider, self.measure, self.http, lambda name: "192.0.2.80")
+        return Tools(lambda exit: self.provider, self.measure, self.http, self.resolve, self.ask_name)
 
 
 Script = Callable[[Exits], Awaitable[None]]
 
 
-def play(world: World, internet: Internet, script: Script) -> None:
+def play(world: World, internet: Internet, script: Script, exit: Exit = EXIT) -> None:
     """A script while an agent runs that has just started. Its end is a crash: nothing is tidied up."""
     world.start()
-    world.host.engine.set_overlay(OWNER, remembered(world.folder, (EXIT,)))
-    plan = HostPlan.of("h1", [], Runtime(exits=(EXIT,)))
+    world.host.engine.set_overlay(OWNER, remembered(world.folder, (exit,)))
+    plan = HostPlan.of("h1", [], Runtime(exits=(exit,)))
     world.host.engine.converge(Acquired(commit="c1", candidate=Candidate.of("c1", plan)))
 
     async def in_kernel(function: Callable[[], Any]) -> Any:
@@ -189,3 +217,74 @@ def test_an_exit_whose_key_cannot_be_made_is_said_and_the_others_go_on(tmp_path:
 
     play(world, internet, script)
     assert world.conditions()["Exits"] == "False:KeyUnusable"
+
+
+SECRET = "s3cret-token"
+
+
+@pytest.mark.parametrize("call", ["discover", "register"])
+def test_what_nobody_foresaw_is_a_failure_like_any_other_and_its_words_stay_inside(tmp_path: Path, call: str) -> None:
+    world, internet = World(tmp_path), Internet()
+    internet.provider.bug = {call: KeyError(SECRET)}
+    text = f"{call} fails in a way that nobody foresaw (KeyError)"
+
+    async def script(exits: Exits) -> None:
+        await until(lambda: f"error exit pia: {text}" in world.said)
+        if call == "register":
+            await until(lambda: carrying(exits) == [FAR.id])
+        else:
+            await until(lambda: exits.rows[0]["trouble"] == {"reason": "Unforeseen", "message": text})
+
+    play(world, internet, script)
+    assert not any(SECRET in said for said in world.said)
+
+
+def test_a_port_is_asked_for_again_after_what_nobody_foresaw(tmp_path: Path) -> None:
+    world, internet = World(tmp_path), Internet()
+    internet.provider.bug = {"forward": ZeroDivisionError()}
+    internet.provider.gateways = [replace(NEAR, port_forward=True)]
+
+    async def script(exits: Exits) -> None:
+        await until(lambda: any(row.get("port_trouble") for row in exits.rows))
+        (run,) = exits._runs.values()
+        assert not run.forwarding.asking and run.forwarding.trouble is not None
+        assert run.forwarding.trouble.reason == "Unforeseen"
+
+    play(world, internet, script, EXIT.model_copy(update={"port_forward": True}))
+
+
+def test_probes_that_nobody_foresaw_to_fail_are_no_answer(tmp_path: Path) -> None:
+    world, internet = World(tmp_path), Internet()
+
+    async def script(exits: Exits) -> None:
+        await connected(exits)
+        internet.bug = ValueError(SECRET)
+        await until(lambda: exits.rows[0]["tunnels"][0]["strikes"] > 0)
+        internet.bug = None
+        await until(lambda: not exits.rows[0]["tunnels"][0]["strikes"] and not exits.rows[0]["trouble"])
+
+    play(world, internet, script)
+
+
+def test_a_check_that_nobody_can_look_up_is_said(tmp_path: Path) -> None:
+    world, internet = World(tmp_path), Internet()
+    internet.nameless = True
+
+    async def script(exits: Exits) -> None:
+        await until(lambda: world.conditions().get("Exits") == "False:NameUnknown")
+        internet.nameless = False
+        await until(lambda: world.conditions().get("Exits") == "True:Connected")
+
+    named = EXIT.health.model_copy(update={"check": "http://check.example/"})
+    play(world, internet, script, EXIT.model_copy(update={"health": named}))
+
+
+def test_an_exit_that_is_not_there_is_said_with_those_that_are(tmp_path: Path) -> None:
+    world, internet = World(tmp_path), Internet()
+
+    async def script(exits: Exits) -> None:
+        await connected(exits)
+        assert exits.unknown("typo") == exits.next("typo") == "there is no exit typo, but pia"
+        assert exits.unknown("pia") == exits.unknown(None) == ""
+
+    play(world, internet, script)

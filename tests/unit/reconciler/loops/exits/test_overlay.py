@@ -45,6 +45,12 @@ def test_ipv6_is_off_on_a_tunnel_that_does_not_carry_it() -> None:
     assert [route.dst for route in of(Route, held(LONDON))] == ["0.0.0.0/0", "0.0.0.0/0"]
 
 
+def test_what_is_bound_to_a_tunnel_finds_its_way_by_ipv6_too() -> None:
+    (rule,) = of(Rule, held(BOTH, carrying=(False,)))
+    assert (rule.family, rule.oif, rule.table) == ("inet6", "wg-pia-1", 60000)
+    assert not any(one.oif for one in of(Rule, held(LONDON)))
+
+
 def test_one_that_does_not_carry_yet_has_a_table_of_its_own_only() -> None:
     assert [route.table for route in of(Route, held(LONDON, carrying=(False,)))] == [60000]
     assert of(Firewall, held(LONDON, carrying=(False,))) == []

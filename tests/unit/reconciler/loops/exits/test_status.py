@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from reconciler.loops.exits.forwarding import Forwarding
 from reconciler.loops.exits.health import Answer
 from reconciler.loops.exits.policy import Policy
 from reconciler.loops.exits.providers.base import ProviderError
-from reconciler.loops.exits.status import conclude, lines, row
+from reconciler.loops.exits.status import broken, conclude, lines, row
 from tests.unit.reconciler.loops.exits.samples import an_exit, gateway, session
 
 LONDON = gateway("uk/london401")
@@ -37,6 +38,36 @@ def test_without_a_gateway_traffic_is_refused() -> None:
     assert lines([row(policy, 0.0)]) == ["exit pia: no gateway, traffic is refused"]
     found = conclude([row(policy, 0.0)])
     assert found is not None and (found.status, found.reason) == ("False", "Electing")
+
+
+def test_without_a_kill_switch_it_leaves_by_the_underlay_and_that_is_said() -> None:
+    policy = Policy(an_exit(kill_switch=False))
+    assert lines([row(policy, 0.0)]) == ["exit pia: no gateway, traffic leaves by the underlay"]
+    found = conclude([row(policy, 0.0)])
+    assert found is not None and found.message == "pia has no gateway: its traffic leaves by the underlay"
+
+
+def test_a_port_that_is_refused_is_said_and_the_way_out_is_there() -> None:
+    forwarding = Forwarding()
+    forwarding.refused("wg-pia-1", ProviderError("PortRefused", "port 40123 is busy"), 1.0)
+    rows = [row(connected(), 1.0, forwarding)]
+    assert rows[0]["port_trouble"] == {"reason": "PortRefused", "message": "port 40123 is busy"}
+    assert lines(rows)[1] == "exit pia: no port: PortRefused: port 40123 is busy"
+    found = conclude(rows)
+    assert found is not None
+    assert (found.status, found.message) == ("True", "pia by uk/london401; pia has no port: port 40123 is busy")
+
+
+def test_probes_that_know_nobody_to_ask_are_trouble() -> None:
+    unprobed = ProviderError("NameUnknown", "check.example cannot be resolved")
+    found = conclude([row(Policy(an_exit()), 0.0, unprobed=unprobed)])
+    assert found is not None and found.reason == "NameUnknown"
+    assert found.message.endswith("; check.example cannot be resolved")
+
+
+def test_an_exit_that_cannot_be_looked_after_says_what_becomes_of_its_traffic() -> None:
+    rows = [broken(an_exit(kill_switch=False), ProviderError("KeyUnusable", "no space"))]
+    assert lines(rows) == ["exit pia: no gateway, traffic leaves by the underlay", "exit pia: KeyUnusable: no space"]
 
 
 def test_a_providers_words_are_shown_and_the_tunnel_stays() -> None:

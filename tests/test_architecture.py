@@ -35,6 +35,8 @@ TABLE: tuple[tuple[str, set[str], str], ...] = (
     ("reconciler.keys_cli", {"reconciler", "typer"}, "a command line talks to its own room only"),
     ("reconciler.exits_cli", {"reconciler", "typer"}, "a command line talks to its own room only"),
     ("reconciler.sources", {"schema", "reconciler", "git", "pydantic"}, "where plans come from"),
+    ("reconciler.loops.exits.memory", {"schema", "reconciler", "pydantic"},
+     "a kept tunnel may be spoilt, and is left out"),
     ("reconciler.loops.exits.providers.signature", {"cryptography"},
      "the one place that checks a provider's signature"),
     ("reconciler.system", {"schema", "reconciler.system", "reconciler.kinds", "reconciler.inventory", "cryptography"},

@@ -8,14 +8,16 @@ exits/NAME/*.json         what its provider keeps (`providers/cache.py`)
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from reconciler.files import dump_json, read_object, write_atomic
 from reconciler.keys import EXIT, KeyFileError, ensure_file
 from reconciler.loops.exits.overlay import Held, Placed, overlay
-from reconciler.loops.exits.providers.base import Gateway, Session
+from reconciler.loops.exits.providers.base import Session, checked
 from schema.plan import Exit, Resource, SecretRef
 
 FOLDER = "exits"
@@ -29,6 +31,9 @@ class Kept:
     session: Session
     carrying: bool
     baseline: float | None
+
+
+_KEPT = TypeAdapter(Kept)
 
 
 class Memory:
@@ -50,12 +55,14 @@ class Memory:
         return exit.key or SecretRef(secret=EXIT + self.name, fingerprint=self.public_key())
 
     def tunnels(self) -> tuple[list[Kept], str | None]:
-        """What was kept, and the gateway that a person chose. What cannot be read is as good as nothing."""
+        """What was kept, and the gateway that a person chose. What no tunnel can be made of is left out."""
         try:
             value = read_object(self.folder / "tunnels.json")[0] or {}
-            return [_kept(one) for one in value["tunnels"]], value.get("pinned")
-        except (OSError, KeyError, TypeError, ValueError):
+        except OSError:
             return [], None
+        tunnels, pinned = value.get("tunnels"), value.get("pinned")
+        kept = [_kept(one) for one in tunnels] if isinstance(tunnels, list) else []
+        return [one for one in kept if one is not None], pinned if isinstance(pinned, str) else None
 
     def keep(self, tunnels: Iterable[Kept], pinned: str | None) -> None:
         """Raises OSError."""
@@ -64,22 +71,25 @@ class Memory:
         write_atomic(self.folder / "tunnels.json", dump_json(value))
 
 
-def _kept(value: dict[str, Any]) -> Kept:
-    """Raises KeyError or TypeError for another form."""
-    session = dict(value["session"])
-    gateway = dict(session["gateway"])
-    gateway["addresses"] = tuple(gateway["addresses"])
-    session |= {"gateway": Gateway(**gateway), "addresses": tuple(session["addresses"]), "dns": tuple(session["dns"])}
-    return Kept(str(value["dev"]), Session(**session), bool(value["carrying"]), value["baseline"])
+def _kept(value: object) -> Kept | None:
+    try:
+        kept = _KEPT.validate_python(value)
+        return replace(kept, session=checked(kept.session))
+    except ValueError:
+        return None
 
 
 def remembered(state: Path, exits: Sequence[Exit]) -> list[Resource]:
-    """What the tunnels of these exits need in the kernel, as far as they are known: before anything is restored."""
+    """What the tunnels of these exits need in the kernel, as far as they are known: before anything is restored.
+
+    An agent has to start whatever stands there, so what is of no use is left out.
+    """
     found = []
     for exit in exits:
         memory = Memory(state, exit.name)
         slots = {slot.dev: slot for slot in exit.slots}
         placed = [Placed(slots[k.dev], k.session, k.carrying) for k in memory.tunnels()[0] if k.dev in slots]
         if placed:
-            found.append(Held(exit, memory.key(exit), placed))
+            with suppress(OSError):
+                found.append(Held(exit, memory.key(exit), placed))
     return overlay(found)

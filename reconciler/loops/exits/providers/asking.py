@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Collection
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-from reconciler.loops.exits.providers.base import Credentials, ProviderError
+from reconciler.loops.exits.providers.base import Credentials, ProviderError, Session, checked
 from reconciler.web import Http, Request, Response, WebError
+from schema.ip import parse_address
+from schema.plan import Peer
 
 LIST_SECONDS, LIST_LIMIT = 15.0, 4 << 20
 """The lists of 2026 have half a megabyte; the original gave them 15 s."""
@@ -41,6 +42,15 @@ def parsed(request: Request, response: Response) -> Any:
 def unreadable(request: Request) -> ProviderError:
     """An answer in another form than the protocol has."""
     return ProviderError("AnswerUnreadable", f"{request.title} answers in a form that is none of this protocol")
+
+
+def session_of(session: Session) -> Session:
+    """What a provider's answers make, where a tunnel can be made of it. Raises ProviderError."""
+    try:
+        return checked(session)
+    except ValueError:
+        text = f"no tunnel can be made of what the provider says of {session.gateway.id}"
+        raise ProviderError("AnswerUnreadable", text) from None
 
 
 def http_error(request: Request, response: Response, secrets: Collection[str] = ()) -> ProviderError:
@@ -96,9 +106,9 @@ def opened(credentials: Credentials, what: str) -> str:
 
 
 def is_key(value: object) -> bool:
-    """Whether it is a WireGuard public key: 32 bytes in base64."""
+    """Whether it is a WireGuard public key, as the plan takes one."""
     try:
-        return isinstance(value, str) and len(b64decode(value, validate=True)) == 32
+        return isinstance(value, str) and bool(Peer(dev="wg", public_key=value))
     except ValueError:
         return False
 
@@ -106,7 +116,7 @@ def is_key(value: object) -> bool:
 def is_address(value: object) -> bool:
     """Whether it is an address without a length, and without an interface of ours."""
     try:
-        return isinstance(value, str) and "%" not in value and bool(ip_address(value))
+        return isinstance(value, str) and bool(parse_address(value))
     except ValueError:
         return False
 

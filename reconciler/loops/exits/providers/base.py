@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from typing import Literal, Protocol
 
 from reconciler import web
+from reconciler.kinds.peer import endpoint_parts
+from schema.ip import Interface
+from schema.plan import Address, Peer
 
 KEEPALIVE = 15
 """Seconds, as smart-vpn-client had it: less than any NAT forgets after."""
@@ -52,8 +56,11 @@ class Gateway:
     @property
     def endpoint(self) -> str:
         """Where its tunnel leads, as WireGuard writes it."""
-        address = self.addresses[0]
-        return f"[{address}]:{self.port}" if ":" in address else f"{address}:{self.port}"
+        return _endpoint(self.addresses[0], self.port)
+
+
+def _endpoint(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,32 @@ class Session:
     """Seconds since the epoch; None: not known before it ends."""
     server_vip: str | None = None
     """PIA: the server's address within the tunnel."""
+
+
+def checked(session: Session) -> Session:
+    """A session that the kernel can be given, in canonical text. Raises ValueError.
+
+    One that cannot would take all exits with it, for they are held together; and again after every start.
+    """
+    host, port = endpoint_parts(session.endpoint)
+    endpoint = _endpoint(Interface.parse(host).address, port)
+    addresses = tuple(dict.fromkeys(within(address) for address in session.addresses))
+    dns = tuple(dict.fromkeys(Interface.parse(server).address for server in session.dns))
+    if not addresses or not 0 < port < 65536:
+        raise ValueError("a tunnel needs an address, and a port at its gateway")
+    Peer(dev="wg", public_key=session.public_key, endpoint=endpoint, keepalive=session.keepalive)
+    for address in addresses:
+        Address(dev="wg", address=address)
+    return replace(session, endpoint=endpoint, addresses=addresses, dns=dns)
+
+
+def within(text: str) -> str:
+    """An address of ours within a tunnel with its whole length: a shorter one would be a route. Raises ValueError."""
+    found = Interface.parse(text)
+    address = ip_address(found.address)
+    if address.is_unspecified or address.is_loopback or address.is_multicast:
+        raise ValueError(f"{text!r} is nobody's own address")
+    return f"{found.address}/{address.max_prefixlen}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,19 @@ from reconciler.loops.exits.providers.asking import (
     moment,
     opened,
     parsed,
+    session_of,
     title_of,
     unreadable,
 )
-from reconciler.loops.exits.providers.base import Clock, Credentials, Gateway, PortForward, ProviderError, Session
+from reconciler.loops.exits.providers.base import (
+    Clock,
+    Credentials,
+    Gateway,
+    PortForward,
+    ProviderError,
+    Session,
+    within,
+)
 from reconciler.loops.exits.providers.cache import Cache
 from reconciler.loops.exits.providers.token import Token
 from reconciler.web import Http, Request, Response
@@ -200,12 +209,14 @@ class Mullvad:
             raise ProviderError("Refused", f"{gateway.id} has no key in the list")
         relays = self._kept()
         addresses = tuple(device[name] for name in ("ipv4_address", "ipv6_address") if device.get(name))
-        return Session(
-            gateway=gateway,
-            public_key=gateway.public_key,
-            endpoint=gateway.endpoint,
-            addresses=addresses,
-            dns=relays.dns if relays else (),
+        return session_of(
+            Session(
+                gateway=gateway,
+                public_key=gateway.public_key,
+                endpoint=gateway.endpoint,
+                addresses=addresses,
+                dns=relays.dns if relays else (),
+            )
         )
 
     def renew(self, session: Session, public_key: str) -> Session:
@@ -248,7 +259,10 @@ def _token_refused(response: Response) -> bool:
 
 
 def is_device(value: dict[str, Any]) -> bool:
-    """Whether it is a device of an account, with at least one address within the tunnels, with its length."""
+    """Whether it is a device of an account, with at least one address within the tunnels."""
     addresses = [value.get(name) for name in ("ipv4_address", "ipv6_address") if value.get(name)]
-    whole = bool(addresses) and all(isinstance(a, str) and is_address(a.partition("/")[0]) for a in addresses)
+    try:
+        whole = bool(addresses) and all(isinstance(address, str) and within(address) for address in addresses)
+    except ValueError:
+        return False
     return whole and is_key(value.get("pubkey")) and isinstance(value.get("id"), str)

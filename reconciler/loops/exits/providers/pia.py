@@ -19,9 +19,11 @@ from reconciler.loops.exits.providers.asking import (
     http_error,
     is_address,
     is_key,
+    is_name,
     is_port,
     opened,
     parsed,
+    session_of,
     unreadable,
     words,
 )
@@ -179,13 +181,15 @@ class Pia:
         if not good:
             raise unreadable(request)
         vip = found.get("server_vip")
-        return Session(
-            gateway=gateway,
-            public_key=found["server_key"],
-            endpoint=replace(gateway, port=found["server_port"]).endpoint,
-            addresses=(f"{found['peer_ip']}/{128 if ':' in found['peer_ip'] else 32}",),
-            dns=tuple(dns),
-            server_vip=vip if is_address(vip) else None,
+        return session_of(
+            Session(
+                gateway=gateway,
+                public_key=found["server_key"],
+                endpoint=replace(gateway, port=found["server_port"]).endpoint,
+                addresses=(found["peer_ip"],),
+                dns=tuple(dns),
+                server_vip=vip if is_address(vip) else None,
+            )
         )
 
     def renew(self, session: Session, public_key: str) -> Session:
@@ -200,4 +204,4 @@ class Pia:
 
 
 def _is_own(kept: dict[str, Any]) -> bool:
-    return is_address(kept.get("ip")) and all(isinstance(kept.get(name), str) for name in ("cn", "id"))
+    return is_address(kept.get("ip")) and all(is_name(kept.get(name)) for name in ("cn", "id"))

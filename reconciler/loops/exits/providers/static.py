@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from reconciler.kinds.peer import endpoint_parts
-from reconciler.loops.exits.providers.asking import is_address
+from reconciler.loops.exits.providers.asking import is_address, session_of
 from reconciler.loops.exits.providers.base import KEEPALIVE, Gateway, PortForward, ProviderError, Session
 from schema.plan.exits import ExitGateway
 
@@ -52,13 +52,15 @@ class Static:
         fixed = self._fixed.get(gateway.id)
         if fixed is None:
             raise ProviderError("Refused", f"{gateway.id} is no gateway that is written down")
-        return Session(
-            gateway=gateway,
-            public_key=fixed.public_key,
-            endpoint=gateway.endpoint,
-            addresses=fixed.addresses,
-            dns=fixed.dns,
-            keepalive=KEEPALIVE,
+        return session_of(
+            Session(
+                gateway=gateway,
+                public_key=fixed.public_key,
+                endpoint=gateway.endpoint,
+                addresses=fixed.addresses,
+                dns=fixed.dns,
+                keepalive=KEEPALIVE,
+            )
         )
 
     def renew(self, session: Session, public_key: str) -> Session:

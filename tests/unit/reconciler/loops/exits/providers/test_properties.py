@@ -6,18 +6,22 @@ import copy
 import json
 import tempfile
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.loops.exits.providers.base import Gateway, ProviderError, Session
+from reconciler.loops.exits.overlay import Held, Placed, overlay
+from reconciler.loops.exits.providers.base import Gateway, ProviderError, Session, checked
 from reconciler.loops.exits.providers.cache import Cache
 from reconciler.loops.exits.providers.mullvad import Mullvad
 from reconciler.loops.exits.providers.pia import Pia
 from reconciler.loops.exits.providers.pia_account import Pinned
 from reconciler.web import Response
+from schema.ip import Interface
+from schema.plan import Peer, SecretRef
 from tests.unit.reconciler.loops.exits.providers.server import (
     KEY,
     NOW,
@@ -33,9 +37,14 @@ from tests.unit.reconciler.loops.exits.providers.server import (
     signed_list,
     signer,
 )  # fmt: skip
+from tests.unit.reconciler.loops.exits.samples import an_exit
 
+NEARLY = [
+    KEY, f"{KEY[:-2]}9=", "192.0.2.1", "10.64.0.5", "10.64.0.5/24", "10.64.0.5/abc", "10.64.0.5/0", "010.64.0.5",
+    "0.0.0.0", "FC00::5/128", "fc00:0::5", "fe80::1%wg0", "::ffff:10.0.0.1", "224.0.0.1", "127.0.0.1",
+]  # fmt: skip
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just(KEY) | st.just("192.0.2.1"),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(NEARLY),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
@@ -63,6 +72,23 @@ def spoilt(draw: st.DrawFn, value: Any) -> Any:
     else:
         holder[key] = draw(JSON)
     return found
+
+
+def fits(session: Session) -> bool:
+    """Whether the kernel can be given a tunnel of it, and takes its addresses as they are."""
+    exit = an_exit()
+    held = Held(exit, SecretRef(secret="exit:pia", fingerprint=KEY), [Placed(exit.slots[0], session, True)])
+    peer = next(one for one in overlay([held]) if isinstance(one, Peer))
+    host = (peer.endpoint or "").rpartition(":")[0].strip("[]")
+    hosts = [address.partition("/") for address in session.addresses]
+    texts = [host, *(address for address, _, _ in hosts), *session.dns]
+    whole = all(length == str(ip_address(address).max_prefixlen) for address, _, length in hosts)
+    return (
+        bool(hosts)
+        and whole
+        and checked(session) == session
+        and all(Interface.parse(text).address == text for text in texts)
+    )
 
 
 def tried(what: Any) -> Any:
@@ -95,7 +121,7 @@ def test_pia(document: Any, token: Any, key: Any, grant: Any, bound: Any, status
         assert pia.known() == (found or [])
         assert found is None or all(gateway.addresses and 0 < gateway.port < 65536 for gateway in found)
         session = tried(lambda: pia.register(PIA_GATEWAY, OURS))
-        assert session is None or (session.public_key and session.addresses)
+        assert session is None or fits(session)
         tunnel = Session(PIA_GATEWAY, KEY, "192.0.2.21:1337", ("10.0.0.2/32",), (), server_vip="10.0.0.1")
         port = tried(lambda: pia.forward(tunnel, "wg0"))
         assert port is None or 0 < port.port < 65536
@@ -119,7 +145,7 @@ def test_mullvad(document: Any, token: Any, registered: Any, status: int) -> Non
         assert mullvad.known() == (found or [])
         for _ in range(2):
             session = tried(lambda: mullvad.register(RELAY, OURS))
-            assert session is None or (session.public_key == KEY and session.addresses)
+            assert session is None or (session.public_key == KEY and fits(session))
             if session:
                 tried(partial(mullvad.renew, session, OURS))
                 tried(partial(mullvad.release, session))

@@ -20,6 +20,8 @@ from reconciler.web import Http, Request
 PORT = 19999
 AGAIN = 900.0
 """Seconds; a server forgets a port after some twenty minutes."""
+REFUSALS = frozenset({400, 401, 403, 409, 410, 422})
+"""What a server says of the payload itself; anything else is about this moment, and the payload stays good."""
 MARGIN = 3600.0
 """A payload is not used in its last hour: its port would be gone before long."""
 
@@ -73,14 +75,19 @@ class Ports:
 
     def _fetch(self, session: Session, dev: str) -> Grant:
         request = self._request(session, dev, "/getSignature", {})
-        response = self._token.ask(
-            self._http, lambda token: self._request(session, dev, request.path, {"token": token}), token_refused
-        )
+        used = []
+
+        def build(token: str) -> Request:
+            used.append(token)
+            return self._request(session, dev, request.path, {"token": token})
+
+        response = self._token.ask(self._http, build, token_refused)
         if response.status != 200:
-            raise http_error(request, response)
+            raise http_error(request, response, used)
         found = parsed(request, response)
         if not isinstance(found, dict) or found.get("status") != "OK":
-            raise ProviderError("PortRefused", f"{session.gateway.id} gives no port: {words(response) or 'no reason'}")
+            said = words(response, used) or "no reason"
+            raise ProviderError("PortRefused", f"{session.gateway.id} gives no port: {said}")
         grant = Grant.of(found.get("payload"), found.get("signature"))
         if grant is None:
             raise unreadable(request)
@@ -89,15 +96,19 @@ class Ports:
 
     def _bind(self, session: Session, dev: str, grant: Grant, *, last: bool) -> bool:
         """Whether the server leads the port to us. A port that somebody else has there is given up for another."""
+        secrets = [grant.payload, grant.signature]
         query = {"payload": grant.payload, "signature": grant.signature}
         request = self._request(session, dev, "/bindPort", query)
         response = ask(self._http, request)
-        if response.status >= 500:
-            raise http_error(request, response)
-        if response.status == 200 and status_of(response) == "OK":
+        said = status_of(response)
+        if response.status == 200 and said == "OK":
             return True
+        if response.status == 200 and said != "ERROR":
+            raise unreadable(request)
+        if response.status != 200 and response.status not in REFUSALS:
+            raise http_error(request, response, secrets)
         self._cache.drop("port")
         if last:
-            said = words(response, [grant.payload, grant.signature]) or f"HTTP {response.status}"
+            said = words(response, secrets) or f"HTTP {response.status}"
             raise ProviderError("PortRefused", f"{session.gateway.id} does not bind port {grant.port}: {said}")
         return False

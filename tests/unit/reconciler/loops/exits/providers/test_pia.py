@@ -11,7 +11,7 @@ from reconciler.loops.exits.providers.base import Gateway, ProviderError
 from reconciler.loops.exits.providers.cache import Cache
 from reconciler.loops.exits.providers.pia import Pia
 from reconciler.loops.exits.providers.pia_account import Pinned
-from reconciler.web import Response, WebError
+from reconciler.web import Request, Response, WebError
 from tests.unit.reconciler.loops.exits.providers.server import (
     KEY,
     NOW,
@@ -368,6 +368,46 @@ def test_a_port_that_is_busy_is_given_up_for_another(forwarding: World, answer: 
     forwarding.server.on("/getSignature", said(granted(50002)))
     port = forwarding.pia().forward(session, "wg-exit0")
     assert port is not None and port.port == 50002
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (said({"message": "slow down"}, 429, **{"retry-after": "30"}), "HttpError"),
+        (said({"message": "no such page"}, 404), "HttpError"),
+        (said({}, 503), "HttpError"),
+        (Response(302, {"location": "https://portal.example/"}, b""), "HttpError"),
+        (Response(200, {}, b"<html>portal</html>"), "AnswerUnreadable"),
+    ],
+)
+def test_a_payload_outlives_what_says_nothing_of_it(forwarding: World, answer: Response, reason: str) -> None:
+    session = forwarding.pia().register(forwarding.gateway(), OURS)
+    first = forwarding.pia().forward(session, "wg-exit0")
+    forwarding.server.on("/bindPort", answer, said({"status": "OK"}))
+    failure(lambda: forwarding.pia().forward(session, "wg-exit0"), reason)
+    assert forwarding.pia().forward(session, "wg-exit0") == first
+    assert forwarding.server.paths().count("/getSignature") == 1
+
+
+@pytest.mark.parametrize("status", [200, 429])
+def test_what_is_said_of_a_port_is_shown_without_the_token(forwarding: World, status: int) -> None:
+    forwarding.server.on(TOKEN, said({"token": "a-short-one"}))
+    session = forwarding.pia().register(forwarding.gateway(), OURS)
+
+    def echo(request: Request) -> Response:
+        return said({"status": "SORRY", "message": f"not with {request.query['token']}"}, status)
+
+    forwarding.server.on("/getSignature", echo)
+    error = failure(
+        lambda: forwarding.pia().forward(session, "wg-exit0"), "PortRefused" if status == 200 else "HttpError"
+    )
+    assert "not with …" in error.message
+
+
+def test_what_is_said_of_binding_is_shown_without_the_payload(forwarding: World) -> None:
+    session = forwarding.pia().register(forwarding.gateway(), OURS)
+    forwarding.server.on("/bindPort", lambda request: said({"message": request.query["signature"]}, 429))
+    assert "…" in failure(lambda: forwarding.pia().forward(session, "wg-exit0"), "HttpError").message
 
 
 def test_a_new_port_that_is_busy_too_is_an_error(forwarding: World) -> None:

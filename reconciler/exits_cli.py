@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -10,7 +11,10 @@ import typer
 
 from reconciler.config import DEFAULT_FILE, AgentConfig, ConfigError, load
 from reconciler.control import Unreachable, call
+from reconciler.errors import Stalled
 
+NAME = "[a-z0-9][a-z0-9-]{0,8}"
+"""As `schema/desired/exits.py` has it."""
 ConfigFile = Annotated[Path, typer.Option("--config", help="The agent's settings.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
 Name = Annotated[str | None, typer.Option("--exit", help="One exit, where there are several.", show_default="all")]
@@ -66,16 +70,51 @@ def make_app() -> typer.Typer:
         _show(_ask(_settings(config), exit, order="pin", gateway=gateway), as_json)
 
     @app.command()
-    def key(name: Annotated[str, typer.Argument(help="The exit.")], config: ConfigFile = DEFAULT_FILE) -> None:
-        """Print an exit's public key, which the gateways of `static` have to know; made where there is none."""
+    def key(
+        name: Annotated[str, typer.Argument(help="The exit.")],
+        new: Annotated[bool, typer.Option("--new", help="For an exit that the plan does not have yet.")] = False,
+        config: ConfigFile = DEFAULT_FILE,
+    ) -> None:
+        """Print an exit's public key, which the gateways of `static` have to know; made where there is none.
+
+        Before this host's first plan nobody knows its exits, so a key is made for any name, with a warning.
+        """
         from reconciler.loops.exits.memory import Memory
 
+        settings = _settings(config)
+        _check(settings, name, new)
         try:
-            typer.echo(Memory(_settings(config).state, name).public_key())
+            typer.echo(Memory(settings.state, name).public_key())
         except OSError as error:
             _fail(str(error))
 
     return app
+
+
+def _check(settings: AgentConfig, name: str, new: bool) -> None:
+    """Ends the program where there is no exit of this name, and none is to come."""
+    if not re.fullmatch(NAME, name):
+        _fail(f"{name!r} is no name of an exit: it has at most 9 lower-case letters, digits and hyphens")
+    there = _exits(settings)
+    if there is None:
+        text = f"warning: this host has no plan yet, so nobody knows whether there will be an exit {name}"
+        typer.echo(text, err=True)
+    elif name not in there and not new:
+        known = f"but {', '.join(there)}" if there else "and no other"
+        _fail(f"there is no exit {name}, {known}; for one that the plan does not have yet write --new")
+
+
+def _exits(settings: AgentConfig) -> list[str] | None:
+    """The exits of the plan in force; None where there is none that can be read."""
+    from reconciler.state import Store
+
+    try:
+        store = Store(settings.state)
+        confirmed = store.confirmed()
+        plan = store.load_plan(confirmed.digest) if confirmed else None
+    except (Stalled, OSError):
+        return None
+    return sorted(exit.name for exit in plan.runtime.exits or ()) if plan else None
 
 
 def _line(one: dict[str, Any]) -> str:

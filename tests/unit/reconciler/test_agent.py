@@ -12,7 +12,9 @@ from reconciler.agent import Agent
 from reconciler.config import parse
 from reconciler.control import call
 from reconciler.errors import Stalled
-from schema.plan import Firewall, HostPlan, Route
+from reconciler.loops.exits.loop import Tools
+from schema.plan import Firewall, HostPlan, Route, Runtime
+from tests.unit.reconciler.loops.exits.test_loop import EXIT, Internet
 from tests.unit.reconciler.test_host import World
 from tests.unit.reconciler.worlds import site
 
@@ -58,10 +60,13 @@ class Running:
         )
         self.watch = Pipe()
         self.quiet = module.QUIET
+        self.exits: Tools | None = None
 
     def run(self, script: Callable[[Running], Awaitable[None]]) -> None:
         async def main() -> None:
-            agent = asyncio.create_task(Agent(self.world.host, self.config, self.watch, self.quiet).run())
+            agent = asyncio.create_task(
+                Agent(self.world.host, self.config, self.watch, self.quiet, exits=self.exits).run()
+            )
             async with asyncio.timeout(20):
                 await self.until(lambda: Path(self.socket).exists())
                 await script(self)
@@ -207,3 +212,19 @@ def test_a_job_that_stumbles_is_logged_and_goes_on(running: Running, monkeypatch
 
     running.run(script)
     assert "error poll: RuntimeError: a bug" in running.world.said
+
+
+def test_an_exit_that_is_not_there_is_an_error(running: Running) -> None:
+    plan = HostPlan.of("h1", [], Runtime(exits=(EXIT,)))
+    running.world.source.plan = lambda commit: (plan, "")  # type: ignore[method-assign]
+    running.exits = Internet().tools
+
+    async def script(r: Running) -> None:
+        while not (await r.ask("exits")).get("gateways"):
+            pass
+        for order in ("", "next"):
+            found = await r.ask("exits", exit="typo", order=order)
+            assert (found["ok"], found["error"]) == (False, "there is no exit typo, but pia")
+        assert (await r.ask("exits", exit="pia"))["ok"]
+
+    running.run(script)

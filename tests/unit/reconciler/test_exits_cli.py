@@ -14,6 +14,9 @@ from typer.testing import CliRunner, Result
 
 from reconciler.exits_cli import make_app
 from reconciler.loops.exits.status import row
+from reconciler.state import Confirmed, Store
+from schema.plan import HostPlan, Runtime
+from tests.unit.reconciler.loops.exits.samples import an_exit
 from tests.unit.reconciler.loops.exits.test_status import connected
 
 GATEWAYS = [
@@ -101,7 +104,51 @@ def test_what_the_agent_refuses_is_an_error(agent: Agent) -> None:
     assert found.exit_code == 1 and "there is no exit x" in found.output
 
 
-def test_the_key_needs_no_agent(agent: Agent, tmp_path: Path) -> None:
+def test_an_exit_that_is_not_there_is_an_error_of_the_list(agent: Agent) -> None:
+    agent.says = {"ok": False, "error": "there is no exit typo, but pia"}
+    found = agent.run("list", "--exit", "typo")
+    assert found.exit_code == 1 and found.output == "error: there is no exit typo, but pia\n"
+
+
+def test_the_key_needs_no_agent_and_no_plan(agent: Agent, tmp_path: Path) -> None:
     found = agent.run("key", "vpn")
-    assert found.output == agent.run("key", "vpn").output and len(found.output.strip()) == 44
+    assert found.stdout == agent.run("key", "vpn").stdout and len(found.stdout.strip()) == 44
+    assert "this host has no plan yet" in found.stderr
     assert (tmp_path / "state" / "exits" / "vpn" / "private.key").exists()
+
+
+@pytest.fixture
+def planned(agent: Agent, tmp_path: Path) -> Agent:
+    """An agent whose host has a plan with the exit `pia`."""
+    store = Store(tmp_path / "state")
+    store.open()
+    plan = HostPlan.of("nas", [], Runtime(exits=(an_exit(),)))
+    store.save_plan(plan.digest, plan.canonical())
+    confirmed = Confirmed(plan.digest, "c1", 1.0)
+    store.prepare(confirmed)
+    store.confirm(confirmed)
+    return agent
+
+
+def test_the_key_of_an_exit_of_the_plan(planned: Agent) -> None:
+    found = planned.run("key", "pia")
+    assert found.exit_code == 0 and len(found.stdout.strip()) == 44 and not found.stderr
+
+
+def test_an_exit_that_the_plan_has_not_gets_no_key(planned: Agent, tmp_path: Path) -> None:
+    found = planned.run("key", "typo")
+    assert found.exit_code == 1
+    text = "error: there is no exit typo, but pia; for one that the plan does not have yet write --new\n"
+    assert found.output == text
+    assert not (tmp_path / "state" / "exits" / "typo").exists()
+
+
+def test_an_exit_that_is_still_to_come_gets_one(planned: Agent) -> None:
+    assert len(planned.run("key", "home", "--new").output.strip()) == 44
+
+
+@pytest.mark.parametrize("name", ["../pia", "PIA", "much-too-long", ""])
+def test_what_is_no_name_of_an_exit_gets_no_key(agent: Agent, tmp_path: Path, name: str) -> None:
+    found = agent.run("key", name, "--new")
+    assert found.exit_code == 1 and "is no name of an exit" in found.output
+    assert not (tmp_path / "state").exists()

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from reconciler.loops.exits.cooling import BACKOFF, REMEMBERED, Cooling, Pause
 from reconciler.loops.exits.election import candidates, elect, latency, standing
 from reconciler.loops.exits.health import Answer, Pulse
 from reconciler.loops.exits.providers.base import Gateway, ProviderError, Session
@@ -29,32 +30,18 @@ PROOF = 15.0
 """Seconds that it has."""
 DRAIN = 600.0
 """Seconds after which open flows are not waited for any longer."""
-BACKOFF, LONGEST_BACKOFF = 5.0, 600.0
 LONGEST_AGAIN = 60.0
 """Seconds between two tries where every gateway has failed: one that works again is not to wait for long."""
 RENEW_EARLY = 0.8
 """The share of a session's life after which it is renewed."""
 RENEW_AGAIN = 60.0
-ACCOUNT = frozenset(
-    {"CredentialsRefused", "CredentialsUnreadable", "DeviceLimit", "TokenExpired", "ClockWrong", "NotPinned"}
-)
+ACCOUNT = frozenset({"CredentialsRefused", "CredentialsUnreadable", "DeviceLimit", "NotPinned"})
 """What no other gateway of the provider would answer otherwise."""
+EITHER = frozenset({"TokenExpired", "ClockWrong"})
+"""What may be one gateway's fault: it is the account's, or this host's, where a second one says the same."""
 
 UNWANTED = 3
 """The standing of a gateway that the list no longer has, or that may not be taken any more."""
-
-
-@dataclass(slots=True)
-class _Pause:
-    """What has to wait, each time for longer."""
-
-    until: float = 0.0
-    failures: int = 0
-    longest: float = LONGEST_BACKOFF
-
-    def fail(self, now: float, least: float | None = None) -> None:
-        self.until = now + max(least or 0.0, min(self.longest, BACKOFF * 2.0**self.failures))
-        self.failures += 1
 
 
 @dataclass(slots=True)
@@ -72,14 +59,16 @@ class Policy:
     switches: int = 0
     switched: float | None = None
     """When what carries changed last."""
-    _cooling: dict[str, float] = field(default_factory=dict)
+    _cooling: Cooling = field(default_factory=Cooling)
     _forced: bool = False
     _busy: set[str] = field(default_factory=set)
     _listed: float | None = None
     _measured: float | None = None
-    _list_pause: _Pause = field(default_factory=_Pause)
-    _account_pause: _Pause = field(default_factory=_Pause)
-    _again: _Pause = field(default_factory=lambda: _Pause(longest=LONGEST_AGAIN))
+    _list_pause: Pause = field(default_factory=Pause)
+    _account_pause: Pause = field(default_factory=Pause)
+    _refused: tuple[str, str] | None = None
+    """Which gateway refused last, and its reason."""
+    _again: Pause = field(default_factory=lambda: Pause(longest=LONGEST_AGAIN))
     """Of gateways that failed already, where there are no others."""
 
     # What is so
@@ -98,7 +87,7 @@ class Policy:
         return next((t for t in self.tunnels.values() if t.phase in ("registering", "proving")), None)
 
     def cooling(self, gateway: str, now: float) -> bool:
-        return self._cooling.get(gateway, 0.0) > now
+        return self._cooling.cools(gateway, now)
 
     # What happened
 
@@ -115,7 +104,7 @@ class Policy:
     def discovered(self, gateways: Iterable[Gateway], now: float) -> None:
         self._busy.discard("discover")
         self.known(gateways)
-        self._listed, self._list_pause, self.trouble = now, _Pause(), None
+        self._listed, self._list_pause, self.trouble = now, Pause(), None
 
     def not_discovered(self, error: ProviderError, now: float) -> None:
         self._busy.discard("discover")
@@ -134,18 +123,22 @@ class Policy:
             return
         tunnel.session, tunnel.phase, tunnel.since = session, "proving", now
         tunnel.began, tunnel.ends, tunnel.next_probe = now, ends, now
-        self._account_pause, self.trouble = _Pause(), None
+        self._account_pause, self._refused, self.trouble = Pause(), None, None
 
     def not_registered(self, slot: int, error: ProviderError, now: float) -> None:
         tunnel = self.tunnels.get(slot)
         if tunnel is None or tunnel.phase != "registering":
             return
         self.trouble = error
-        if error.reason in ACCOUNT or error.retry_after is not None:
+        other, reason = self._refused or ("", "")
+        self._refused = tunnel.gateway.id, error.reason
+        if error.reason in ACCOUNT:
             self._account_pause.fail(now, error.retry_after)
             del self.tunnels[slot]
-        else:
-            self._fail(tunnel, now)
+            return
+        if error.reason in EITHER and error.reason == reason and tunnel.gateway.id != other:
+            self._account_pause.fail(now)
+        self._fail(tunnel, now, error.retry_after)
 
     def renewed(self, slot: int, session: Session, now: float, ends: float | None = None) -> None:
         if (tunnel := self.tunnels.get(slot)) and tunnel.gateway.id == session.gateway.id:
@@ -174,7 +167,9 @@ class Policy:
         elif tunnel.phase == "carrying":
             tunnel.pulse.note(answer)
             if tunnel.pulse.degraded:
-                self._cooling[gateway] = now + self.exit.cool_down
+                self._cooling.fail(gateway, now, self.exit.cool_down)
+            elif answer.good:
+                self._cooling.forget(now - max(REMEMBERED, self.exit.cool_down))
 
     def handshakes(self, ages: Mapping[str, float | None]) -> None:
         """Device -> seconds since its last handshake."""
@@ -189,17 +184,22 @@ class Policy:
 
     def next(self) -> None:
         """Somebody wants another gateway than those in use."""
-        self._forced, self._again.until = True, 0.0
+        self._forced = True
+        self._at_once()
 
     def pin(self, gateway: str | None) -> None:
         """Somebody wants this one and no other while it works; None: whichever is best."""
         self.pinned = gateway
         self._forced = gateway is not None and all(one.gateway.id != gateway for one in self.tunnels.values())
         if gateway is not None:
-            self._cooling.pop(gateway, None)
-            self._again.until = 0.0
+            self._cooling.lift(gateway)
+            self._at_once()
             if self.latencies.get(gateway) is None:
                 self._measured = None  # it may answer by now
+
+    def _at_once(self) -> None:
+        self._again.until = self._account_pause.until = 0.0
+        self._cooling.unbar()
 
     # What to do
 
@@ -220,7 +220,7 @@ class Policy:
 
     def _stale_list(self, now: float) -> bool:
         old = self._listed is None or now - self._listed > LIST_LIFE
-        return old and "discover" not in self._busy and now >= self._list_pause.until
+        return old and "discover" not in self._busy and self._list_pause.over(now)
 
     def _start(self, verb: Literal["discover", "measure"], gateways: tuple[Gateway, ...] = ()) -> Action:
         self._busy.add(verb)
@@ -238,9 +238,10 @@ class Policy:
         """Gateways of which one should come: none where what carries is well, and as many as there should be."""
         carrying = self._of("carrying")
         used = {tunnel.gateway.id for tunnel in self.tunnels.values() if self._current(tunnel)}
-        free = [gateway for gateway in candidates(self.exit, self.gateways.values()) if gateway.id not in used]
+        free = [gateway for gateway in self._candidates() if gateway.id not in used]
+        free = [gateway for gateway in free if not self._cooling.barred(gateway.id, now)]
         cool = [gateway for gateway in free if not self.cooling(gateway.id, now)]
-        again = free if now >= self._again.until else []
+        again = free if self._again.over(now) else []
         if len(carrying) < self.exit.use:
             # Better one that failed before than none.
             return cool or (again if not carrying else [])
@@ -257,6 +258,9 @@ class Policy:
             return cool
         rank = self._standing(worst)
         return [gateway for gateway in cool if standing(self.exit, gateway, self.pinned) < rank]
+
+    def _candidates(self) -> list[Gateway]:
+        return candidates(self.exit, self.gateways.values())
 
     def _current(self, tunnel: Tunnel) -> bool:
         """Whether a tunnel leads to a gateway as the list has it, and may go on."""
@@ -278,13 +282,14 @@ class Policy:
 
     def _elect(self, now: float) -> list[Action]:
         suspicious = any(tunnel.pulse.strikes for tunnel in self._of("carrying"))
-        wanted = self._wanted(now) if self._coming is None and now >= self._account_pause.until else []
+        wanted = self._wanted(now) if self._coming is None and self._account_pause.over(now) else []
         old = self._measured is None or now - self._measured > FRESH
         if (wanted or suspicious) and old:
             # A strike is reason enough to look around: at the last one the others' latencies are known.
-            among = tuple(candidates(self.exit, self.gateways.values()))
+            among = tuple(self._candidates())
             return [self._start("measure", among)] if among and "measure" not in self._busy else []
-        chosen = elect(self.exit, wanted, self.latencies, self.pinned)
+        there = [gateway for gateway in wanted if self.latencies.get(gateway.id) is not None]
+        chosen = elect(self.exit, self._cooling.turn(there), self.latencies, self.pinned)
         if chosen is None:
             self._nobody(wanted, now)
             return []
@@ -297,7 +302,8 @@ class Policy:
         if not wanted or self._measured is None:
             return
         if any(not tunnel.pulse.dead for tunnel in self._of("carrying")):
-            self._cooling |= {gateway.id: now + max(self.exit.cool_down, BACKOFF) for gateway in wanted}
+            for gateway in wanted:
+                self._cooling.rest(gateway.id, now, max(self.exit.cool_down, BACKOFF))
         else:
             self._measured = min(self._measured, now - FRESH + BACKOFF)
 
@@ -309,10 +315,10 @@ class Policy:
         del self.tunnels[oldest.slot]
         return oldest.slot
 
-    def _fail(self, tunnel: Tunnel, now: float) -> None:
+    def _fail(self, tunnel: Tunnel, now: float, barred: float | None = None) -> None:
         if self.cooling(tunnel.gateway.id, now):
             self._again.fail(now)
-        self._cooling[tunnel.gateway.id] = now + max(self.exit.cool_down, BACKOFF)
+        self._cooling.fail(tunnel.gateway.id, now, max(self.exit.cool_down, BACKOFF), barred)
         del self.tunnels[tunnel.slot]
 
     def _take_over(self, tunnel: Tunnel, now: float) -> None:

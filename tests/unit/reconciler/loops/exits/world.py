@@ -17,7 +17,10 @@ STEP = 0.5
 
 @dataclass
 class World:
-    """Answers what a policy asks. `rtt` is what a probe through a gateway says; nothing where it is away."""
+    """Answers what a policy asks. `rtt` is what a probe through a gateway says; nothing where it is away.
+
+    Who is away answers no echo either, unless `echoes` says otherwise: a proof is by the probe alone.
+    """
 
     exit: Exit
     gateways: list[Gateway]
@@ -25,6 +28,13 @@ class World:
     rtt: dict[str, float | None] = field(default_factory=dict)
     portals: set[str] = field(default_factory=set)
     refuse: dict[str, ProviderError] = field(default_factory=dict)
+    echoes: dict[str, bool] = field(default_factory=dict)
+    at: dict[str, str] = field(default_factory=dict)
+    """Where a gateway is, if that is not where an older list says."""
+    forgotten: bool = False
+    """The provider has forgotten our key: nothing passes any tunnel until it is told again."""
+    lost: set[str] = field(default_factory=set)
+    """What is to be done and never told of again."""
     no_list: ProviderError | None = None
     now: float = 1000.0
     probes: dict[str, int] = field(default_factory=dict)
@@ -32,6 +42,8 @@ class World:
     """When what carries changed, and to what."""
     deaths: list[float] = field(default_factory=list)
     verbs: list[str] = field(default_factory=list)
+    tried: list[str] = field(default_factory=list)
+    """Gateways that were registered with, in turn."""
 
     def __post_init__(self) -> None:
         self.policy = Policy(self.exit)
@@ -52,7 +64,10 @@ class World:
     def tick(self) -> None:
         for action in self.policy.step(self.now):
             self.verbs.append(action.verb)
-            self._carry_out(action)
+            if action.verb == "register" and action.gateway:
+                self.tried.append(action.gateway.id)
+            if action.verb not in self.lost:
+                self._carry_out(action)
         self.now += STEP
         due = [event for at, event in self._later if at <= self.now]
         self._later = [(at, event) for at, event in self._later if at > self.now]
@@ -82,19 +97,24 @@ class World:
                 elif error:
                     policy.not_renewed(action.slot, error, self.now)
                 else:
+                    self.forgotten = False
                     policy.renewed(action.slot, session(gateway), self.now)
             case "probe":
                 assert gateway is not None
-                self._probe(action.slot, gateway.id)
+                self._probe(action.slot, gateway)
+
+    def _there(self, gateway: Gateway) -> bool:
+        return self.at.get(gateway.id, gateway.addresses[0]) == gateway.addresses[0]
 
     def _samples(self, gateway: Gateway) -> list[float | None]:
-        there = self.rtt[gateway.id] is not None
-        return [self.distance[gateway.id] if there else None] * 3
+        answers = self.echoes.get(gateway.id, self.rtt[gateway.id] is not None) and self._there(gateway)
+        return [self.distance[gateway.id] if answers else None] * 3
 
-    def _probe(self, slot: int, gateway: str) -> None:
+    def _probe(self, slot: int, to: Gateway) -> None:
+        gateway = to.id
         self.probes[gateway] = self.probes.get(gateway, 0) + 1
         rtt, timeout = self.rtt[gateway], self.exit.health.timeout
-        lost = rtt is None or rtt > timeout
+        lost = rtt is None or rtt > timeout or self.forgotten or not self._there(to)
         answer = Answer(None) if lost else Answer(rtt, gateway not in self.portals)
         wait = timeout if lost or rtt is None else rtt
         self._later.append((self.now + wait, lambda: self.policy.probed(slot, gateway, answer, self.now)))

@@ -1,0 +1,143 @@
+"""How an exit looks for a gateway where much is broken, as scripts of events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reconciler.loops.exits.providers.base import ProviderError, Reason
+from tests.unit.reconciler.loops.exits.samples import an_exit, gateway, health
+from tests.unit.reconciler.loops.exits.world import World
+
+FIVE = [gateway(f"r{n}/g{n}", n) for n in range(1, 6)]
+A, B, C, D, E = (one.id for one in FIVE)
+
+
+def world(use: int = 1, **changes: Any) -> World:
+    return World(an_exit(use, **changes), FIVE)
+
+
+def quick(use: int = 1, **changes: Any) -> World:
+    return world(use, health=health(interval=1.0, timeout=1.0), **changes)
+
+
+def hollow(w: World, *names: str) -> None:
+    """They answer echoes, and nothing passes their tunnels."""
+    for name in names:
+        w.rtt[name], w.echoes[name] = None, True
+
+
+class TestWhoseFault:
+    def test_one_that_wants_us_to_come_back_later_lets_the_next_be_tried(self) -> None:
+        w = world(cool_down=30.0)
+        w.refuse[A] = ProviderError("HttpError", "busy", retry_after=3600)
+        w.run(5)
+        assert w.carrying == (B,)
+        w.run(600)
+        assert w.policy.cooling(A, w.now)
+
+    def test_later_is_later_even_where_there_is_no_other(self) -> None:
+        w = World(an_exit(cool_down=0.0), FIVE[:1])
+        w.refuse[A] = ProviderError("HttpError", "busy", retry_after=600)
+        w.run(590)
+        assert w.tried == [A]
+        w.refuse.clear()
+        w.run(70)
+        assert w.carrying == (A,)
+
+    @pytest.mark.parametrize("reason", ["TokenExpired", "ClockWrong", "CertificateWrong"])
+    def test_what_one_gateway_says_is_its_own_fault(self, reason: Reason) -> None:
+        w = world()
+        w.refuse[A] = ProviderError(reason, "no")
+        w.run(5)
+        assert w.carrying == (B,)
+        assert w.policy.cooling(A, w.now)
+
+    @pytest.mark.parametrize("reason", ["TokenExpired", "ClockWrong"])
+    def test_what_two_say_in_a_row_is_not(self, reason: Reason) -> None:
+        w = world()
+        w.refuse = {one.id: ProviderError(reason, "no") for one in FIVE}
+        w.run(3)
+        assert w.tried == [A, B]
+        w.run(300)
+        assert w.tried[:5] == [A, B, C, D, E]
+        assert len(w.tried) <= 8
+
+    def test_two_that_say_different_things_are_two_faults(self) -> None:
+        w = world()
+        w.refuse = {A: ProviderError("TokenExpired", "no"), B: ProviderError("ClockWrong", "no")}
+        w.run(5)
+        assert w.carrying == (C,)
+
+    @pytest.mark.parametrize("reason", ["CredentialsRefused", "CredentialsUnreadable", "DeviceLimit", "NotPinned"])
+    def test_what_only_the_account_can_say_stops_all(self, reason: Reason) -> None:
+        w = world()
+        w.refuse[A] = ProviderError(reason, "no")
+        w.run(3)
+        assert w.tried == [A] and not w.policy.cooling(A, w.now)
+
+    @pytest.mark.parametrize("by_hand", [lambda policy: policy.next(), lambda policy: policy.pin(C)])
+    def test_by_hand_is_at_once(self, by_hand: Any) -> None:
+        w = world()
+        w.refuse = {one.id: ProviderError("CredentialsRefused", "no") for one in FIVE}
+        w.run(200)
+        w.refuse.clear()
+        tries = len(w.tried)
+        w.run(1)
+        assert len(w.tried) == tries
+        by_hand(w.policy)
+        w.run(3)
+        assert w.carrying
+
+    def test_by_hand_is_at_once_where_one_wanted_us_to_come_back_later(self) -> None:
+        w = World(an_exit(), FIVE[:1])
+        w.refuse[A] = ProviderError("HttpError", "busy", retry_after=3600)
+        w.run(100)
+        w.refuse.clear()
+        w.policy.next()
+        w.run(3)
+        assert w.carrying == (A,)
+
+
+class TestMany:
+    @pytest.mark.parametrize("cool_down", [0.0, 30.0, 300.0])
+    @pytest.mark.parametrize("prefer", [(), ("r",)])
+    def test_every_one_of_them_has_its_turn(self, cool_down: float, prefer: tuple[str, ...]) -> None:
+        many = [gateway(f"{'r' if n <= 20 else 's'}/g{n:02}", n) for n in range(1, 41)]
+        w = World(an_exit(cool_down=cool_down, prefer=prefer), many)
+        hollow(w, *(one.id for one in many[:20]))
+        w.run(20 * 21 + 30)
+        assert w.carrying == (many[20].id,)
+        assert w.tried[:21] == [one.id for one in many[:21]]
+
+    def test_a_second_round_goes_through_all_as_well(self) -> None:
+        w = quick(cool_down=0.0)
+        hollow(w, *(one.id for one in FIVE))
+        w.run(90)
+        w.rtt[E] = 0.1
+        w.run(100)
+        assert w.carrying == (E,)
+        assert w.tried[5:9] == [A, B, C, D]
+
+    def test_two_that_answer_once_and_die_do_not_take_turns_for_ever(self) -> None:
+        w = quick(cool_down=0.0, hold=0.0)
+        for _ in range(300):
+            w.tick()
+            for name in (A, B):
+                w.rtt[name] = None if name in w.carrying else 0.02
+                w.echoes[name] = True
+        assert w.carrying == (C,)
+        assert w.policy.switches == 2
+
+    def test_what_failed_long_ago_is_as_good_as_any(self) -> None:
+        w = quick(cool_down=30.0)
+        w.run(20)
+        w.rtt[A] = None
+        w.run(20)
+        assert w.carrying == (B,)
+        w.rtt[A] = 0.02
+        w.run(700)
+        w.rtt[B] = None
+        w.run(10)
+        assert w.carrying == (A,)

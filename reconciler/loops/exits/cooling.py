@@ -36,10 +36,14 @@ class Cooling:
     _barred: dict[str, float] = field(default_factory=dict)
     """Until when one does not want to be asked, whether there is another or not."""
     _failed: dict[str, float] = field(default_factory=dict)
+    _silent: set[str] = field(default_factory=set)
 
-    def fail(self, gateway: str, now: float, seconds: float, barred: float | None = None) -> None:
-        """`barred`: seconds that the gateway itself has asked for."""
+    def fail(
+        self, gateway: str, now: float, seconds: float, *, barred: float | None = None, silent: bool = False
+    ) -> None:
+        """`barred`: seconds that the gateway itself has asked for. `silent`: it answered no echo before."""
         self._failed[gateway] = now
+        (self._silent.add if silent else self._silent.discard)(gateway)
         self.rest(gateway, now, max(seconds, barred or 0.0))
         if barred is not None:
             self._barred[gateway] = now + barred
@@ -58,6 +62,13 @@ class Cooling:
         """As if it had never failed."""
         for times in (self._until, self._barred, self._failed):
             times.pop(gateway, None)
+
+    def answers(self, gateway: str) -> None:
+        """One that answered no echo when it failed does now: it may have been away."""
+        if gateway in self._silent:
+            self._silent.discard(gateway)
+            for times in (self._until, self._failed):
+                times.pop(gateway, None)
 
     def unbar(self) -> None:
         """Somebody wants all to be asked, now."""

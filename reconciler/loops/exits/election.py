@@ -47,9 +47,17 @@ def elect(
     gateways: Iterable[Gateway],
     latencies: Mapping[str, float | None],
     pinned: str | None = None,
+    *,
+    silent: bool = False,
 ) -> Gateway | None:
-    """The best of those that answered: by standing, then latency; of those as near, the one that can take most."""
+    """The best of those that answered: by standing, then latency; of those as near, the one that can take most.
+
+    `silent`: else one that did not, for a server may answer no echo and carry a tunnel; what a person chose before all.
+    """
+    gateways = list(gateways)
     there = [(gateway, seconds) for gateway in gateways if (seconds := latencies.get(gateway.id)) is not None]
+    if silent and gateways and (not there or pinned in {gateway.id for gateway in gateways}):
+        return min(gateways, key=lambda one: (standing(exit, one, pinned), -one.weight, one.id))
     if not there:
         return None
     best = min(standing(exit, gateway, pinned) for gateway, _ in there)

@@ -69,7 +69,7 @@ class Policy:
     _refused: tuple[str, str] | None = None
     """Which gateway refused last, and its reason."""
     _again: Pause = field(default_factory=lambda: Pause(longest=LONGEST_AGAIN))
-    """Of gateways that failed already, where there are no others."""
+    """Of gateways that failed already or answered no echo, where there are no others."""
 
     # What is so
 
@@ -114,7 +114,10 @@ class Policy:
     def measured(self, samples: Mapping[str, Sequence[float | None]], now: float) -> None:
         self._busy.discard("measure")
         self._measured = now
-        self.latencies |= {name: latency(times) for name, times in samples.items()}
+        found = {name: latency(times) for name, times in samples.items()}
+        self.latencies |= found
+        for name in (name for name, seconds in found.items() if seconds is not None):
+            self._cooling.answers(name)
 
     def registered(self, slot: int, session: Session, now: float, ends: float | None = None) -> None:
         """`ends`: when the session does, on the same clock."""
@@ -234,30 +237,33 @@ class Policy:
             if now - tunnel.since > DRAIN:
                 del self.tunnels[tunnel.slot]
 
-    def _wanted(self, now: float) -> list[Gateway]:
-        """Gateways of which one should come: none where what carries is well, and as many as there should be."""
+    def _wanted(self, now: float) -> tuple[list[Gateway], bool]:
+        """Gateways of which one should come: none where what carries is well, and as many as there should be.
+
+        And whether it may be one that answers no echo, which is not worth a try for a better standing only.
+        """
         carrying = self._of("carrying")
         used = {tunnel.gateway.id for tunnel in self.tunnels.values() if self._current(tunnel)}
         free = [gateway for gateway in self._candidates() if gateway.id not in used]
         free = [gateway for gateway in free if not self._cooling.barred(gateway.id, now)]
         cool = [gateway for gateway in free if not self.cooling(gateway.id, now)]
         again = free if self._again.over(now) else []
-        if len(carrying) < self.exit.use:
-            # Better one that failed before than none.
-            return cool or (again if not carrying else [])
         worst = self._worst()
-        if worst is None:
-            return []
-        held = self.switched is not None and now - self.switched < self.exit.hold
+        if worst is None or len(carrying) < self.exit.use:
+            # Better one that failed before than none.
+            return cool or ([] if carrying else again), True
         if self._forced or worst.pulse.dead:
             self._forced = self._forced and bool(free)
-            return cool or again
-        if held:
-            return []
-        if worst.pulse.degraded:
-            return cool
-        rank = self._standing(worst)
-        return [gateway for gateway in cool if standing(self.exit, gateway, self.pinned) < rank]
+            return cool or again, True
+        better = [gateway for gateway in cool if self._may_replace(worst, gateway, now)]
+        return better, worst.pulse.degraded or not self._current(worst)
+
+    def _may_replace(self, worst: Tunnel, gateway: Gateway, now: float) -> bool:
+        if self._forced or worst.pulse.dead:
+            return True
+        if self.switched is not None and now - self.switched < self.exit.hold:
+            return False
+        return worst.pulse.degraded or standing(self.exit, gateway, self.pinned) < self._standing(worst)
 
     def _candidates(self) -> list[Gateway]:
         return candidates(self.exit, self.gateways.values())
@@ -282,30 +288,33 @@ class Policy:
 
     def _elect(self, now: float) -> list[Action]:
         suspicious = any(tunnel.pulse.strikes for tunnel in self._of("carrying"))
-        wanted = self._wanted(now) if self._coming is None and self._account_pause.over(now) else []
-        old = self._measured is None or now - self._measured > FRESH
-        if (wanted or suspicious) and old:
+        asks = self._coming is None and self._account_pause.over(now)
+        lost = asks and all(tunnel.pulse.dead for tunnel in self._of("carrying"))
+        wanted, silent = self._wanted(now) if asks else ([], False)
+        age = LIST_LIFE if self._measured is None else now - self._measured
+        if (wanted or suspicious or lost) and age > FRESH:
             # A strike is reason enough to look around: at the last one the others' latencies are known.
-            among = tuple(self._candidates())
-            return [self._start("measure", among)] if among and "measure" not in self._busy else []
-        there = [gateway for gateway in wanted if self.latencies.get(gateway.id) is not None]
-        chosen = elect(self.exit, self._cooling.turn(there), self.latencies, self.pinned)
+            return self._look_around()
+        tried = silent and self._again.over(now)
+        among = [gateway for gateway in wanted if tried or self.latencies.get(gateway.id) is not None]
+        chosen = elect(self.exit, self._cooling.turn(among), self.latencies, self.pinned, silent=tried)
         if chosen is None:
-            self._nobody(wanted, now)
+            if lost and all(self.latencies.get(gateway.id) is None for gateway in self._candidates()):
+                # What carries goes on, and all are asked again soon: the network may be what is away.
+                self._measured = now - max(age, FRESH - BACKOFF)
+            elif not lost and not silent:
+                for gateway in wanted:
+                    self._cooling.rest(gateway.id, now, max(self.exit.cool_down, BACKOFF))
             return []
+        if self.latencies.get(chosen.id) is None and age > BACKOFF:
+            return self._look_around()  # one that does answer may be back
         slot = self._free_slot()
         self.tunnels[slot] = Tunnel(slot, chosen, "registering", Pulse(self.exit.health), now)
         return [Action("register", slot, chosen)]
 
-    def _nobody(self, wanted: list[Gateway], now: float) -> None:
-        """None of these answered: what carries goes on, and where nothing does they are asked again soon."""
-        if not wanted or self._measured is None:
-            return
-        if any(not tunnel.pulse.dead for tunnel in self._of("carrying")):
-            for gateway in wanted:
-                self._cooling.rest(gateway.id, now, max(self.exit.cool_down, BACKOFF))
-        else:
-            self._measured = min(self._measured, now - FRESH + BACKOFF)
+    def _look_around(self) -> list[Action]:
+        among = tuple(self._candidates())
+        return [self._start("measure", among)] if among and "measure" not in self._busy else []
 
     def _free_slot(self) -> int:
         for slot in range(len(self.exit.slots)):
@@ -316,15 +325,20 @@ class Policy:
         return oldest.slot
 
     def _fail(self, tunnel: Tunnel, now: float, barred: float | None = None) -> None:
-        if self.cooling(tunnel.gateway.id, now):
+        silent = self.latencies.get(tunnel.gateway.id) is None
+        if silent or self.cooling(tunnel.gateway.id, now):
             self._again.fail(now)
-        self._cooling.fail(tunnel.gateway.id, now, max(self.exit.cool_down, BACKOFF), barred)
+        seconds = max(self.exit.cool_down, BACKOFF)
+        self._cooling.fail(tunnel.gateway.id, now, seconds, barred=barred, silent=silent)
         del self.tunnels[tunnel.slot]
 
     def _take_over(self, tunnel: Tunnel, now: float) -> None:
         """A proven tunnel carries traffic from now on, in place of the worst where there are enough."""
         before = len(self._of("carrying"))
         worst = self._worst() if before >= self.exit.use else None
+        if worst is not None and not self._may_replace(worst, tunnel.gateway, now):
+            del self.tunnels[tunnel.slot]  # what it was to replace is well again
+            return
         tunnel.phase, tunnel.since = "carrying", now
         self._again.until, self._again.failures = 0.0, 0
         tunnel.next_probe = now + self.exit.health.interval

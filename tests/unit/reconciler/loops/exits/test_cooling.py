@@ -28,6 +28,11 @@ def hollow(w: World, *names: str) -> None:
         w.rtt[name], w.echoes[name] = None, True
 
 
+def mute(w: World, *names: str) -> None:
+    """They answer no echo."""
+    w.echoes |= dict.fromkeys(names, False)
+
+
 class TestWhoseFault:
     def test_one_that_wants_us_to_come_back_later_lets_the_next_be_tried(self) -> None:
         w = world(cool_down=30.0)
@@ -100,6 +105,88 @@ class TestWhoseFault:
         assert w.carrying == (A,)
 
 
+class TestWithoutEcho:
+    def test_one_that_answers_no_echo_carries_where_there_is_no_other(self) -> None:
+        w = World(an_exit(), FIVE[:1])
+        mute(w, A)
+        w.run(5)
+        assert w.carrying == (A,)
+
+    def test_those_that_answer_are_tried_before(self) -> None:
+        w = world()
+        mute(w, A, B)
+        hollow(w, C, D, E)
+        w.run(200)
+        assert w.tried[:4] == [C, D, E, A]
+        assert w.carrying == (A,)
+
+    def test_preferred_ones_come_first_among_them(self) -> None:
+        w = world(prefer=("r4",))
+        mute(w, *(one.id for one in FIVE))
+        w.run(5)
+        assert w.carrying == (D,)
+
+    @pytest.mark.parametrize("fault", [None, 0.9])
+    def test_it_replaces_one_that_is_bad_where_no_other_is_left(self, fault: float | None) -> None:
+        w = quick(hold=0.0)
+        w.run(20)
+        assert w.carrying == (A,)
+        w.rtt = dict.fromkeys(w.rtt) | {A: fault, D: 0.08}
+        mute(w, D)
+        w.run(150)
+        assert w.carrying == (D,)
+
+    def test_it_is_not_tried_for_a_better_standing_while_something_is_well(self) -> None:
+        w = quick(prefer=("r4",), hold=0.0, cool_down=30.0)
+        mute(w, D)
+        w.run(300)
+        assert w.carrying == (A,) and w.tried == [A]
+
+    def test_by_hand_it_is(self) -> None:
+        w = quick()
+        mute(w, D)
+        w.run(20)
+        w.policy.pin(D)
+        w.run(3)
+        assert w.carrying == (D,)
+
+    def test_it_is_one_of_two(self) -> None:
+        w = World(an_exit(2, health=health(interval=1.0, timeout=1.0)), FIVE[:2])
+        mute(w, B)
+        w.run(10)
+        assert w.carrying == (A, B)
+
+    def test_what_the_list_no_longer_has_is_left_for_it(self) -> None:
+        w = quick(hold=0.0)
+        mute(w, B, C, D, E)
+        w.run(20)
+        w.gateways = FIVE[1:]
+        w.policy.discovered(w.gateways, w.now)
+        w.run(10)
+        assert w.carrying == (B,)
+
+    def test_without_a_network_they_are_tried_more_and_more_seldom(self) -> None:
+        w = quick()
+        w.rtt = dict.fromkeys(w.rtt)
+        w.refuse = {one.id: ProviderError("Unreachable", "no network") for one in FIVE}
+        w.run(600)
+        assert 10 <= len(w.tried) <= 20
+        w.rtt[E], w.refuse = 0.1, {}
+        w.run(30)
+        assert w.carrying == (E,)
+
+    def test_those_that_answer_again_do_not_wait_for_all_that_do_not(self) -> None:
+        many = [gateway(f"r/g{n:02}", n) for n in range(1, 41)]
+        w = World(an_exit(cool_down=30.0), many)
+        w.rtt = dict.fromkeys(w.rtt)
+        hollow(w, many[0].id)
+        w.run(300)
+        assert w.carrying == ()
+        w.rtt[many[0].id] = 0.02
+        w.run(120)
+        assert w.carrying == (many[0].id,)
+
+
 class TestMany:
     @pytest.mark.parametrize("cool_down", [0.0, 30.0, 300.0])
     @pytest.mark.parametrize("prefer", [(), ("r",)])
@@ -141,3 +228,17 @@ class TestMany:
         w.rtt[B] = None
         w.run(10)
         assert w.carrying == (A,)
+
+
+class TestRecovery:
+    def test_what_is_well_again_is_not_given_up_for_what_has_proven_itself_meanwhile(self) -> None:
+        w = quick()
+        w.run(80)
+        hollow(w, *(one.id for one in FIVE))
+        w.run(5)
+        assert w.policy._coming is not None
+        w.rtt[A] = 0.02
+        w.run(3)
+        w.rtt = dict.fromkeys(w.rtt, 0.02)
+        w.run(60)
+        assert w.carrying == (A,) and w.policy.switches == 0

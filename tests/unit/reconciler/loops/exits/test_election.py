@@ -24,6 +24,14 @@ def test_what_is_preferred_wins_from_afar_and_what_a_person_chose_before_that() 
     assert elect(an_exit(prefer=("uk_2",)), ALL, near, PARIS.id) is PARIS
 
 
+def test_one_that_does_not_answer_is_the_last_where_any_may_be_tried() -> None:
+    near = {LONDON.id: None, LEEDS.id: None, PARIS.id: 0.020}
+    assert elect(an_exit(prefer=("uk",)), ALL, near, silent=True) is PARIS
+    assert elect(an_exit(prefer=("uk_2",)), [LONDON, LEEDS], near, silent=True) is LEEDS
+    assert elect(an_exit(), ALL, near, LONDON.id, silent=True) is LONDON
+    assert elect(an_exit(), [], near, LONDON.id, silent=True) is None
+
+
 def test_of_those_as_near_the_one_that_can_take_most() -> None:
     big = gateway("uk/london402", weight=10)
     assert elect(an_exit(), [LONDON, big], {LONDON.id: 0.0140, big.id: 0.0155}) is big

@@ -319,33 +319,41 @@ class TestSessions:
     faults=st.lists(
         st.tuples(
             st.sampled_from([one.id for one in FIVE]),
-            st.sampled_from(["away", "slow", "portal", "well"]),
+            st.sampled_from(["away", "slow", "portal", "hollow", "mute", "well"]),
             st.integers(1, 90),
         ),
         max_size=12,
     )
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_no_flapping_and_no_gap(use: int, faults: list[tuple[str, str, int]]) -> None:
-    """Whatever gateways do: what carries never becomes nothing, no two switches come within the hold-down unless what
-    carried was dead, and where a gateway is left that works, one carries before long."""
+    """Whatever gateways do, and whether or not their echoes say so: what carries never becomes nothing, no two switches
+    come within the hold-down unless what carried was dead, nothing that is well is given up for what is no better, and
+    where a gateway is left that works, one carries before long."""
     w = World(an_exit(use, health=health(interval=1.0, timeout=1.0), hold=60.0, cool_down=30.0), FIVE)
     w.run(30)
     assert len(w.carrying) == use
     for name, fault, seconds in faults:
-        w.rtt[name] = {"away": None, "slow": 0.9}.get(fault, w.distance[name] * 2)
+        w.rtt[name] = {"away": None, "hollow": None, "slow": 0.9}.get(fault, w.distance[name] * 2)
         (w.portals.add if fault == "portal" else w.portals.discard)(name)
+        w.echoes.pop(name, None)
+        if fault in ("hollow", "mute"):
+            w.echoes[name] = fault == "hollow"
         until = w.now + seconds
         while w.now < until:
-            dead = [t.pulse.dead for t in w.policy.tunnels.values() if t.phase == "carrying"]
+            before = {t.gateway.id: t.pulse for t in w.policy.tunnels.values() if t.phase == "carrying"}
+            dead = [pulse.dead for pulse in before.values()]
+            degraded = any(dead) or any(pulse.degraded for pulse in before.values())
             switched, count = w.policy.switched, w.policy.switches
             w.tick()
             assert w.carrying
             if w.policy.switches > count and switched is not None and w.policy.switched is not None:
                 assert any(dead) or w.policy.switched - switched >= 60.0
-    w.run(150)
+            if w.policy.switches > count:
+                assert degraded
+    w.run(300)
     working = {one.id for one in FIVE if w.rtt[one.id] is not None and one.id not in w.portals}
     if working:
         assert working.intersection(w.carrying)
-    for (_, before), (_, after) in pairwise(w.history):
-        assert after or not before
+    for (_, earlier), (_, later) in pairwise(w.history):
+        assert later or not earlier

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from reconciler.loops.exits.providers.base import Gateway
+from reconciler.loops.exits.providers.base import Gateway, ProviderError
 
 BACKOFF, LONGEST_BACKOFF = 5.0, 600.0
 REMEMBERED = 600.0
 """Seconds for which a failure counts, at least, while something else is well."""
+ACCOUNT = frozenset({"CredentialsRefused", "CredentialsUnreadable", "DeviceLimit", "NotPinned"})
+"""What no other gateway of the provider would answer otherwise."""
+EITHER = frozenset({"TokenExpired", "ClockWrong"})
+"""What may be one gateway's fault: it is the account's, or this host's, where a second one says the same."""
 
 
 @dataclass(slots=True)
@@ -26,6 +30,23 @@ class Pause:
 
     def over(self, now: float) -> bool:
         return now >= self.until
+
+
+@dataclass(slots=True)
+class Account:
+    """Whose fault it is that a gateway refuses: its own, or that of the account, which waits as a whole."""
+
+    pause: Pause = field(default_factory=Pause)
+    _last: tuple[str, str] = "", ""
+    """Who refused last, and for what reason."""
+
+    def refused(self, gateway: str, error: ProviderError, now: float) -> bool:
+        """Whether the gateway is surely not to blame."""
+        (other, reason), self._last = self._last, (gateway, error.reason)
+        sure = error.reason in ACCOUNT
+        if sure or (error.reason in EITHER and error.reason == reason and gateway != other):
+            self.pause.fail(now, error.retry_after if sure else None)
+        return sure
 
 
 @dataclass(slots=True)

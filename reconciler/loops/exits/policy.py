@@ -13,15 +13,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from reconciler.loops.exits.cooling import BACKOFF, REMEMBERED, Cooling, Pause
+from reconciler.loops.exits.cooling import BACKOFF, REMEMBERED, Account, Cooling, Pause
 from reconciler.loops.exits.election import candidates, elect, latency, standing
 from reconciler.loops.exits.health import Answer, Pulse
 from reconciler.loops.exits.providers.base import Gateway, ProviderError, Session
-from reconciler.loops.exits.tunnel import Action, Phase, Tunnel
+from reconciler.loops.exits.tunnel import Action, Phase, Tunnel, server
 from schema.plan import Exit
 
 LIST_LIFE = 6 * 3600.0
 """Seconds after which the provider is asked for its gateways again."""
+LIST_AGAIN = 60.0
+"""Seconds between two lists where a gateway may not be where the last one says."""
 FRESH = 30.0
 """Seconds for which a latency is as good as new."""
 ASK_EVERY = 1.0
@@ -32,13 +34,9 @@ DRAIN = 600.0
 """Seconds after which open flows are not waited for any longer."""
 LONGEST_AGAIN = 60.0
 """Seconds between two tries where every gateway has failed: one that works again is not to wait for long."""
-RENEW_EARLY = 0.8
-"""The share of a session's life after which it is renewed."""
 RENEW_AGAIN = 60.0
-ACCOUNT = frozenset({"CredentialsRefused", "CredentialsUnreadable", "DeviceLimit", "NotPinned"})
-"""What no other gateway of the provider would answer otherwise."""
-EITHER = frozenset({"TokenExpired", "ClockWrong"})
-"""What may be one gateway's fault: it is the account's, or this host's, where a second one says the same."""
+UNTOLD = 120.0
+"""Seconds after which an outcome is waited for no longer: a provider may take a minute, after others have."""
 
 UNWANTED = 3
 """The standing of a gateway that the list no longer has, or that may not be taken any more."""
@@ -61,13 +59,14 @@ class Policy:
     """When what carries changed last."""
     _cooling: Cooling = field(default_factory=Cooling)
     _forced: bool = False
-    _busy: set[str] = field(default_factory=set)
+    _busy: dict[str, float] = field(default_factory=dict)
+    """What is under way, and since when."""
     _listed: float | None = None
+    _doubted: bool = False
+    """Whether something has failed since that another list may mend."""
     _measured: float | None = None
     _list_pause: Pause = field(default_factory=Pause)
-    _account_pause: Pause = field(default_factory=Pause)
-    _refused: tuple[str, str] | None = None
-    """Which gateway refused last, and its reason."""
+    _account: Account = field(default_factory=Account)
     _again: Pause = field(default_factory=lambda: Pause(longest=LONGEST_AGAIN))
     """Of gateways that failed already or answered no echo, where there are no others."""
 
@@ -86,6 +85,10 @@ class Policy:
     def _coming(self) -> Tunnel | None:
         return next((t for t in self.tunnels.values() if t.phase in ("registering", "proving")), None)
 
+    @property
+    def _proof(self) -> float:
+        return max(PROOF, 2 * self.exit.health.timeout)
+
     def cooling(self, gateway: str, now: float) -> bool:
         return self._cooling.cools(gateway, now)
 
@@ -102,20 +105,28 @@ class Policy:
         self.tunnels[slot] = tunnel
 
     def discovered(self, gateways: Iterable[Gateway], now: float) -> None:
-        self._busy.discard("discover")
+        self._busy.pop("discover", None)
+        before = self.gateways
         self.known(gateways)
-        self._listed, self._list_pause, self.trouble = now, Pause(), None
+        for name, gateway in self.gateways.items():
+            if name in before and server(before[name]) != server(gateway):
+                # Another server by this name has neither failed nor been measured.
+                self._cooling.lift(name)
+                self.latencies.pop(name, None)
+                self._measured = None
+        self._listed, self._list_pause, self.trouble, self._doubted = now, Pause(), None, False
 
     def not_discovered(self, error: ProviderError, now: float) -> None:
-        self._busy.discard("discover")
+        self._busy.pop("discover", None)
         self.trouble = error
         self._list_pause.fail(now, error.retry_after)
 
     def measured(self, samples: Mapping[str, Sequence[float | None]], now: float) -> None:
-        self._busy.discard("measure")
+        self._busy.pop("measure", None)
         self._measured = now
         found = {name: latency(times) for name, times in samples.items()}
         self.latencies |= found
+        self._doubted = self._doubted or all(seconds is None for seconds in found.values())
         for name in (name for name, seconds in found.items() if seconds is not None):
             self._cooling.answers(name)
 
@@ -126,27 +137,25 @@ class Policy:
             return
         tunnel.session, tunnel.phase, tunnel.since = session, "proving", now
         tunnel.began, tunnel.ends, tunnel.next_probe = now, ends, now
-        self._account_pause, self._refused, self.trouble = Pause(), None, None
+        self._account, self.trouble = Account(), None
 
     def not_registered(self, slot: int, error: ProviderError, now: float) -> None:
         tunnel = self.tunnels.get(slot)
         if tunnel is None or tunnel.phase != "registering":
             return
         self.trouble = error
-        other, reason = self._refused or ("", "")
-        self._refused = tunnel.gateway.id, error.reason
-        if error.reason in ACCOUNT:
-            self._account_pause.fail(now, error.retry_after)
+        if self._account.refused(tunnel.gateway.id, error, now):
             del self.tunnels[slot]
-            return
-        if error.reason in EITHER and error.reason == reason and tunnel.gateway.id != other:
-            self._account_pause.fail(now)
-        self._fail(tunnel, now, error.retry_after)
+        else:
+            self._fail(tunnel, now, error.retry_after)
 
     def renewed(self, slot: int, session: Session, now: float, ends: float | None = None) -> None:
         if (tunnel := self.tunnels.get(slot)) and tunnel.gateway.id == session.gateway.id:
+            if tunnel.phase == "proving" and session != tunnel.session:
+                tunnel.since = now  # it has to prove itself as this one
             tunnel.session, tunnel.renewing, tunnel.renewed = session, False, now
             tunnel.began, tunnel.ends = now, ends
+            self.trouble = None
 
     def not_renewed(self, slot: int, error: ProviderError, now: float) -> None:
         """The tunnel stays as it is: whether it works is for its probes to say."""
@@ -201,7 +210,7 @@ class Policy:
                 self._measured = None  # it may answer by now
 
     def _at_once(self) -> None:
-        self._again.until = self._account_pause.until = 0.0
+        self._again.until = self._account.pause.until = 0.0
         self._cooling.unbar()
 
     # What to do
@@ -211,7 +220,7 @@ class Policy:
         self._expire(now)
         actions: list[Action] = []
         if self._stale_list(now):
-            actions.append(self._start("discover"))
+            actions.append(self._start("discover", now))
         actions += self._elect(now)
         actions += self._renew(now)
         for slot, tunnel in sorted(self.tunnels.items()):
@@ -222,16 +231,23 @@ class Policy:
         return actions
 
     def _stale_list(self, now: float) -> bool:
-        old = self._listed is None or now - self._listed > LIST_LIFE
+        doubted = self._doubted or any(tunnel.pulse.dead for tunnel in self._of("carrying"))
+        old = self._listed is None or now - self._listed > (LIST_AGAIN if doubted else LIST_LIFE)
         return old and "discover" not in self._busy and self._list_pause.over(now)
 
-    def _start(self, verb: Literal["discover", "measure"], gateways: tuple[Gateway, ...] = ()) -> Action:
-        self._busy.add(verb)
+    def _start(self, verb: Literal["discover", "measure"], now: float, gateways: tuple[Gateway, ...] = ()) -> Action:
+        self._busy[verb] = now
         return Action(verb, gateways=gateways)
 
     def _expire(self, now: float) -> None:
+        self._busy = {verb: since for verb, since in self._busy.items() if now - since <= UNTOLD}
+        for slot, tunnel in list(self.tunnels.items()):
+            if tunnel.asked is not None and now - tunnel.asked > UNTOLD:
+                self.probed(slot, tunnel.gateway.id, Answer(None), now)
+            if tunnel.renewing and now - tunnel.renewed > UNTOLD:
+                tunnel.renewing = False
         coming = self._coming
-        if coming and coming.phase == "proving" and now - coming.since > max(PROOF, 2 * self.exit.health.timeout):
+        if coming and now - coming.since > (self._proof if coming.phase == "proving" else UNTOLD):
             self._fail(coming, now)
         for tunnel in self._of("draining"):
             if now - tunnel.since > DRAIN:
@@ -273,7 +289,7 @@ class Policy:
         now = self.gateways.get(tunnel.gateway.id)
         if tunnel.phase == "draining" or (self._listed is not None and now is None):
             return False
-        return now is None or (_server(now) == _server(tunnel.gateway) and now in candidates(self.exit, [now]))
+        return now is None or (server(now) == server(tunnel.gateway) and now in candidates(self.exit, [now]))
 
     def _standing(self, tunnel: Tunnel) -> int:
         return standing(self.exit, tunnel.gateway, self.pinned) if self._current(tunnel) else UNWANTED
@@ -288,13 +304,13 @@ class Policy:
 
     def _elect(self, now: float) -> list[Action]:
         suspicious = any(tunnel.pulse.strikes for tunnel in self._of("carrying"))
-        asks = self._coming is None and self._account_pause.over(now)
+        asks = self._coming is None and self._account.pause.over(now)
         lost = asks and all(tunnel.pulse.dead for tunnel in self._of("carrying"))
         wanted, silent = self._wanted(now) if asks else ([], False)
         age = LIST_LIFE if self._measured is None else now - self._measured
         if (wanted or suspicious or lost) and age > FRESH:
             # A strike is reason enough to look around: at the last one the others' latencies are known.
-            return self._look_around()
+            return self._look_around(now)
         tried = silent and self._again.over(now)
         among = [gateway for gateway in wanted if tried or self.latencies.get(gateway.id) is not None]
         chosen = elect(self.exit, self._cooling.turn(among), self.latencies, self.pinned, silent=tried)
@@ -307,14 +323,14 @@ class Policy:
                     self._cooling.rest(gateway.id, now, max(self.exit.cool_down, BACKOFF))
             return []
         if self.latencies.get(chosen.id) is None and age > BACKOFF:
-            return self._look_around()  # one that does answer may be back
+            return self._look_around(now)  # one that does answer may be back
         slot = self._free_slot()
         self.tunnels[slot] = Tunnel(slot, chosen, "registering", Pulse(self.exit.health), now)
         return [Action("register", slot, chosen)]
 
-    def _look_around(self) -> list[Action]:
+    def _look_around(self, now: float) -> list[Action]:
         among = tuple(self._candidates())
-        return [self._start("measure", among)] if among and "measure" not in self._busy else []
+        return [self._start("measure", now, among)] if among and "measure" not in self._busy else []
 
     def _free_slot(self) -> int:
         for slot in range(len(self.exit.slots)):
@@ -325,6 +341,7 @@ class Policy:
         return oldest.slot
 
     def _fail(self, tunnel: Tunnel, now: float, barred: float | None = None) -> None:
+        self._doubted = self._doubted or tunnel.phase == "proving"
         silent = self.latencies.get(tunnel.gateway.id) is None
         if silent or self.cooling(tunnel.gateway.id, now):
             self._again.fail(now)
@@ -356,18 +373,13 @@ class Policy:
     def _renew(self, now: float) -> list[Action]:
         """Before a session ends, and where it fell silent: the provider may have forgotten our key."""
         actions = []
-        for tunnel in self._of("carrying"):
+        for tunnel in self._of("carrying") + self._of("proving"):
             session = tunnel.session
             if session is None or tunnel.renewing or now - tunnel.renewed < RENEW_AGAIN:
                 continue
-            ends = tunnel.ends
-            old = ends is not None and now > tunnel.began + RENEW_EARLY * (ends - tunnel.began)
-            if old or tunnel.pulse.misses:
-                tunnel.renewing = True
+            # One that is to prove itself may have a session that its provider only remembers.
+            late = tunnel.phase == "proving" and now - tunnel.since > self._proof / 2
+            if tunnel.old(now) or late or tunnel.pulse.misses:
+                tunnel.renewing, tunnel.renewed = True, now
                 actions.append(Action("renew", tunnel.slot, tunnel.gateway, session))
         return actions
-
-
-def _server(gateway: Gateway) -> tuple[object, ...]:
-    """What a tunnel to a gateway depends on."""
-    return gateway.addresses, gateway.port, gateway.public_key, gateway.server_name

@@ -8,6 +8,8 @@ from typing import Literal
 from reconciler.loops.exits.health import Pulse
 from reconciler.loops.exits.providers.base import Gateway, Session
 
+RENEW_EARLY = 0.8
+"""The share of a session's life after which it is renewed."""
 Phase = Literal["registering", "proving", "carrying", "draining"]
 
 
@@ -42,6 +44,15 @@ class Tunnel:
     ends: float | None = None
     """When its session does, as far as that is known."""
 
+    def old(self, now: float) -> bool:
+        """Whether its session will end before long."""
+        return self.ends is not None and now > self.began + RENEW_EARLY * (self.ends - self.began)
+
     @property
     def up(self) -> bool:
         return self.session is not None
+
+
+def server(gateway: Gateway) -> tuple[object, ...]:
+    """What a tunnel to a gateway depends on."""
+    return gateway.addresses, gateway.port, gateway.public_key, gateway.server_name

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from reconciler.loops.exits.policy import LIST_AGAIN, UNTOLD, Policy
 from reconciler.loops.exits.providers.base import ProviderError, Reason
-from tests.unit.reconciler.loops.exits.samples import an_exit, gateway, health
+from tests.unit.reconciler.loops.exits.samples import an_exit, gateway, health, session
 from tests.unit.reconciler.loops.exits.world import World
 
 FIVE = [gateway(f"r{n}/g{n}", n) for n in range(1, 6)]
@@ -242,3 +243,98 @@ class TestRecovery:
         w.rtt = dict.fromkeys(w.rtt, 0.02)
         w.run(60)
         assert w.carrying == (A,) and w.policy.switches == 0
+
+
+class TestList:
+    @pytest.mark.parametrize("others", [0, 1])
+    def test_one_that_moved_is_found(self, others: int) -> None:
+        w = World(an_exit(health=health(interval=1.0, timeout=1.0)), FIVE[: 1 + others])
+        hollow(w, *(one.id for one in FIVE[1:]))
+        w.run(100)
+        w.gateways = [gateway(A, 99), *FIVE[1 : 1 + others]]
+        w.at[A] = w.gateways[0].addresses[0]
+        w.run(90)
+        assert w.carrying == (A,)
+        assert w.policy.carrying[0].gateway == w.gateways[0]
+
+    def test_one_that_moved_before_it_ever_carried_is_found(self) -> None:
+        w = World(an_exit(), FIVE[:1])
+        w.policy.known(FIVE[:1])
+        w.at[A] = "203.0.113.99"
+        w.run(10)
+        w.gateways = [gateway(A, 1, addresses=("203.0.113.99",))]
+        w.run(LIST_AGAIN + 30)
+        assert w.carrying == (A,)
+
+    def test_nobody_is_asked_more_than_once_a_minute(self) -> None:
+        w = quick()
+        w.run(20)
+        w.rtt = dict.fromkeys(w.rtt)
+        before = w.verbs.count("discover")
+        w.run(600)
+        assert 8 <= w.verbs.count("discover") - before <= 11
+
+    def test_while_all_is_well_nobody_is_asked(self) -> None:
+        w = quick()
+        w.run(600)
+        assert w.verbs.count("discover") == 1
+
+
+class TestSessions:
+    def test_one_that_proves_nothing_is_made_sure_of_before_it_is_given_up(self) -> None:
+        w = world()
+        w.forgotten = True
+        w.run(40)
+        assert w.carrying == (A,) and w.tried == [A]
+        assert w.verbs.count("renew") == 1
+
+    def test_another_session_has_its_time_to_prove_itself(self) -> None:
+        policy = Policy(an_exit())
+        policy.known(FIVE)
+        policy.measured({A: [0.01] * 3}, 1000.0)
+        policy.step(1000.0)
+        policy.registered(0, session(FIVE[0]), 1000.0)
+        renew = next(action for now in range(1000, 1020) for action in policy.step(now) if action.verb == "renew")
+        assert renew.session == session(FIVE[0])
+        policy.renewed(0, session(FIVE[0], "10.64.0.9/32"), 1019.0)
+        policy.step(1030.0)
+        assert policy.tunnels[0].session == session(FIVE[0], "10.64.0.9/32")
+        policy.step(1040.0)
+        assert 0 not in policy.tunnels or policy.tunnels[0].gateway.id != A
+
+    def test_a_good_renewal_ends_the_trouble_of_the_one_before(self) -> None:
+        w = world()
+        w.run(30)
+        w.policy.not_renewed(0, ProviderError("TimedOut", "no answer"), w.now)
+        assert w.policy.trouble is not None
+        w.policy.renewed(0, session(FIVE[0]), w.now)
+        assert w.policy.trouble is None
+
+
+class TestUntold:
+    @pytest.mark.parametrize("verb", ["discover", "measure", "register", "probe"])
+    def test_what_is_never_told_does_not_stop_everything(self, verb: str) -> None:
+        w = world()
+        w.lost = {verb}
+        w.run(10)
+        assert w.carrying == ()
+        w.lost.clear()
+        w.run(UNTOLD + 30)
+        assert len(w.carrying) == 1
+
+    def test_a_probe_of_what_carries_counts_as_missed(self) -> None:
+        w = quick()
+        w.run(20)
+        w.lost = {"probe"}
+        w.run(2 * UNTOLD)
+        assert w.policy.tunnels[0].pulse.misses >= 1
+        w.lost.clear()
+        w.run(UNTOLD + 10)
+        assert w.policy.tunnels[0].pulse.misses == 0
+
+    def test_a_renewal_is_asked_for_again(self) -> None:
+        w = World(an_exit(health=health(interval=1.0, timeout=1.0)), FIVE[:1])
+        w.run(20)
+        w.rtt[A], w.lost = None, {"renew"}
+        w.run(UNTOLD + 60)
+        assert w.verbs.count("renew") == 2

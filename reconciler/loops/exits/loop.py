@@ -148,7 +148,7 @@ class Exits:
                 self._broken[exit.name] = ProviderError("KeyUnusable", str(error))
                 continue
             run.policy.known(run.provider.known())
-            self._adopt(run, now, changed=there is not None)
+            self._adopt(run, now, there.policy if there else None)
             runs[exit.name] = run
         for name, gone in self._runs.items():
             if name not in runs:
@@ -165,13 +165,15 @@ class Exits:
                 self.host.say("warning", f"cannot take back the key of the exit {run.memory.name}: {found}")
         await asyncio.to_thread(self._keep, run, [], None)
 
-    def _adopt(self, run: _Run, now: float, *, changed: bool) -> None:
+    def _adopt(self, run: _Run, now: float, before: Policy | None) -> None:
+        """What carries goes on, as far as it is still used: first what was well, as an earlier policy knows."""
         tunnels, run.policy.pinned = run.memory.tunnels()
         slots = {slot.dev: n for n, slot in enumerate(run.policy.exit.slots)}
-        for kept in tunnels:
-            if kept.dev in slots and kept.carrying:
-                ends = now if changed else _ends(kept.session, now)
-                run.policy.adopt(slots[kept.dev], kept.session, kept.baseline, now, ends)
+        well = {tunnel.gateway.id for tunnel in before.carrying} if before else set()
+        carrying = [kept for kept in tunnels if kept.dev in slots and kept.carrying]
+        for kept in sorted(carrying, key=lambda kept: (kept.session.gateway.id not in well, slots[kept.dev])):
+            ends = now if before else _ends(kept.session, now)
+            run.policy.adopt(slots[kept.dev], kept.session, kept.baseline, now, ends)
 
     # What the kernel says
 

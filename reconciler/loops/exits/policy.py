@@ -99,10 +99,10 @@ class Policy:
         self.gateways = {gateway.id: gateway for gateway in gateways}
 
     def adopt(self, slot: int, session: Session, baseline: float | None, now: float, ends: float | None = None) -> None:
-        """A tunnel that carries traffic already: this process is not the first."""
-        pulse = Pulse(self.exit.health, baseline)
-        tunnel = Tunnel(slot, session.gateway, "carrying", pulse, now, session, began=now, ends=ends)
-        self.tunnels[slot] = tunnel
+        """A tunnel that carries traffic already: this process is not the first. No more than are used."""
+        if len(self._of("carrying")) < self.exit.use:
+            pulse = Pulse(self.exit.health, baseline)
+            self.tunnels[slot] = Tunnel(slot, session.gateway, "carrying", pulse, now, session, began=now, ends=ends)
 
     def discovered(self, gateways: Iterable[Gateway], now: float) -> None:
         self._busy.pop("discover", None)
@@ -325,6 +325,8 @@ class Policy:
         if self.latencies.get(chosen.id) is None and age > BACKOFF:
             return self._look_around(now)  # one that does answer may be back
         slot = self._free_slot()
+        if slot is None:
+            return []
         self.tunnels[slot] = Tunnel(slot, chosen, "registering", Pulse(self.exit.health), now)
         return [Action("register", slot, chosen)]
 
@@ -332,13 +334,13 @@ class Policy:
         among = tuple(self._candidates())
         return [self._start("measure", now, among)] if among and "measure" not in self._busy else []
 
-    def _free_slot(self) -> int:
+    def _free_slot(self) -> int | None:
+        """A device for another tunnel; the oldest that drains makes room. None where all carry."""
         for slot in range(len(self.exit.slots)):
             if slot not in self.tunnels:
                 return slot
-        oldest = min(self._of("draining"), key=lambda tunnel: tunnel.since)
-        del self.tunnels[oldest.slot]
-        return oldest.slot
+        oldest = min(self._of("draining"), key=lambda tunnel: tunnel.since, default=None)
+        return self.tunnels.pop(oldest.slot).slot if oldest else None
 
     def _fail(self, tunnel: Tunnel, now: float, barred: float | None = None) -> None:
         self._doubted = self._doubted or tunnel.phase == "proving"

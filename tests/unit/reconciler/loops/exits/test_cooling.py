@@ -338,3 +338,23 @@ class TestUntold:
         w.rtt[A], w.lost = None, {"renew"}
         w.run(UNTOLD + 60)
         assert w.verbs.count("renew") == 2
+
+
+class TestSlots:
+    def test_no_more_are_adopted_than_are_used(self) -> None:
+        w = quick()
+        for slot, one in enumerate(FIVE[:2]):
+            w.policy.adopt(slot, session(one), None, w.now)
+        assert w.carrying == (A,)
+        w.run(20)
+        w.rtt[A] = None
+        w.run(10)
+        assert w.carrying == (B,)
+
+    def test_without_a_free_slot_nothing_is_elected(self) -> None:
+        exit = an_exit()
+        w = World(an_exit(slots=exit.slots[:1], health=health(interval=1.0, timeout=1.0)), FIVE)
+        w.run(20)
+        w.rtt[A] = None
+        w.run(60)
+        assert w.carrying == (A,)

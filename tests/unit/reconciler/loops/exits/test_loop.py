@@ -103,12 +103,17 @@ class Internet:
 Script = Callable[[Exits], Awaitable[None]]
 
 
+def plan(world: World, commit: str, exit: Exit) -> None:
+    """A commit says how the exit is to be."""
+    found = HostPlan.of("h1", [], Runtime(exits=(exit,)))
+    world.host.engine.converge(Acquired(commit=commit, candidate=Candidate.of(commit, found)))
+
+
 def play(world: World, internet: Internet, script: Script, exit: Exit = EXIT) -> None:
     """A script while an agent runs that has just started. Its end is a crash: nothing is tidied up."""
     world.start()
     world.host.engine.set_overlay(OWNER, remembered(world.folder, (exit,)))
-    plan = HostPlan.of("h1", [], Runtime(exits=(exit,)))
-    world.host.engine.converge(Acquired(commit="c1", candidate=Candidate.of("c1", plan)))
+    plan(world, "c1", exit)
 
     async def in_kernel(function: Callable[[], Any]) -> Any:
         kept, _ = Memory(world.folder, EXIT.name).tunnels()
@@ -288,3 +293,38 @@ def test_an_exit_that_is_not_there_is_said_with_those_that_are(tmp_path: Path) -
         assert exits.unknown("pia") == exits.unknown(None) == ""
 
     play(world, internet, script)
+
+
+def changed(use: int) -> Exit:
+    return an_exit(use, health=EXIT.health, hold=0.0)
+
+
+def test_fewer_gateways_at_once_are_those_that_are_well_and_the_rest_goes(tmp_path: Path) -> None:
+    world, internet = World(tmp_path), Internet()
+    two = changed(2)
+
+    async def script(exits: Exits) -> None:
+        plan(world, "c2", two)
+        await until(lambda: sorted(carrying(exits)) == [FAR.id, NEAR.id])
+        internet.silent = {two.slots[0].dev}
+        near = exits._runs[EXIT.name].policy.tunnels[0]
+        await until(lambda: near.pulse.degraded)
+        plan(world, "c3", EXIT)
+        await until(lambda: carrying(exits) == [FAR.id])
+        internet.silent = {EXIT.slots[1].dev}
+        await until(lambda: carrying(exits) == [NEAR.id])
+
+    play(world, internet, script)
+    assert way_out(world) == EXIT.slots[0].dev
+
+
+def test_more_gateways_at_once_leave_what_carries_alone(tmp_path: Path) -> None:
+    world, internet = World(tmp_path), Internet()
+
+    async def script(exits: Exits) -> None:
+        await connected(exits)
+        plan(world, "c2", changed(2))
+        await until(lambda: carrying(exits) == [NEAR.id, FAR.id])
+
+    play(world, internet, script)
+    assert internet.provider.registered == [NEAR.id, FAR.id]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -20,6 +21,8 @@ from reconciler.control import Unreachable, call
 
 NAMESPACES = ("unshare", "-nmp", "--fork", "--kill-child", "--mount-proc")
 START = 120.0
+END = 10.0
+"""Seconds that a lab has to be gone."""
 _started: dict[int, subprocess.Popen[bytes]] = {}
 """What holds the labs that this process started, to be waited for when they end."""
 
@@ -119,24 +122,26 @@ def down(folder: Folder) -> bool:
     _only_root()
     with suppress(OSError, ValueError):
         pid = int(folder.pid.read_text())
-        if process := _started.pop(pid, None):
-            process.kill()
-            process.wait()
         # The number may be another's by now: only a process that holds this lab is ended.
-        elif str(folder.root) in Path(f"/proc/{pid}/cmdline").read_text():
-            os.kill(pid, signal.SIGKILL)
-            _wait_gone(pid)
+        if pid in _started or str(folder.root) in Path(f"/proc/{pid}/cmdline").read_text():
+            _end(pid)
+        if process := _started.pop(pid, None):
+            process.wait()
     shutil.rmtree(folder.root)
     return True
 
 
-def _wait_gone(pid: int) -> None:
-    with suppress(OSError):
-        file = os.pidfd_open(pid)
-        import select
-
-        select.select([file], [], [], 10.0)
-        os.close(file)
+def _end(pid: int) -> None:
+    """Kills what holds a lab, and waits until all in it are gone: the first process of a PID namespace goes last."""
+    children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    files = [os.pidfd_open(one) for one in (pid, *children)]
+    try:
+        os.kill(pid, signal.SIGKILL)
+        for file in files:
+            select.select([file], [], [], END)
+    finally:
+        for file in files:
+            os.close(file)
 
 
 def path_of(folder: Folder) -> str:

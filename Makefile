@@ -1,5 +1,6 @@
 # `make lab` shows the whole network on this machine; `make test` runs everything. Both install what they need.
 PYTEST := .venv/bin/python -m pytest
+PURE := tests/test_architecture.py tests/unit tests/golden
 SOURCES := schema compiler reconciler lab gitwan.py bench tests
 
 .PHONY: help setup lab test check drill test-kernel golden bench bench-kernel schema clean
@@ -17,16 +18,17 @@ check: setup  ## formatting, lint, types and pure tests, in under a minute
 	@.venv/bin/ruff format --check -q $(SOURCES)
 	@.venv/bin/ruff check -q $(SOURCES)
 	@.venv/bin/mypy
-	@$(PYTEST) -q -n 2 tests/test_architecture.py tests/unit tests/golden
+	@$(PYTEST) -q -n 2 $(PURE)
 
 test: setup  ## every lane: unit, golden, contract, lab, kernel
 	@.venv/bin/ruff format --check -q $(SOURCES)
 	@.venv/bin/ruff check -q $(SOURCES)
 	@.venv/bin/mypy
-	@$(PYTEST)
+	@$(PYTEST) -q -n 2 $(PURE)
+	@$(PYTEST) tests/contract tests/drill tests/kernel tests/lab tests/test_pull_request.py
 
 drill: setup  ## all that takes long: lock-outs, kills at every point, thousands of faults and cycles
-	@GITWAN_DRILL=1 GITWAN_SEEDS=1000 GITWAN_CYCLES=1000 GITWAN_HUGE=1024 $(PYTEST) -v tests/drill tests/lab/test_exits.py tests/lab/test_exit_leaks.py tests/lab/test_exits_of_pia.py
+	@GITWAN_DRILL=1 GITWAN_SEEDS=1000 GITWAN_CYCLES=1000 GITWAN_HUGE=1024 $(PYTEST) -v tests/drill tests/lab/test_bad_input.py tests/lab/test_exits.py tests/lab/test_exit_leaks.py tests/lab/test_exits_of_pia.py
 
 test-kernel: setup  ## the drivers against a real kernel's WireGuard and bonds, in a virtual machine
 	@$(PYTEST) -v tests/kernel

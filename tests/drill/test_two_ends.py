@@ -70,7 +70,7 @@ def tell(drill: Drill, *hosts: str) -> None:
     ("what", "first"),
     [
         ("ports", ENDS[0]),
-        ("keys", ENDS[1]),
+        pytest.param("keys", ENDS[1], marks=pytest.mark.drill),
         pytest.param("ports", ENDS[1], marks=pytest.mark.drill),
         pytest.param("keys", ENDS[0], marks=pytest.mark.drill),
     ],

@@ -20,11 +20,7 @@ check: setup  ## formatting, lint, types and pure tests, in under a minute
 	@.venv/bin/mypy
 	@$(PYTEST) -q -n 2 $(PURE)
 
-test: setup  ## every lane: unit, golden, contract, lab, kernel
-	@.venv/bin/ruff format --check -q $(SOURCES)
-	@.venv/bin/ruff check -q $(SOURCES)
-	@.venv/bin/mypy
-	@$(PYTEST) -q -n 2 $(PURE)
+test: check  ## every lane: unit, golden, contract, lab, kernel
 	@$(PYTEST) tests/contract tests/drill tests/kernel tests/lab tests/test_pull_request.py
 
 drill: setup  ## all that takes long: lock-outs, kills at every point, thousands of faults and cycles

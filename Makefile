@@ -14,7 +14,7 @@ setup:  ## install what is missing: Debian packages, the virtual environment
 lab: setup  ## bring up the example network, ping every pair, push a change; KEEP=1 leaves it running
 	@.venv/bin/gitwan lab test sites
 
-check: setup  ## formatting, lint, types and pure tests, in under a minute
+check: setup  ## formatting, lint, types and pure tests, in about a minute
 	@.venv/bin/ruff format --check -q $(SOURCES)
 	@.venv/bin/ruff check -q $(SOURCES)
 	@.venv/bin/mypy

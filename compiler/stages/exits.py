@@ -46,10 +46,19 @@ def take_exits(fabric: Fabric) -> None:
 
 
 def _known(fabric: Fabric, node: Node, taker: str, place: Place) -> bool:
-    if taker == SELF or taker in node.model.lans or taker.startswith(DEV):
+    lans, dev = node.model.lans, taker.removeprefix(DEV)
+    if taker == SELF or taker in lans:
         return True
-    hint = f"there are: {', '.join([*node.model.lans, SELF])}; for an interface of others write `dev {taker}`"
-    fabric.problem("GW110", place, f"{node.name} has no LAN {taker!r}", hint)
+    if dev == taker:
+        hint = f"there are: {', '.join([*lans, SELF])}; for an interface of others write `{DEV}{taker}`"
+        fabric.problem("GW110", place, f"{node.name} has no LAN {taker!r}", hint)
+    elif dev in lans:
+        fabric.problem("GW110", place, f"{dev} is a LAN of {node.name}", f"write `{dev}`")
+    elif dev == node.model.underlay.dev:
+        hint = "remove it: what comes in by it is the internet"
+        fabric.problem("GW110", place, f"{dev} is the underlay of {node.name}", hint)
+    else:
+        return True
     return False
 
 

@@ -20,6 +20,8 @@ REFUSE: dict[Family, str] = {
     "inet": "-j REJECT --reject-with icmp-admin-prohibited",
     "inet6": "-j REJECT --reject-with icmp6-adm-prohibited",
 }
+CLAMP = "-m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu"
+"""Segments of TCP are as small as the path allows."""
 _VERSION: dict[Family, int] = {"inet": 4, "inet6": 6}
 _ANSWERS = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
 
@@ -96,8 +98,7 @@ def entering(node: Node, family: Family) -> Iterator[str]:
 
 def clamped(node: Node) -> tuple[str, ...]:
     """Segments of TCP are as small as these tunnels, both ways."""
-    syn = "-p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu"
-    return (f"-i {EXITS} {syn}", f"-o {EXITS} {syn}") if node.egress else ()
+    return tuple(f"{way} {EXITS} -p tcp {CLAMP}" for way in ("-i", "-o")) if node.egress else ()
 
 
 def translated(fabric: Fabric, node: Node, family: Family) -> list[str]:

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
-from compiler.egress import REFUSE, gateways, mtu
+from compiler.egress import CLAMP, REFUSE, gateways, mtu
 from compiler.fabric import Fabric, Node, Way, own_key
-from compiler.firewall import FAMILIES
+from compiler.firewall import FAMILIES, FROM_OURS, TO_OURS
 from compiler.lan_routes import behind as everything
 from compiler.routes import GUARD_METRIC
 from compiler.stages.routing import Ways
@@ -30,7 +30,6 @@ MAIN, MARKED, TAKERS, LAST = 1170, 1171, 1172, 1179
 """Priorities of rules, in their order."""
 
 _FROM, _TO = f"-m devgroup --src-group {GROUP:#x}", f"-m devgroup --dst-group {GROUP:#x}"
-_TO_OURS = "-m devgroup --dst-group 0x75"
 _MARK = f"-j MARK --set-xmark {BYPASS:#x}/0xffffffff"
 _OWNER = f"-m owner --gid-owner {AGENT} --suppl-groups"
 _LINK_LOCAL: dict[str, tuple[str, ...]] = {
@@ -116,7 +115,7 @@ def _filter(node: Node, family: Family) -> Iterator[Firewall]:
     for lan in dict.fromkeys(lan for way in guarded for lan in way.lans):
         forward += [f"-d {prefix} -i {lan} -j RETURN" for prefix in _LOCAL[family]]
         forward += [f"-i {lan} -o {other} -j RETURN" for other in node.model.lans if other != lan]
-        forward += [f"-i {lan} {_TO_OURS} -j RETURN", f"-i {lan} {refuse}"]
+        forward += [f"-i {lan} {TO_OURS} -j RETURN", f"-i {lan} {refuse}"]
     yield _chain(family, "filter", "FORWARD", [*forward, f"{_TO} {refuse}"])
     entering = [*known, f"{_FROM} -j DROP"]
     if not own:
@@ -128,7 +127,7 @@ def _filter(node: Node, family: Family) -> Iterator[Firewall]:
             f"-m mark --mark {BYPASS:#x} -j RETURN",
             "-o lo -j RETURN",
             f"{_TO} -j RETURN",
-            f"{_TO_OURS} -j RETURN",
+            f"{TO_OURS} -j RETURN",
         ]
         leaving += [f"-o {dev} -j RETURN" for dev in [*node.model.lans, *([EXITS] if node.egress else [])]]
         leaving += [*_LINK_LOCAL[family], f"-o {underlay} {refuse}"]
@@ -144,7 +143,7 @@ def _containers(node: Node, refuse: str) -> Iterator[str]:
     free = [lan for lan in node.model.lans if lan not in guarded]
     for dev in [*free, *([EXITS] if node.egress else [])]:
         yield f"-i {dev} -o {underlay} -j RETURN"
-    yield f"-o {underlay} -m devgroup --src-group 0x75 -j RETURN"
+    yield f"-o {underlay} {FROM_OURS} -j RETURN"
     yield f"-o {underlay} -m conntrack --ctdir REPLY -j RETURN"
     yield f"-o {underlay} {refuse}"
 
@@ -154,8 +153,7 @@ DNS = ("-p udp -m udp --dport 53", "-p tcp -m tcp --dport 53")
 
 def _mangle(node: Node, family: Family) -> Iterator[Firewall]:
     underlay = node.model.underlay.dev
-    syn = "-m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu"
-    yield _chain(family, "mangle", "FORWARD", [f"-p tcp {_TO} {syn}", f"-p tcp {_FROM} {syn}"])
+    yield _chain(family, "mangle", "FORWARD", [f"-p tcp {_TO} {CLAMP}", f"-p tcp {_FROM} {CLAMP}"])
     arriving: list[str] = []
     leaving: list[str] = []
     staying: list[str] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
-from compiler.egress import clamped, entering, forwarded, translated
+from compiler.egress import CLAMP, clamped, entering, forwarded, translated
 from compiler.fabric import Fabric, Node
 from schema.ip import Prefix
 from schema.plan import Firewall
@@ -15,13 +15,12 @@ from schema.plan.exits import GROUP
 Hook = Literal["INPUT", "FORWARD", "OUTPUT", "POSTROUTING"]
 Table = Literal["filter", "nat", "mangle"]
 FAMILIES: tuple[Family, ...] = ("inet", "inet6")
-_FROM = "-m devgroup --src-group 0x75"
-_TO = "-m devgroup --dst-group 0x75"
-_FORWARD = (f"{_FROM} -j ACCEPT", f"{_TO} -j ACCEPT")
+FROM_OURS, TO_OURS = "-m devgroup --src-group 0x75", "-m devgroup --dst-group 0x75"
+_FORWARD = (f"{FROM_OURS} -j ACCEPT", f"{TO_OURS} -j ACCEPT")
 _FOREIGN = f"-m devgroup --src-group {GROUP:#x} --dst-group 0x75 -j DROP"
 """Whoever has the other end of an exit's tunnel is nobody whom our tunnels are for."""
-_MSS = (f"-p tcp {_TO} -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu",)
-_PROBED = (f"-s fe80::/10 -p ipv6-icmp {_FROM} -j ACCEPT",)
+_MSS = (f"-p tcp {TO_OURS} {CLAMP}",)
+_PROBED = (f"-s fe80::/10 -p ipv6-icmp {FROM_OURS} -j ACCEPT",)
 """The probes within tunnels, and their answers."""
 _ALL_VIRTUAL_ROUTERS = {"inet": "224.0.0.18/32", "inet6": "ff02::12/128"}
 """RFC 5798, 5.1.1.2 and 5.1.2.2."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -13,8 +12,6 @@ from reconciler.config import DEFAULT_FILE, AgentConfig, ConfigError, load
 from reconciler.control import Unreachable, call
 from reconciler.errors import Stalled
 
-NAME = "[a-z0-9][a-z0-9-]{0,8}"
-"""As `schema/desired/exits.py` has it."""
 ConfigFile = Annotated[Path, typer.Option("--config", help="The agent's settings.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
 Name = Annotated[str | None, typer.Option("--exit", help="One exit, where there are several.", show_default="all")]
@@ -93,7 +90,9 @@ def make_app() -> typer.Typer:
 
 def _check(settings: AgentConfig, name: str, new: bool) -> None:
     """Ends the program where there is no exit of this name, and none is to come."""
-    if not re.fullmatch(NAME, name):
+    from reconciler.loops.exits.memory import is_name
+
+    if not is_name(name):
         _fail(f"{name!r} is no name of an exit: it has at most 9 lower-case letters, digits and hyphens")
     there = _exits(settings)
     if there is None:
@@ -109,9 +108,7 @@ def _exits(settings: AgentConfig) -> list[str] | None:
     from reconciler.state import Store
 
     try:
-        store = Store(settings.state)
-        confirmed = store.confirmed()
-        plan = store.load_plan(confirmed.digest) if confirmed else None
+        plan = Store(settings.state).plan_in_force()
     except (Stalled, OSError):
         return None
     return sorted(exit.name for exit in plan.runtime.exits or ()) if plan else None

@@ -80,8 +80,7 @@ def host_of(config: AgentConfig, store: Store, compile_command: Sequence[str]) -
 def _exits(config: AgentConfig, store: Store) -> list[Resource]:
     """The tunnels of exits as they were last: whoever restores a plan must not take them for leftovers."""
     try:
-        confirmed = store.confirmed()
-        plan = store.load_plan(confirmed.digest) if confirmed else None
+        plan = store.plan_in_force()
         return remembered(config.state, plan.runtime.exits or ()) if plan else []
     except (Stalled, OSError):
         return []

@@ -103,6 +103,11 @@ class Store:
         if not path.exists():
             write_atomic(path, data)
 
+    def plan_in_force(self) -> HostPlan | None:
+        """The confirmed plan; None on a new host. Raises Stalled where it is lost."""
+        confirmed = self.confirmed()
+        return self.load_plan(confirmed.digest) if confirmed else None
+
     def load_plan(self, digest: str) -> HostPlan:
         """A stored plan. Raises Stalled where it is gone or is not what its name says (then it is set aside)."""
         path = self.plans / f"{digest}.json"

@@ -18,8 +18,6 @@ DEV = "dev "
 """In `for`, before an interface that is no LAN of ours: `dev docker0`."""
 CHECK = "http://cp.cloudflare.com/generate_204"
 
-ExitName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,8}$")]
-"""Short: its tunnels are wg-NAME, wg-NAME-2, …"""
 Taker = Annotated[str, StringConstraints(pattern=IF_NAME.replace("^", r"^(dev )?", 1))]
 Country = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")]
 """ISO 3166, in lower case."""

@@ -14,9 +14,10 @@ from pydantic import (
 
 from schema.desired.base import DnsName, Document, IfName, ListForm, Name, OneOrMany, one_of_each_family
 from schema.desired.bond import Bond
-from schema.desired.exits import Exit, ExitName
+from schema.desired.exits import Exit
 from schema.desired.fabric import Port
 from schema.ip import Interface
+from schema.plan.exits import ExitName
 
 Short = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,10}$")]
 """What stands for a site or host in interface names, which have room for 15 bytes."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import StringConstraints
 
 from schema.plan.base import Address, IfName, Model, Prefix, PublicKey, SecretRef
 
@@ -17,6 +19,10 @@ GROUP = 118
 
 EXITS = "wg-exits"
 """The device of a host that is a gateway of other hosts' exits."""
+
+NAME = r"^[a-z0-9][a-z0-9-]{0,8}$"
+"""An exit's name: short, as its tunnels are wg-NAME, wg-NAME-2, …"""
+ExitName = Annotated[str, StringConstraints(pattern=NAME)]
 
 
 class ExitGateway(Model):
@@ -58,7 +64,7 @@ class ExitSlot(Model):
 class Exit(Model):
     """A way to the internet: what the agent has to find a gateway for, and where to put it."""
 
-    name: str
+    name: ExitName
     provider: Literal["pia", "mullvad", "static", "site"]
     credentials: SecretRef | None = None
     gateways: tuple[ExitGateway, ...] | None = None

@@ -7,6 +7,7 @@ exits/NAME/*.json         what its provider keeps (`providers/cache.py`)
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +20,7 @@ from reconciler.keys import EXIT, KeyFileError, ensure_file
 from reconciler.loops.exits.overlay import Held, Placed, overlay
 from reconciler.loops.exits.providers.base import Session, checked
 from schema.plan import Exit, Resource, SecretRef
+from schema.plan.exits import NAME
 
 FOLDER = "exits"
 
@@ -34,6 +36,11 @@ class Kept:
 
 
 _KEPT = TypeAdapter(Kept)
+
+
+def is_name(text: str) -> bool:
+    """Whether an exit can be called so, and thus its folder."""
+    return re.fullmatch(NAME, text) is not None
 
 
 class Memory:

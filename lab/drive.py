@@ -146,9 +146,10 @@ def _pings(folder: Folder, checks: Checks) -> None:
 
 def _exits(folder: Folder, checks: Checks) -> None:
     fabric = compiled(folder).fabric
-    exits = look(folder, fabric) if fabric else []
-    end = time.monotonic() + HANDSHAKES
-    while fabric and not all(seen.ok for seen in exits) and time.monotonic() < end:
+    if fabric is None:
+        return
+    exits, end = look(folder, fabric), time.monotonic() + HANDSHAKES
+    while not all(seen.ok for seen in exits) and time.monotonic() < end:
         exits = look(folder, fabric)
     if exits:
         checks.console.print(exit_table(exits))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.conftest import needs_root
-from tests.lab.twin import Twin, running
+from tests.lab.twin import Twin, playing
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +30,6 @@ def short_folder(_root: None) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def twin(_root: None) -> Iterator[Twin]:
     """The example network, converged, with every tunnel up."""
-    with running() as twin:
+    with playing() as twin:
         twin.settle()
         yield twin

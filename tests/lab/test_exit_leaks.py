@@ -15,19 +15,19 @@ import pytest
 
 from lab.blueprint import GIT_ADDRESS
 from lab.netns import within
-from lab.provider.places import OUTSIDE_ADDRESS, api_address, gates_of
+from lab.provider.places import OUTSIDE_ADDRESS, OUTSIDE_ADDRESS6, api_address, gates_of
 from schema.plan.exits import GROUP
 from tests.drill import everything
 from tests.drill.world import REBOOT
 from tests.lab.exiting import ARP, CONTENT, IPV4, IPV6, NOISE, Capture, Packet
-from tests.lab.twin import REPOSITORY, Twin, eventually, running
+from tests.lab.twin import REPOSITORY, Twin, eventually, playing
 from tests.lab.vpn import HOST, PC, carried, carrying, fault, line, order, seen, tunnels
 
 pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(900)]
 
 ISP = "isp-nas"
 ELECTIONS = 50 if everything() else 3
-SERVER, SERVER6 = OUTSIDE_ADDRESS, "2001:db8:fe:66::2"
+SERVER, SERVER6 = OUTSIDE_ADDRESS, OUTSIDE_ADDRESS6
 ISP6, HOME6 = "2001:db8:77::1", "2001:db8:77::2"
 SITES = REPOSITORY / "tests" / "golden" / "compile" / "exits" / "input"
 SITE = """\
@@ -59,7 +59,7 @@ def twin(_root: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twin
     (sites / "keys" / "a-gw.pub").unlink()
     (sites / "fabric.yaml").write_text("fabric: wan\nversion: 1\n")
     (sites / "home.yaml").write_text(SITE + EXIT)
-    with running(sites) as twin:
+    with playing(sites) as twin:
         twin.run(ISP, f"ip address add {ISP6}/64 dev lan nodad")
         twin.run(HOST, f"ip address add {HOME6}/64 dev eth0 nodad")
         twin.run(HOST, f"ip route add default via {ISP6}")

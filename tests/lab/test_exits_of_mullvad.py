@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab.edits import edit
-from tests.lab.twin import REPOSITORY, Twin, as_json, eventually, running
+from tests.lab.twin import REPOSITORY, Twin, as_json, eventually, playing
 from tests.lab.vpn import HOST, carried, carrying, fault, gate, line, order
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
@@ -29,7 +29,7 @@ def home(_root: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twin
     sites = tmp_path_factory.mktemp("sites")
     shutil.copytree(SITES, sites, dirs_exist_ok=True)
     edit(sites / "home.yaml", lambda site: site["hosts"][HOST].update(exits={"mullvad": EXIT}, underlay=UNDERLAY))
-    with running(sites) as twin:
+    with playing(sites) as twin:
         eventually(lambda: carried(twin), 60.0, "connected")
         yield twin
 

@@ -12,7 +12,7 @@ import pytest
 
 from lab.provider.places import OUTSIDE, gates_of
 from tests.lab.edits import edit
-from tests.lab.twin import REPOSITORY, Twin, as_json, eventually, running
+from tests.lab.twin import REPOSITORY, Twin, as_json, eventually, playing
 from tests.lab.vpn import HOST, carried, carrying, exit_of, fault, gate, line, order, seen, trouble_of, tunnels
 
 pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.drill]
@@ -28,7 +28,7 @@ def lab(_root: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twin]
     shutil.copytree(SITES, sites, dirs_exist_ok=True)
     edit(sites / "home.yaml", lambda site: site["hosts"]["nas"]["exits"]["pia"].update({"health": HEALTH}))
     edit(sites / "home.yaml", lambda site: site["hosts"]["nas"]["exits"]["pia"].update({"hold": "3s"}))
-    with running(sites) as twin:
+    with playing(sites) as twin:
         twin.converged(twin.first)
         yield twin
 

@@ -11,15 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from lab.client import agent
-from lab.provider.places import OUTSIDE_ADDRESS, OUTSIDE_NUMBER
+from lab.provider.places import OUTSIDE_ADDRESS6
 from tests.lab.edits import edit
-from tests.lab.twin import Twin, eventually, running
+from tests.lab.twin import Twin, eventually, playing
+from tests.lab.vpn import carrying, device, seen
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
 
 AMS, AMS6, FRA = "203.0.113.10", "2001:db8:113::10", "192.0.2.10"
-OUTSIDE6 = f"2001:db8:fe:{OUTSIDE_NUMBER:x}::2"
 AMS_SERVER, FRA_SERVER = "10.10.0.100", "10.30.0.100"
 FILES = {
     "fabric.yaml": "fabric: wan\nversion: 1\nlinks: [{between: [home, ams]}, {between: [ams, fra]}]\n",
@@ -63,21 +62,9 @@ def lab(_root: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twin]
     sites = tmp_path_factory.mktemp("sites")
     for name, text in FILES.items():
         (sites / name).write_text(text)
-    with running(sites) as twin:
+    with playing(sites) as twin:
         twin.converged(twin.first)
         yield twin
-
-
-def carrying(lab: Twin) -> list[tuple[str, str]]:
-    """The gateways that carry traffic, and the devices that lead there."""
-    rows = (agent(lab.folder, "nas", "exits") or {}).get("exits", [])
-    return [(t["gateway"], t["device"]) for row in rows for t in row["tunnels"] if t["phase"] == "carrying"]
-
-
-def seen(lab: Twin, where: str, server: str = OUTSIDE_ADDRESS) -> str:
-    """The address that a service outside sees; what is refused fails at once, and is nothing."""
-    url = f"http://[{server}]/" if ":" in server else f"http://{server}/"
-    return lab.attempt(where, "curl", "-s", "-m", "3", url)[1].removeprefix("outside saw ").strip()
 
 
 def pinged(lab: Twin, where: str, *words: str) -> str:
@@ -85,15 +72,14 @@ def pinged(lab: Twin, where: str, *words: str) -> str:
 
 
 def test_the_internet_sees_the_data_centre(lab: Twin) -> None:
-    eventually(lambda: [gateway for gateway, _ in carrying(lab)] == ["ams-gw1"], what="by the preferred site")
+    eventually(lambda: carrying(lab) == ["ams-gw1"], what="by the preferred site")
     eventually(lambda: seen(lab, "home-pc") == AMS, what="the LAN by ams")
     assert seen(lab, "nas") == AMS
-    assert seen(lab, "home-pc", OUTSIDE6) == AMS6, "IPv6 that the home's own underlay has not"
+    assert seen(lab, "home-pc", OUTSIDE_ADDRESS6) == AMS6, "IPv6 that the home's own underlay has not"
 
 
 def test_both_ends_have_the_hosts_keys_and_one_mtu(lab: Twin) -> None:
-    [(_, device)] = carrying(lab)
-    for host, dev in (("nas", device), ("ams-gw1", "wg-exits")):
+    for host, dev in (("nas", device(lab)), ("ams-gw1", "wg-exits")):
         assert lab.run(host, f"wg show {dev} public-key") == (lab.sites / "keys" / f"{host}.pub").read_text()
         assert "mtu 1400 " in lab.run(host, f"ip link show {dev}"), "what the smallest underlay of all leaves"
 
@@ -104,8 +90,7 @@ def test_both_ends_have_the_hosts_keys_and_one_mtu(lab: Twin) -> None:
     ids=["its LAN", "a LAN behind its tunnels", "its address there", "its public address"],
 )
 def test_what_comes_by_the_exit_reaches_nothing_of_ours(lab: Twin, inside: str) -> None:
-    [(_, device)] = carrying(lab)
-    assert "Packet filtered" in pinged(lab, "nas", "-I", device, inside)
+    assert "Packet filtered" in pinged(lab, "nas", "-I", device(lab), inside)
 
 
 def test_what_is_ours_is_reached_by_the_links_as_ever(lab: Twin) -> None:
@@ -114,16 +99,16 @@ def test_what_is_ours_is_reached_by_the_links_as_ever(lab: Twin) -> None:
 
 
 def test_nobody_reaches_the_exit_from_the_data_centre(lab: Twin) -> None:
-    [address] = re.findall(r"inet (10\.52\.\S+)/32", lab.run("nas", f"ip address show {carrying(lab)[0][1]}"))
+    [address] = re.findall(r"inet (10\.52\.\S+)/32", lab.run("nas", f"ip address show {device(lab)}"))
     assert "Packet filtered" in pinged(lab, "ams-server", address)
 
 
 def test_another_site_takes_over_where_the_gateway_falls_silent(lab: Twin) -> None:
     port = lab.run("ams-gw1", "wg show wg-exits listen-port").strip()
     lab.run("ams-gw1", f"iptables -I INPUT -p udp --dport {port} -j DROP")
-    eventually(lambda: [gateway for gateway, _ in carrying(lab)] == ["fra-gw1"], what="by the other site")
+    eventually(lambda: carrying(lab) == ["fra-gw1"], what="by the other site")
     eventually(lambda: seen(lab, "home-pc") == FRA, what="the LAN by fra")
-    assert seen(lab, "home-pc", OUTSIDE6) == "", "fra has no IPv6 to the internet"
+    assert seen(lab, "home-pc", OUTSIDE_ADDRESS6) == "", "fra has no IPv6 to the internet"
 
 
 def test_without_the_exit_the_gateways_have_nothing_of_it(lab: Twin) -> None:

@@ -13,7 +13,7 @@ import pytest
 from lab.blueprint import INTERNET
 from lab.draw import draw
 from lab.drive import compiled
-from tests.lab.twin import Flow, Twin, as_json, eventually, running
+from tests.lab.twin import Flow, Twin, as_json, eventually, playing
 
 pytestmark = [pytest.mark.root, pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -51,7 +51,7 @@ def twin(_root: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twin
     (sites / "fabric.yaml").write_text(FABRIC)
     for n, site in enumerate(("a", "b"), 1):
         (sites / f"{site}.yaml").write_text(SITE % {"site": site, "n": n})
-    with running(sites) as twin:
+    with playing(sites) as twin:
         twin.settle()
         steady(twin)
         yield twin

@@ -11,7 +11,7 @@ import pytest
 
 from lab.client import ask
 from lab.provider.places import OUTSIDE, OUTSIDE_NAME
-from tests.lab.twin import REPOSITORY, Twin, as_json, cli, running
+from tests.lab.twin import REPOSITORY, Twin, as_json, cli, playing
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
 SITES = REPOSITORY / "tests" / "golden" / "compile" / "exits" / "input"
@@ -48,7 +48,7 @@ def _sites(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def exits(_root: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twin]:
-    with running(_sites(tmp_path_factory.mktemp("sites"))) as twin:
+    with playing(_sites(tmp_path_factory.mktemp("sites"))) as twin:
         twin.converged(twin.first)
         yield twin
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab.edits import edit
-from tests.lab.twin import Twin, eventually, running
+from tests.lab.twin import Twin, eventually, playing
 
 pytestmark = [pytest.mark.root, pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -42,7 +42,7 @@ def twin(_root: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twin
     for n, (site, (addresses, gateways)) in enumerate(UNDERLAYS.items(), 1):
         words = {"site": site, "n": n, "addresses": _quoted(addresses), "gateways": _quoted(gateways)}
         (sites / f"{site}.yaml").write_text(SITE % words)
-    with running(sites) as twin:
+    with playing(sites) as twin:
         twin.settle()
         yield twin
 

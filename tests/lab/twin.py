@@ -174,7 +174,7 @@ class Twin:
 
 
 @contextmanager
-def running(sites: Path = SITES) -> Iterator[Twin]:
+def playing(sites: Path = SITES) -> Iterator[Twin]:
     """A lab with this network, by default the example, that nobody has waited for. It is gone at the end."""
     # Not pytest's own folder: the names of Unix sockets have to be short.
     folder = Folder(Path(tempfile.mkdtemp(prefix="gwlab-", dir="/tmp")))

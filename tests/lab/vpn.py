@@ -42,9 +42,15 @@ def order(twin: Twin, what: str, gateway: str | None = None) -> None:
     assert call(str(twin.folder.agent_socket(HOST)), "exits", order=what, gateway=gateway)["ok"]
 
 
-def seen(twin: Twin, space: str = PC) -> str:
+def device(twin: Twin) -> str:
+    """By which new flows leave."""
+    return next(str(tunnel["device"]) for tunnel in tunnels(twin) if tunnel["phase"] == "carrying")
+
+
+def seen(twin: Twin, space: str = PC, server: str = OUTSIDE_ADDRESS) -> str:
     """The address that a server outside sees; nothing where it is not reached."""
-    _, output, _ = twin.attempt(space, f"curl -s -m 2 http://{OUTSIDE_ADDRESS}/")
+    url = f"http://[{server}]/" if ":" in server else f"http://{server}/"
+    _, output, _ = twin.attempt(space, "curl", "-s", "-m", "3", url)
     return output.removeprefix(f"{OUTSIDE} saw ").strip()
 
 

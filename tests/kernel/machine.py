@@ -67,7 +67,7 @@ def run_tests(root: Path, kernel: Kernel, words: list[str], out: Path, say: SAY)
     pytest = [sys.executable, "-m", "pytest", *(word for option in options for word in ("-p", option))]
     pytest += ["-v", "--color=no", "--tb=short", f"--junitxml={GUEST_OUT}/junit.xml", *words]
     run(root, kernel, Command(shlex.join(pytest), ("tests/", "=")), out, say)
-    return _read(out)
+    return outcomes(out)
 
 
 def run(root: Path, kernel: Kernel, command: Command, out: Path, say: SAY) -> None:
@@ -198,7 +198,8 @@ def _end(guest: subprocess.Popen[bytes]) -> None:
     guest.wait()
 
 
-def _read(out: Path) -> list[Inner]:
+def outcomes(out: Path) -> list[Inner]:
+    """Of the last run; raises BootError where it left none."""
     report = out / "junit.xml"
     if not report.exists():
         raise BootError(f"the guest left no results:\n{_tail(out)}")

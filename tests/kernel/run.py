@@ -2,6 +2,7 @@
 WireGuard and bonds, in a VM.
 
 Exit code 0 where all passed, 1 where some did not, 2 where the machine lacks what the lane needs.
+`tests/kernel/test_kernel.py` runs it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from tests.kernel.machine import BootError, Inner, run_tests
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CACHE = ROOT / ".cache" / "kernel"
+OUT = CACHE / "out"
+LACKING = 2
+"""The exit code where the machine lacks what the lane needs."""
 WORDS = ["-k", "kernel_wireguard or kernel_bond"]
 NAMED = ("kernel_wireguard", "kernel_bond", "WIREGUARD_WORLDS")
 
@@ -28,10 +32,10 @@ def files() -> list[str]:
 
 def lane(say: SAY) -> list[Inner]:
     """Every inner test with its outcome. Raises MissingError and BootError."""
-    return run_tests(ROOT, provide(CACHE, say), [*files(), *WORDS], CACHE / "out", say)
+    return run_tests(ROOT, provide(CACHE, say), [*files(), *WORDS], OUT, say)
 
 
-def summary(found: list[Inner]) -> str:
+def _summary(found: list[Inner]) -> str:
     counts = Counter(inner.outcome for inner in found)
     return ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) or "no tests"
 
@@ -42,14 +46,14 @@ def main() -> int:
         found = lane(lambda text: print(text, flush=True))
     except MissingError as error:
         print(f"the kernel lane cannot run here: {error}", file=sys.stderr)
-        return 2
+        return LACKING
     except BootError as error:
         print(f"the kernel lane failed: {error}", file=sys.stderr)
         return 1
     for inner in found:
         if inner.outcome != "passed":
             print(f"\n{inner.outcome}: {inner.name}\n{inner.message}")
-    print(f"in the virtual machine: {summary(found)}, in {time.monotonic() - started:.0f} s")
+    print(f"in the virtual machine: {_summary(found)}, in {time.monotonic() - started:.0f} s")
     return 0 if found and all(inner.outcome == "passed" for inner in found) else 1
 
 

@@ -117,7 +117,7 @@ def _clone(sites: Path, folder: Folder) -> str:
         folder.work.mkdir()
         git(folder.work, "init", "-q", "-b", "main")
     else:
-        git(folder.root, "clone", "-q", "--no-hardlinks", str(root), str(folder.work))
+        git(folder.root, "clone", "-q", "--no-local", str(root), str(folder.work))
         git(folder.work, "checkout", "-q", "-B", "main")
         for name in read_folder(folder.work / path).files:
             (folder.work / path / name).unlink()  # deleted here and not committed yet

@@ -173,6 +173,8 @@ def test_a_member_of_the_backbone(unhurried: Twin, measured: dict[str, list[tupl
         later(twin)
         rotate(twin, "vpn-ireland", "--finish")
         twin.push("ireland: the old key goes")
+        # The key towards clients changes with it, and a client that says nothing finds out at its next keepalive.
+        twin.run("laptop", "sh", "-c", f"ping -q -c 40 -i 0.5 {AMS} >/dev/null 2>&1 &")
         poll(twin, "vpn-ireland")
         later(twin)
         poll(twin, *others(twin, "vpn-ireland"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -12,7 +11,7 @@ import typer
 from compiler.inputs import read_folder
 from compiler.outputs import write
 from schema.desired import Secret
-from schema.desired.secret import SecretKind
+from schema.desired.secret import RESERVED, SecretKind, SecretName
 
 if TYPE_CHECKING:
     from compiler.fabric import Fabric
@@ -44,11 +43,13 @@ def add(
     from compiler import vault
 
     shelf = _shelf(folder)
+    _check_name(name)
     if name in shelf.secrets:
         _fail(f"there is a secret {name} already: `gitwan secret edit` or `gitwan secret rotate`")
+    recipients = shelf.recipients(name, hosts or ())
     try:
         value = vault.generate(generate) if generate else _asked(name)
-        _write(folder, shelf, name, generate or kind, value, hosts or ())
+        _write(folder, name, generate or kind, value, recipients)
     except vault.VaultError as error:
         _fail(str(error))
 
@@ -65,14 +66,14 @@ def edit(
     from compiler import vault
 
     shelf = _shelf(folder)
-    secret = shelf.known(name)
+    secret, recipients = shelf.known(name), shelf.recipients(name, hosts or ())
     try:
         before = vault.unseal(_ciphertext(folder, name), identity.expanduser())
         after = vault.checked(secret.kind, vault.edit(before, editor))
         if after == before:
             typer.echo("no change")
             return
-        _write(folder, shelf, name, secret.kind, after, hosts or ())
+        _write(folder, name, secret.kind, after, recipients)
     except vault.VaultError as error:
         _fail(f"{name}: {error}")
 
@@ -92,13 +93,13 @@ def rotate(
     from compiler import vault
 
     shelf = _shelf(folder)
-    secret = shelf.known(name)
+    secret, recipients = shelf.known(name), shelf.recipients(name, hosts or ())
     try:
         if generate:
-            _write(folder, shelf, name, secret.kind, vault.generate(secret.kind), hosts or ())
+            _write(folder, name, secret.kind, vault.generate(secret.kind), recipients)
         else:
             value = vault.unseal(_ciphertext(folder, name), identity.expanduser())
-            _write(folder, shelf, name, secret.kind, value, hosts or (), secret.fingerprint)
+            _write(folder, name, secret.kind, value, recipients, secret.fingerprint)
     except vault.VaultError as error:
         _fail(f"{name}: {error}")
 
@@ -205,6 +206,16 @@ def _shelf(folder: Path) -> Shelf:
     return Shelf.of(read_folder(folder).files)
 
 
+def _check_name(name: str) -> None:
+    """Before anybody types a value for it."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        TypeAdapter(SecretName).validate_python(name)
+    except ValidationError:
+        _fail(f"{name!r} is no name for a secret: lower-case letters, digits and hyphens, and not {RESERVED!r}")
+
+
 def _asked(name: str) -> bytes:
     if sys.stdin.isatty():
         return str(typer.prompt(f"value of {name}", hide_input=True, confirmation_prompt=True)).encode()
@@ -218,25 +229,17 @@ def _ciphertext(folder: Path, name: str) -> bytes:
         _fail(f"{error.filename}: {error.strerror}")
 
 
-def _write(
-    folder: Path, shelf: Shelf, name: str, kind: SecretKind, value: bytes, hosts: Iterable[str], same: str = ""
-) -> None:
+def _write(folder: Path, name: str, kind: SecretKind, value: bytes, recipients: dict[str, str], same: str = "") -> None:
     """Both files of a secret. `same` is the fingerprint of a value that has not changed. Raises VaultError."""
-    from pydantic import ValidationError
-
     from compiler import vault
     from compiler.secrets import sidecar
     from schema.plan.fingerprint import sealed_digest
 
-    recipients = shelf.recipients(name, hosts)
     value = vault.checked(kind, value)
     ciphertext = vault.seal(value, recipients.values())
     fingerprint = same or vault.fingerprint(kind, value)
     digest = sealed_digest(ciphertext)
-    try:
-        secret = Secret(secret=name, kind=kind, fingerprint=fingerprint, digest=digest, recipients=recipients)
-    except ValidationError:
-        _fail(f"{name!r} is no name for a secret: lower-case letters, digits and hyphens")
+    secret = Secret(secret=name, kind=kind, fingerprint=fingerprint, digest=digest, recipients=recipients)
     place = folder / "secrets"
     write(place / f"{name}.age", ciphertext)
     write(place / f"{name}.yaml", sidecar(secret))

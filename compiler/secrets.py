@@ -54,6 +54,7 @@ class Shelf:
             path = f"keys/{missing[0]}.age" if missing else "keys"
             what = f"{missing[0]} has no recipient" if missing else "nobody is there to encrypt to"
             hint = "`gitwan keys recipient` on a host prints its own; people's stand in keys/people/NAME.age"
+            hint = hint if missing else f"name a host that it is for with --for HOST; {hint}"
             raise Problems([Problem("GW083", Place(path), what, hint)])
         return {holder: self.desired.recipients[holder][1] for holder in sorted(wanted)}
 

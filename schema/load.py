@@ -66,7 +66,8 @@ def _key(desired: Desired, path: str, content: bytes) -> list[Problem]:
     try:
         desired.keys[host] = (Place(path, 1, 1), _KEY.validate_python(text))
     except ValidationError:
-        hint = f"put the one line that `gitwan keys` prints on {host} into this file"
+        name, next_ = host.partition(".")[::2]
+        hint = f"put the one line that `gitwan keys{' next' if next_ else ''}` prints on {name} into this file"
         return [Problem("GW024", Place(path, 1, 1), "not a WireGuard public key", hint)]
     return []
 

@@ -120,16 +120,25 @@ def test_a_value_is_read_and_edited(ready: Path, command: Command, monkeypatch: 
     ("words", "complaint"),
     [
         (["add", "ams-fra", "--generate", "value"], "only keys can be made"),
-        (["add", "Ams", "--generate", "psk", "--for", "ams-gw1"], "no name for a secret"),
-        (["add", "x", "--generate", "psk", "--for", "nas"], "nas has no recipient"),
+        (["add", "Ams"], "no name for a secret"),
+        (["add", "x", "--for", "nas"], "nas has no recipient"),
         (["rotate", "nowhere"], "there is no secret 'nowhere'"),
         (["edit", "nowhere"], "there is no secret 'nowhere'"),
     ],
 )
-def test_what_cannot_be_is_said(ready: Path, command: Command, words: list[str], complaint: str) -> None:
+def test_what_cannot_be_is_said(
+    ready: Path, command: Command, monkeypatch: pytest.MonkeyPatch, words: list[str], complaint: str
+) -> None:
+    """Before anybody is asked for a value."""
+    monkeypatch.setattr("compiler.secret_cli._asked", lambda name: pytest.fail("a value was asked for"))
     assert command("secret", *words, "-C", ready) == 1
     assert complaint in command.err
     assert not (ready / "secrets").exists()
+
+
+def test_where_nobody_is_there_to_encrypt_to_the_way_out_is_said(sites: Path, command: Command) -> None:
+    assert command("secret", "add", "x", "-C", sites) == 1
+    assert "name a host that it is for with --for HOST" in command.err
 
 
 def test_a_key_is_rotated_in_two_commits(sites: Path, command: Command) -> None:
@@ -154,4 +163,5 @@ def test_a_key_is_rotated_in_two_commits(sites: Path, command: Command) -> None:
 
 def test_nonsense_is_no_key(sites: Path, command: Command) -> None:
     assert command("keys", "rotate", "nas", "nonsense", "-C", sites) == 1
-    assert "GW024" in command.err and not (sites / "keys/nas.2.pub").exists()
+    assert "GW024" in command.err and "`gitwan keys next` prints on nas " in command.err
+    assert not (sites / "keys/nas.2.pub").exists()

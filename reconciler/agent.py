@@ -120,7 +120,7 @@ class Agent:
 
     async def _forever(self, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Keep one of the jobs going: what it did not foresee is logged, and it starts again."""
-        while True:
+        while not self._stop.is_set():
             try:
                 await job()
             except Exception as error:

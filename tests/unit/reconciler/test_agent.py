@@ -62,11 +62,12 @@ class Running:
         self.quiet = module.QUIET
         self.exits: Tools | None = None
 
+    def agent(self) -> Agent:
+        return Agent(self.world.host, self.config, self.watch, self.quiet, exits=self.exits)
+
     def run(self, script: Callable[[Running], Awaitable[None]]) -> None:
         async def main() -> None:
-            agent = asyncio.create_task(
-                Agent(self.world.host, self.config, self.watch, self.quiet, exits=self.exits).run()
-            )
+            agent = asyncio.create_task(self.agent().run())
             async with asyncio.timeout(20):
                 await self.until(lambda: Path(self.socket).exists())
                 await script(self)
@@ -106,6 +107,17 @@ def test_it_applies_what_it_fetches_and_stops_without_touching_anything(running:
     running.run(script)
     assert running.has(ROUTE)
     assert not Path(running.socket).exists()
+    assert running.world.said[-1] == "info stopped; the network stays as it is"
+
+
+def test_it_may_be_told_to_stop_before_its_jobs_have_begun(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = running.agent()
+
+    def ready() -> None:
+        asyncio.get_running_loop().call_soon(lambda: agent._stop.set())
+
+    monkeypatch.setattr(agent.line, "ready", ready)
+    asyncio.run(agent.run())
     assert running.world.said[-1] == "info stopped; the network stays as it is"
 
 

@@ -179,7 +179,8 @@ class Stages:
     def compare(self, cycle: Cycle) -> None:
         cycle.changes = self._diff(cycle, cycle.observed)
         if cycle.hold:
-            cycle.report.held, cycle.changes.changes = len(cycle.changes.changes), []
+            found, cycle.changes.changes = cycle.changes.changes, []
+            cycle.report.held = {kind: [one for one in found if one.resource.kind == kind] for kind in cycle.kinds}
         cycle.report.conflicts = cycle.changes.conflicts
         cycle.report.satisfied_foreign = cycle.changes.satisfied_foreign
         if cycle.changes.conflicts and cycle.candidate:

@@ -51,8 +51,6 @@ class Host:
         self.contest = Contest()
         self.metrics: Metrics | None = None
         self.last: Report | None = None
-        self.held = 0
-        """Changes that wait for the end of a suspension."""
         self.verdicts: Callable[[], Sequence[Verdict]] = tuple
         """What the probes within tunnels say, where any are sent."""
         self.exits: Callable[[], list[dict[str, Any]]] = list
@@ -166,7 +164,7 @@ class Host:
         self._log(report)
         if self.metrics is not None:
             self.metrics.cycle(report)
-        if not report.partial or report.operations or report.error:
+        if not report.partial or report.operations or report.error or report.held:
             self.write_status()
         if report.acquired is not None:
             report.acquired.candidate = None  # its plan is a few megabytes, and reports are kept
@@ -194,12 +192,12 @@ class Host:
         suspension = self.store.suspension(now)
         if suspension is None:
             self.conditions.drop("Suspended")
-            self.held = 0
+            self.drift.held = {}
             return
-        if not report.partial or report.held:
-            self.held = report.held
+        self.drift.held |= report.held
         until = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(suspension.until))
-        waiting = f"{self.held} change{'' if self.held == 1 else 's'} found and not made" if self.held else "no drift"
+        count = len(self.drift.waiting())
+        waiting = f"{count} change{'' if count == 1 else 's'} found and not made" if count else "no drift"
         message = f"until {until}: {suspension.why}; {waiting}"
         self.conditions.update([Condition("Suspended", "True", "Asked", message)], now)
 
@@ -287,7 +285,7 @@ class Host:
         if self.metrics is not None:
             self.metrics.state(self.name, status["commit"], status["digest"], self.conditions.all())
             self.metrics.tunnels(status["tunnels"])
-            self.metrics.held.set(self.held)
+            self.metrics.held.set(len(self.drift.waiting()))
             self.metrics.rejected.set(len(status["rejected"]))
         try:
             self.store.write_status(status)

@@ -73,8 +73,8 @@ class Report:
     rolled_back: bool = False
     trial: str = ""
     """What a plan that is applied still waits for."""
-    held: int = 0
-    """Changes that were found and not made, because the agent is suspended."""
+    held: dict[str, list[Change]] = field(default_factory=dict)
+    """Changes that were not made, because the agent is suspended; an entry for each kind that was looked at."""
     partial: bool = False
     """Only some kinds were looked at."""
     nothing_to_do: bool = False

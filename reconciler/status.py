@@ -17,15 +17,19 @@ from reconciler.state import Rejected
 from schema.plan import Change, Key, Resource
 
 MARKS = {"True": "✓", "False": "✗", "Unknown": "?"}
+SHOWN = 10
+"""Changes that are not made, before the rest is a number."""
 
 
 @dataclass(slots=True)
 class Drift:
-    """What was repaired since the agent started."""
+    """What was repaired since the agent started, and what is not while it is suspended."""
 
     by_kind: dict[str, int] = field(default_factory=dict)
     last: str = ""
     last_time: float = 0.0
+    held: dict[str, list[Change]] = field(default_factory=dict)
+    """By kind."""
 
     def note(self, repaired: Sequence[Change], now: float) -> None:
         for change in repaired:
@@ -36,9 +40,17 @@ class Drift:
             first = repaired[0].resource
             self.last, self.last_time = f"{first.kind} {first.describe()}{more}", now
 
+    def waiting(self) -> list[Change]:
+        """What is not repaired while the agent is suspended."""
+        return [change for _, changes in sorted(self.held.items()) for change in changes]
+
     def json(self) -> dict[str, Any]:
         total = sum(self.by_kind.values())
-        return {"repaired": total, "by_kind": dict(self.by_kind), "last": self.last, "last_time": self.last_time}
+        held = [change.describe() for change in self.waiting()]
+        return {
+            "repaired": total, "by_kind": dict(self.by_kind), "last": self.last, "last_time": self.last_time,
+            "held": held,
+        }  # fmt: skip
 
 
 def tunnels(
@@ -132,8 +144,14 @@ def render(status: Mapping[str, Any], now: float) -> str:
     lines += [pad + line for line in _tunnel_lines(status["tunnels"])]
     lines += [pad + line for line in exit_lines(status.get("exits", ()))]
     drift = status["drift"]
+    held = drift["held"]
     last = f"; last repaired {ago(now - drift['last_time'])}: {drift['last']}" if drift["repaired"] else ""
-    lines.append(f"{pad}drift: {drift['repaired'] or 'none'}{last}")
+    if drift["repaired"] or not held:
+        lines.append(f"{pad}drift: {drift['repaired'] or 'none'}{last}")
+    if held:
+        lines += [f"{pad}drift that is not repaired:", *(f"{pad}  {line}" for line in held[:SHOWN])]
+    if len(held) > SHOWN:
+        lines.append(f"{pad}  … and {len(held) - SHOWN} more")
     return "\n".join(lines)
 
 

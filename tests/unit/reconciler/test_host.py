@@ -205,12 +205,32 @@ def suspend(world: World, until: float = NOW + 7200.0) -> None:
 def test_a_suspended_host_shows_drift_and_does_not_repair_it(world: World) -> None:
     world.apply("c1")
     suspend(world)
-    gone = world.kernel.stored["route"].popitem()
+    key, _ = world.kernel.stored["route"].popitem()
     report = world.host.converge(kinds={"route"})
-    assert (report.operations, report.held, gone[0] in world.kernel.stored["route"]) == (0, 1, False)
+    assert report.operations == 0 and key not in world.kernel.stored["route"]
+    assert [change.resource.key for change in report.held["route"]] == [key]
     found = world.host.conditions.get("Suspended")
     assert found is not None and "replacing the switch; 1 change found and not made" in found.message
-    assert "Suspended: until" in render(world.host.status(), NOW)
+    status = world.host.status()
+    assert world.host.store.status() == status, "at once, for whoever reads the file"
+    [line] = status["drift"]["held"]
+    assert line.startswith("+ route")
+    text = render(status, NOW)
+    assert "Suspended: until" in text and f"drift that is not repaired:\n       {line}" in text
+
+
+def test_what_drifted_before_is_not_forgotten_while_a_host_is_suspended(world: World) -> None:
+    world.apply("c1")
+    suspend(world)
+    for kind in ("route", "address"):
+        world.kernel.stored[kind].popitem()
+        world.host.converge(kinds={kind}, cascade=False)
+    assert [line.split()[1] for line in world.host.status()["drift"]["held"]] == ["address", "route"]
+    world.host.converge()
+    assert len(world.host.status()["drift"]["held"]) == 2
+    world.host.store.resume()
+    world.host.converge()
+    assert world.host.status()["drift"]["held"] == []
 
 
 def test_a_suspended_host_applies_no_new_commit_and_goes_on_when_it_is_over(world: World) -> None:

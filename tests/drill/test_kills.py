@@ -55,7 +55,7 @@ from tests.unit.reconciler.worlds import key
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(1800)]
 
-STEP = 1 if everything() else 20
+STEP = 1 if everything() else 12
 """Of how many points one is tried."""
 COMPILER = """\
 import json, sys

@@ -140,7 +140,7 @@ def drill() -> Iterator[Drill]:
 
 def _cases() -> Iterator[Any]:
     """Every commit with everything that may happen to the agent; without `make drill` a few of them."""
-    sample = {(LOCKOUTS[0].name, "rebooted"), (LOCKOUTS[1].name, "alive")}
+    sample = {(LOCKOUTS[0].name, "killed"), (LOCKOUTS[1].name, "alive"), (LOCKOUTS[3].name, "rebooted")}
     for lockout in LOCKOUTS:
         for mode in MODES:
             marks = [] if (lockout.name, mode) in sample else [pytest.mark.drill]

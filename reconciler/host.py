@@ -160,11 +160,12 @@ class Host:
             self.drift.note(report.repaired, now)
             repaired = (((c.resource.kind, c.resource.key), c.resource.describe()) for c in report.repaired)
             self.contest.note(repaired, now)
+        waited = self.drift.waiting()
         self._conclude(report)
         self._log(report)
         if self.metrics is not None:
             self.metrics.cycle(report)
-        if not report.partial or report.operations or report.error or report.held:
+        if not report.partial or report.operations or report.error or self.drift.waiting() != waited:
             self.write_status()
         if report.acquired is not None:
             report.acquired.candidate = None  # its plan is a few megabytes, and reports are kept

@@ -47,10 +47,8 @@ class Drift:
     def json(self) -> dict[str, Any]:
         total = sum(self.by_kind.values())
         held = [change.describe() for change in self.waiting()]
-        return {
-            "repaired": total, "by_kind": dict(self.by_kind), "last": self.last, "last_time": self.last_time,
-            "held": held,
-        }  # fmt: skip
+        repaired = {"repaired": total, "by_kind": dict(self.by_kind), "last": self.last, "last_time": self.last_time}
+        return {**repaired, "held": held}
 
 
 def tunnels(

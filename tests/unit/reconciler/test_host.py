@@ -219,6 +219,16 @@ def test_a_suspended_host_shows_drift_and_does_not_repair_it(world: World) -> No
     assert "Suspended: until" in text and f"drift that is not repaired:\n       {line}" in text
 
 
+def test_a_suspended_host_writes_its_status_where_something_changes_only(world: World) -> None:
+    world.apply("c1")
+    suspend(world)
+    world.kernel.stored["route"].popitem()
+    world.host.converge(kinds={"route"})
+    (world.host.store.folder / "status.json").unlink()
+    world.host.converge(kinds={"route"})
+    assert world.host.store.status() is None, "nothing that was not there before"
+
+
 def test_what_drifted_before_is_not_forgotten_while_a_host_is_suspended(world: World) -> None:
     world.apply("c1")
     suspend(world)

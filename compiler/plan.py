@@ -8,7 +8,7 @@ from compiler.bonds import bond_options
 from compiler.egress import egress
 from compiler.exits import exits
 from compiler.fabric import Edge, Fabric, Node, address_of, own_key, texts
-from compiler.firewall import FAMILIES, firewall
+from compiler.firewall import FAMILIES, OURS, firewall
 from compiler.gateways import services
 from compiler.nexthops import nexthops, tiered
 from compiler.routes import guards, routes
@@ -32,8 +32,6 @@ from schema.plan import (
 )
 from schema.plan.exits import BYPASS
 
-GROUP = 117
-"""The interface group of all our tunnels; firewall rules name them by it."""
 ROTATING_KEEPALIVE = 10
 INNER_FIELDS = 0x37 | 0xDC0
 """Addresses, protocol and ports, of the packet and of one within it (net/ipv4/sysctl_net_ipv4.c, ip-sysctl.rst)."""
@@ -108,7 +106,7 @@ def _lans(node: Node) -> Iterator[Resource]:
 def _device(
     node: Node, dev: str, port: int, mtu: int, key: SecretRef, local: str | None = None, leg: int | None = None
 ) -> Iterator[Resource]:
-    yield Link(name=dev, type="wireguard", mtu=mtu, group=GROUP)
+    yield Link(name=dev, type="wireguard", mtu=mtu, group=OURS)
     # Where the host's own traffic takes an exit, what is encrypted already has to pass beside it.
     yield Wireguard(dev=dev, private_key=key, listen_port=port, fwmark=BYPASS if node.exits else None, leg=leg)
     # Loose: with one address on every tunnel, the way back may be another tunnel than the way here.

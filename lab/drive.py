@@ -182,7 +182,6 @@ def _push(folder: Folder, checks: Checks) -> None:
     seconds = time.monotonic() - started
     name = f"all hosts converged within {PUSH_LIMIT:.0f} s of the push"
     checks.row(name, seconds <= PUSH_LIMIT, f"{seconds:.1f} s")
-    show_hosts(folder, checks.console)
     ask(folder, "clients")
     if edit.addresses:
         sources = [e for e in ask(folder, "describe")["endpoints"] if e["addresses"]]
@@ -192,6 +191,9 @@ def _push(folder: Folder, checks: Checks) -> None:
         wanted = [not policy(*way) for way in ways]
         results = [time is not None for time in ask(folder, "ping", pairs=pairs)["results"]]
         checks.row("pings to the new subnet", results == wanted, f"{sum(results)} of {sum(wanted)} came back")
+    with checks.console.status("waiting for the new tunnel's first answers"):
+        wait(folder, commit, HANDSHAKES)
+    show_hosts(folder, checks.console)
 
 
 @dataclass(frozen=True, slots=True)

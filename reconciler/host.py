@@ -176,6 +176,9 @@ class Host:
         report.trial = self.engine.trial.text if self.engine.trial else ""
         self.conditions.update(conclude(report), now)
         self._note_suspension(report, now)
+        if self.engine.exits and self.conditions.get("Exits") is None:
+            # What has not been looked at yet does not count as well.
+            self.conditions.update([Condition("Exits", "Unknown", "Starting", "not looked at yet")], now)
         contested = self.contest.contested(now)
         if not contested:
             self.conditions.drop("Contested")

@@ -11,11 +11,10 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from reconciler.conditions import Condition
 from reconciler.host import Host
 from reconciler.loops.exits.election import candidates
 from reconciler.loops.exits.forwarding import Forwarding
@@ -94,7 +93,6 @@ class Exits:
         self._tasks: set[asyncio.Task[None]] = set()
         self.rows: list[dict[str, Any]] = []
         """One for each exit, as the kernel has it, for status and metrics."""
-        self._said: Condition | None = None
         host.exits = lambda: self.rows  # asked for in another thread
 
     async def run(self) -> None:
@@ -242,9 +240,8 @@ class Exits:
         self.rows = rows
         if self.host.metrics is not None:
             self.host.metrics.exits(rows)
-        found = conclude(rows)
-        if found != self._said:
-            self._said = found
+        found, known = conclude(rows), self.host.conditions.get("Exits")
+        if found != (replace(known, since=0.0) if known else None):
             await self._in_kernel(lambda: self.host.remark("Exits", found))
 
     def _keep(self, run: _Run, kept: list[Kept], pinned: str | None) -> None:

@@ -15,6 +15,7 @@ from reconciler.loops.exits.memory import Memory, remembered
 from reconciler.loops.exits.overlay import OWNER
 from reconciler.loops.exits.providers.base import Gateway, PortForward, ProviderError, Session
 from reconciler.report import Acquired, Candidate
+from reconciler.status import ok
 from reconciler.web import Request, Response, WebError
 from schema.plan import Exit, HostPlan, Route, Runtime
 from schema.plan.base import Family
@@ -192,6 +193,22 @@ def test_a_provider_that_fails_is_said_and_what_carries_stays(tmp_path: Path) ->
 
     play(world, internet, script)
     assert way_out(world) == EXIT.slots[0].dev
+
+
+def test_an_exit_that_nobody_has_looked_at_yet_does_not_count_as_well(tmp_path: Path) -> None:
+    world, internet = World(tmp_path), Internet()
+    world.start()
+    found = HostPlan.of("h1", [], Runtime(exits=(EXIT,)))
+    world.host.converge(Acquired(commit="c1", candidate=Candidate.of("c1", found)))
+    assert world.conditions()["Exits"] == "Unknown:Starting"
+    assert not ok(world.host.status())
+
+    async def script(exits: Exits) -> None:
+        await connected(exits)
+        world.host.converge()
+
+    play(world, internet, script)
+    assert world.conditions()["Exits"] == "True:Connected"
 
 
 def test_an_exit_that_goes_takes_its_key_back_and_leaves_nothing(tmp_path: Path) -> None:

@@ -178,7 +178,8 @@ def _push(folder: Folder, checks: Checks) -> None:
     commit = git(folder.work, "rev-parse", "HEAD")
     started = time.monotonic()
     git(folder.work, "push", "-q", "lab", "main")
-    wait(folder, commit, CONVERGE)
+    with checks.console.status("waiting for the hosts to converge") as status:
+        wait(folder, commit, CONVERGE, status.update)
     seconds = time.monotonic() - started
     name = f"all hosts converged within {PUSH_LIMIT:.0f} s of the push"
     checks.row(name, seconds <= PUSH_LIMIT, f"{seconds:.1f} s")
@@ -191,8 +192,8 @@ def _push(folder: Folder, checks: Checks) -> None:
         wanted = [not policy(*way) for way in ways]
         results = [time is not None for time in ask(folder, "ping", pairs=pairs)["results"]]
         checks.row("pings to the new subnet", results == wanted, f"{sum(results)} of {sum(wanted)} came back")
-    with checks.console.status("waiting for the new tunnel's first answers"):
-        wait(folder, commit, HANDSHAKES)
+    with checks.console.status("waiting for the new tunnel's first answers") as status:
+        wait(folder, commit, HANDSHAKES, status.update)
     show_hosts(folder, checks.console)
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from reconciler.errors import ConditionType, CycleError
@@ -25,13 +25,13 @@ ORDER: tuple[ConditionType, ...] = get_args(ConditionType)
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """`since` is in seconds since the epoch: when the status or the reason last changed."""
+    """`since`, when the status or the reason last changed in seconds since the epoch, makes no two of them differ."""
 
     type: ConditionType
     status: ConditionStatus
     reason: str
     message: str = ""
-    since: float = 0.0
+    since: float = field(default=0.0, compare=False)
 
     def json(self) -> dict[str, Any]:
         return asdict(self)

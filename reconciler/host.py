@@ -177,7 +177,7 @@ class Host:
         self.conditions.update(conclude(report), now)
         self._note_suspension(report, now)
         if self.engine.exits and self.conditions.get("Exits") is None:
-            # What has not been looked at yet does not count as well.
+            # Nothing goes out by an exit before its loop has looked; tunnels and bonds work unwatched.
             self.conditions.update([Condition("Exits", "Unknown", "Starting", "not looked at yet")], now)
         contested = self.contest.contested(now)
         if not contested:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 import subprocess
 import sys
@@ -15,11 +16,14 @@ from typing import Any, Self
 
 from reconciler.inventory import Inventory
 from reconciler.system import Context, drivers
+from reconciler.system.events import Watch
 from tests.contract.conftest import World, needs_links, needs_root, secret
 from tests.namespaces import ip, private_network, run
 
 PATIENCE = 60.0
 """Seconds until a test gives up waiting; under emulation two bonds have negotiated in three."""
+UNASKED = 0.25
+"""Seconds until a state is looked at though nothing was announced."""
 
 
 def real(folder: Path) -> World:
@@ -79,11 +83,15 @@ def in_one_aggregator(*legs: str) -> bool:
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for a state of the kernel that it announces to nobody."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}"
-        time.sleep(0.05)
+    """Wait for a state of the kernel: it is looked at after each event, and unasked as LACP's states have none."""
+    deadline, watch = time.monotonic() + PATIENCE, Watch()
+    try:
+        while not condition():
+            assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}"
+            select.select(watch.filenos(), [], [], UNASKED)
+            watch.read()
+    finally:
+        watch.close()
 
 
 _ECHO = """
@@ -105,6 +113,7 @@ class Flows:
         self.sent = dict.fromkeys(ports, 0)
         self.back = dict.fromkeys(ports, 0)
         self._end = threading.Event()
+        self._round = threading.Condition()
 
     def __enter__(self) -> Self:
         command = ["ip", "netns", "exec", "far", sys.executable, "-c", _ECHO]
@@ -127,6 +136,8 @@ class Flows:
                 one.send(b"x")
                 self.sent[port] += 1
             self._drain()
+            with self._round:
+                self._round.notify_all()
 
     def _drain(self) -> None:
         for port, one in self._sockets.items():
@@ -139,15 +150,16 @@ class Flows:
     def later(self, rounds: int = 25) -> None:
         """Go on for a while."""
         goal = min(self.sent.values()) + rounds
-        until(lambda: min(self.sent.values()) >= goal, "packets are sent")
+        with self._round:
+            assert self._round.wait_for(lambda: min(self.sent.values()) >= goal, PATIENCE), "packets are sent"
 
     def lost(self) -> dict[int, int]:
         """End, and count what did not come back, by port."""
         self._end.set()
         self._thread.join()
         deadline = time.monotonic() + 2
-        while self.back != self.sent and time.monotonic() < deadline:
-            time.sleep(self.PAUSE)
+        while self.back != self.sent and (left := deadline - time.monotonic()) > 0:
+            select.select([*self._sockets.values()], [], [], left)
             self._drain()
         return {port: self.sent[port] - self.back[port] for port in self.sent}
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -167,7 +168,8 @@ def _follow(
         if now - told > 10:
             told = now
             say(f"  … {'at work' if (out / 'up').exists() else 'booting'}, {now - started:.0f} s")
-        time.sleep(0.2)
+        with suppress(subprocess.TimeoutExpired):
+            guest.wait(0.2)  # what it writes is in a shared folder, and announced to nobody
 
 
 def _lines(path: Path, shown: tuple[str, ...]) -> Iterator[str | None]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -240,8 +240,8 @@ class Exits:
         self.rows = rows
         if self.host.metrics is not None:
             self.host.metrics.exits(rows)
-        found, known = conclude(rows), self.host.conditions.get("Exits")
-        if found != (replace(known, since=0.0) if known else None):
+        found = conclude(rows)
+        if found != self.host.conditions.get("Exits"):
             await self._in_kernel(lambda: self.host.remark("Exits", found))
 
     def _keep(self, run: _Run, kept: list[Kept], pinned: str | None) -> None:

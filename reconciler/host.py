@@ -281,7 +281,8 @@ class Host:
             desired = self.engine.confirmed_resources().kind("peer")
         except (Stalled, OSError):
             desired = {}
-        return statuses.tunnels(self.engine.observed, desired, {one.dev: one for one in self.verdicts()})
+        verdicts = {one.dev: one for one in self.verdicts()}
+        return statuses.tunnels(self.engine.observed, desired, verdicts, self.engine.alive)
 
     def write_status(self) -> None:
         """Write status.json and the metrics that show a state. A full disk is no reason to stop."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from reconciler.conditions import REMARKS, Condition, short
@@ -52,28 +53,34 @@ class Drift:
 
 
 def tunnels(
-    observed: Observation, desired: Mapping[Key, Resource], verdicts: Mapping[str, Verdict] | None = None
+    observed: Observation,
+    desired: Mapping[Key, Resource],
+    verdicts: Mapping[str, Verdict] = MappingProxyType({}),
+    carrying: Container[str] = (),
 ) -> list[dict[str, Any]]:
     """One row per peer of the plan: device, name, public key, endpoint, seconds since the handshake, bytes, up.
 
-    Where the tunnel is probed also whether it is alive, the reason if not, seconds of a round trip, share lost.
+    Where the tunnel is probed also whether it is alive, the reason if not, seconds of a round trip, share lost. Such a
+    tunnel is up once traffic has followed the verdict: while it is one of those that are `carrying`.
     """
     found: dict[Key, Observed[Any]] = {one.resource.key: one for one in observed.get("peer", ())}
     rows = []
     for key, peer in desired.items():
         one = found.get(key)
         session = one.session if one else None
-        verdict = (verdicts or {}).get(str(key[0]))
+        device = str(key[0])
+        verdict = verdicts.get(device)
+        used = verdict is None or (verdict.alive and device in carrying)
         rows.append(
             {
-                "device": key[0],
+                "device": device,
                 "name": getattr(peer, "name", ""),
                 "public_key": key[1],
                 "endpoint": session.endpoint if session else None,
                 "handshake_age": session.handshake_age if session else None,
                 "rx_bytes": session.rx_bytes if session else 0,
                 "tx_bytes": session.tx_bytes if session else 0,
-                "up": one is not None and is_fresh(one) and (verdict is None or verdict.alive),
+                "up": one is not None and is_fresh(one) and used,
                 "probe": verdict
                 and {"alive": verdict.alive, "reason": verdict.text, "rtt": verdict.rtt, "loss": verdict.loss},
             }

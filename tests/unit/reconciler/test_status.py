@@ -7,6 +7,7 @@ import pytest
 from reconciler import status as module
 from reconciler.conditions import Condition
 from reconciler.kinds.base import ALIAS, Observed, Session
+from reconciler.loops.health.policy import Verdict
 from reconciler.report import Report
 from reconciler.state import Confirmed
 from reconciler.status import Drift, ago, build, ok, render, size, tunnels
@@ -71,6 +72,18 @@ def test_a_row_for_every_peer_of_the_plan_and_no_other() -> None:
     other = Observed(peer("wg0", 7), ALIAS, Session(None, 1.0))
     rows = tunnels({"peer": [other]}, {peer().key: peer()})
     assert [(row["public_key"], row["up"]) for row in rows] == [(key(9), False)]
+
+
+@pytest.mark.parametrize(
+    ("alive", "carrying", "up"), [(True, {"wg0"}, True), (True, {"wg1"}, False), (False, {"wg0"}, False)]
+)
+def test_a_probed_tunnel_is_up_while_it_is_alive_and_traffic_has_followed(
+    alive: bool, carrying: set[str], up: bool
+) -> None:
+    seen = Observed(peer(), ALIAS, Session("198.51.100.1:5000", 1.0))
+    verdict = Verdict("a~b", "wg0", alive, "" if alive else "Silent", "", None, 0.0)
+    (row,) = tunnels({"peer": [seen]}, {peer().key: peer()}, {"wg0": verdict}, carrying)
+    assert row["up"] is up
 
 
 @pytest.mark.parametrize(

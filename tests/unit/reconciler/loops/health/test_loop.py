@@ -14,6 +14,7 @@ from reconciler.state import Suspension
 from tests.fakes import FakeHost
 from tests.unit.reconciler.test_groups import DEVS, THREE, in_kernel
 from tests.unit.reconciler.test_host import World
+from tests.unit.reconciler.worlds import key
 
 
 class Network:
@@ -24,6 +25,8 @@ class Network:
         self.reader, self.writer = os.pipe()
         self.answers: list[tuple[str, int]] = []
         self.sent = 0
+        self.kernel_is_free = asyncio.Event()
+        self.kernel_is_free.set()
 
     def fileno(self) -> int:
         return self.reader
@@ -50,11 +53,12 @@ def play(folder: Path, script: Callable[[World, Network], Awaitable[None]]) -> W
     world, network = World(folder), Network()
     world.host.engine.converge(Acquired(commit="c1", candidate=Candidate.of("c1", THREE)))
 
-    async def at_once(function: Callable[[], Any]) -> Any:
+    async def in_turn(function: Callable[[], Any]) -> Any:
+        await network.kernel_is_free.wait()
         return function()
 
     async def main() -> None:
-        task = asyncio.create_task(Health(world.host, at_once, lambda: network).run())
+        task = asyncio.create_task(Health(world.host, in_turn, lambda: network).run())
         async with asyncio.timeout(20):
             await script(world, network)
         task.cancel()
@@ -86,6 +90,22 @@ def test_traffic_leaves_a_tunnel_that_falls_silent_and_the_condition_says_which(
     assert condition.message == "wg2 of a~b: no answer through it"
     rows = {row["device"]: row for row in world.host.status()["tunnels"]}
     assert rows["wg2"]["probe"]["alive"] is False and rows["wg1"]["probe"]["rtt"] is not None
+
+
+def test_a_tunnel_that_answers_is_up_once_it_has_its_traffic(tmp_path: Path) -> None:
+    async def script(world: World, network: Network) -> None:
+        for dev in DEVS:
+            kernel(world).handshake(dev, key(9))
+        network.kernel_is_free.clear()
+        await until(lambda: any(verdict.alive for verdict in world.host.verdicts()))
+        world.host.converge()
+        rows = world.host.status()["tunnels"]
+        assert [row["device"] for row in rows if row["probe"]["alive"]] and not any(row["up"] for row in rows)
+        network.kernel_is_free.set()
+        await until(lambda: all(row["up"] for row in world.host.status()["tunnels"]))
+        assert in_kernel(kernel(world)) == (1, 2, 3)
+
+    play(tmp_path, script)
 
 
 def test_nothing_moves_while_the_agent_is_suspended(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from compiler.compile import compile_files
 from schema.plan import Route
 
 ROUTES = 5_000
-TURNS = 3
+TURNS = 7
 TOOLS = Path(sys.executable).parent
 ADDRESS = "192.168.0.1/24"
 AGENT = """\

@@ -18,7 +18,6 @@ from reconciler.host import Host
 from reconciler.inventory import Inventory, InventoryError
 from reconciler.keys import secret_reader
 from reconciler.kinds import KINDS
-from reconciler.loops.exits.loop import Tools
 from reconciler.loops.exits.memory import FOLDER, remembered
 from reconciler.loops.exits.overlay import OWNER
 from reconciler.loops.exits.providers.base import Provider
@@ -30,6 +29,7 @@ from schema.plan import Exit, Resource
 from schema.plan.base import Family
 
 if TYPE_CHECKING:
+    from reconciler.loops.exits.loop import Tools
     from reconciler.sources.git import Mirror
 
 RESOLVE_SECONDS = 2.0
@@ -88,6 +88,7 @@ def _exits(config: AgentConfig, store: Store) -> list[Resource]:
 
 def exit_tools(config: AgentConfig, store: Store, first: Callable[[], None]) -> Tools:
     """What exits are found, measured and asked with; `first` is called when there is one."""
+    from reconciler.loops.exits.loop import Tools
     from reconciler.loops.exits.providers.build import build
     from reconciler.system import dns
     from reconciler.system.https import sender

@@ -26,7 +26,7 @@ from schema.plan.base import PublicKey as PublicKey
 class Document(BaseModel):
     """A frozen model that refuses keys it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ListForm(Document):

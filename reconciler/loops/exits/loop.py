@@ -24,7 +24,8 @@ from reconciler.loops.exits.overlay import OWNER, Held, Placed, overlay
 from reconciler.loops.exits.policy import Policy
 from reconciler.loops.exits.prober import AskName, Prober, Resolve
 from reconciler.loops.exits.providers.base import Provider, ProviderError, Session
-from reconciler.loops.exits.status import broken, choices, conclude, row
+from reconciler.loops.exits.rows import broken, choices, row
+from reconciler.loops.exits.status import conclude
 from reconciler.loops.exits.tunnel import Action, Tunnel
 from reconciler.report import Report
 from reconciler.web import Http

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from reconciler.exits_cli import make_app
-from reconciler.loops.exits.status import row
+from reconciler.loops.exits.rows import row
 from reconciler.state import Confirmed, Store
 from schema.plan import HostPlan, Runtime
 from tests.unit.reconciler.loops.exits.samples import an_exit

@@ -6,7 +6,8 @@ from reconciler.loops.exits.forwarding import Forwarding
 from reconciler.loops.exits.health import Answer
 from reconciler.loops.exits.policy import Policy
 from reconciler.loops.exits.providers.base import ProviderError
-from reconciler.loops.exits.status import broken, conclude, lines, row
+from reconciler.loops.exits.rows import broken, row
+from reconciler.loops.exits.status import conclude, lines
 from tests.unit.reconciler.loops.exits.samples import an_exit, gateway, session
 
 LONDON = gateway("uk/london401")

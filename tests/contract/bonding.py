@@ -70,16 +70,17 @@ def shown(name: str, *, far: bool = False) -> dict[str, Any]:
     return found[0]
 
 
-def aggregator(leg: str) -> int | None:
+def aggregator(leg: str, *, far: bool) -> int | None:
     """The aggregator in which a leg sends and receives; None where it has not got that far."""
-    data = shown(leg).get("linkinfo", {}).get("info_slave_data", {})
+    data = shown(leg, far=far).get("linkinfo", {}).get("info_slave_data", {})
     state = data.get("ad_actor_oper_port_state", 0)
     return data["ad_aggregator_id"] if state & 0x30 == 0x30 else None
 
 
 def in_one_aggregator(*legs: str) -> bool:
-    found = {aggregator(leg) for leg in legs}
-    return len(found) == 1 and None not in found
+    """At both ends: one may send by a leg up to 100 ms before the other listens there."""
+    ends = [{aggregator(leg, far=far) for leg in legs} for far in (False, True)]
+    return all(len(found) == 1 and None not in found for found in ends)
 
 
 def until(condition: Callable[[], bool], what: str) -> None:

@@ -338,6 +338,11 @@ class Stages:
         return self._alive
 
     @property
+    def idle(self) -> frozenset[str]:
+        """Tunnels that are watched and carry nothing: those that are new, until they have answered, and dead ones."""
+        return frozenset(tunnel.dev for watch in self.watches for tunnel in watch.tunnels) - self._alive
+
+    @property
     def out(self) -> frozenset[str]:
         """Tunnels that were found dead when they were first looked at: whoever probed before had left them out."""
         return self._out

@@ -282,7 +282,7 @@ class Host:
         except (Stalled, OSError):
             desired = {}
         verdicts = {one.dev: one for one in self.verdicts()}
-        return statuses.tunnels(self.engine.observed, desired, verdicts, self.engine.alive)
+        return statuses.tunnels(self.engine.observed, desired, verdicts, self.engine.idle)
 
     def write_status(self) -> None:
         """Write status.json and the metrics that show a state. A full disk is no reason to stop."""

@@ -56,12 +56,12 @@ def tunnels(
     observed: Observation,
     desired: Mapping[Key, Resource],
     verdicts: Mapping[str, Verdict] = MappingProxyType({}),
-    carrying: Container[str] = (),
+    idle: Container[str] = (),
 ) -> list[dict[str, Any]]:
     """One row per peer of the plan: device, name, public key, endpoint, seconds since the handshake, bytes, up.
 
-    Where the tunnel is probed also whether it is alive, the reason if not, seconds of a round trip, share lost. Such a
-    tunnel is up once traffic has followed the verdict: while it is one of those that are `carrying`.
+    Where the tunnel is probed also whether it is alive, the reason if not, seconds of a round trip, share lost. One
+    that is `idle`, because no traffic has been led to it yet or any more, is not up, whatever its session says.
     """
     found: dict[Key, Observed[Any]] = {one.resource.key: one for one in observed.get("peer", ())}
     rows = []
@@ -70,7 +70,7 @@ def tunnels(
         session = one.session if one else None
         device = str(key[0])
         verdict = verdicts.get(device)
-        used = verdict is None or (verdict.alive and device in carrying)
+        used = device not in idle and (verdict is None or verdict.alive)
         rows.append(
             {
                 "device": device,

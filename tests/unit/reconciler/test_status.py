@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from schema.plan import Change, Route
 from tests.unit.reconciler.worlds import NOW, key, peer
 
 ROUTE = Route(dst="10.10.0.0/16", dev="wg0")
+ALIVE = Verdict("a~b", "wg0", True, "", "", 0.02, 0.0)
+DEAD = Verdict("a~b", "wg0", False, "Silent", "no answer through it", 0.02, 0.0)
 
 
 def status(**fields: Any) -> dict[str, Any]:
@@ -75,14 +78,20 @@ def test_a_row_for_every_peer_of_the_plan_and_no_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("alive", "carrying", "up"), [(True, {"wg0"}, True), (True, {"wg1"}, False), (False, {"wg0"}, False)]
+    ("verdicts", "idle", "up"),
+    [
+        ({}, (), True),
+        ({}, {"wg0"}, False),  # new: nobody has looked at it
+        ({"wg0": ALIVE}, {"wg0"}, False),  # it has just answered
+        ({"wg0": ALIVE}, {"wg1"}, True),
+        ({"wg0": DEAD}, (), False),  # it has just died
+    ],
 )
-def test_a_probed_tunnel_is_up_while_it_is_alive_and_traffic_has_followed(
-    alive: bool, carrying: set[str], up: bool
+def test_a_tunnel_with_a_session_is_up_while_it_is_alive_and_has_its_traffic(
+    verdicts: dict[str, Verdict], idle: Container[str], up: bool
 ) -> None:
     seen = Observed(peer(), ALIAS, Session("198.51.100.1:5000", 1.0))
-    verdict = Verdict("a~b", "wg0", alive, "" if alive else "Silent", "", None, 0.0)
-    (row,) = tunnels({"peer": [seen]}, {peer().key: peer()}, {"wg0": verdict}, carrying)
+    (row,) = tunnels({"peer": [seen]}, {peer().key: peer()}, verdicts, idle)
     assert row["up"] is up
 
 

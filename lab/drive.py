@@ -81,7 +81,7 @@ def show_hosts(folder: Folder, console: Console) -> bool:
 
 
 def wait_tunnels(folder: Folder, seconds: float, show: Callable[[str], None]) -> float | None:
-    """Waits until every tunnel has had a handshake; two ends that began at once try again after five seconds.
+    """Waits until every tunnel has had a handshake and its traffic; two ends that began at once try again after 5 s.
 
     A gateway for exits of others has none with those that have chosen another.
     """
@@ -91,7 +91,7 @@ def wait_tunnels(folder: Folder, seconds: float, show: Callable[[str], None]) ->
         up = [bool(row["up"]) for s in found if s for row in s["tunnels"] if row["device"] != EXITS]
         if all(up) and all(found):
             return passed
-        show(f"{sum(up)} of {len(up)} tunnel ends have had a handshake")
+        show(f"{sum(up)} of {len(up)} tunnel ends are up")
         time.sleep(0.2)
     return None
 

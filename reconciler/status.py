@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from reconciler.conditions import REMARKS, Condition, short
@@ -55,8 +54,8 @@ class Drift:
 def tunnels(
     observed: Observation,
     desired: Mapping[Key, Resource],
-    verdicts: Mapping[str, Verdict] = MappingProxyType({}),
-    idle: Container[str] = (),
+    verdicts: Mapping[str, Verdict],
+    idle: Container[str],
 ) -> list[dict[str, Any]]:
     """One row per peer of the plan: device, name, public key, endpoint, seconds since the handshake, bytes, up.
 

@@ -27,6 +27,7 @@ from compiler.compile import compile_files
 from reconciler.control import Unreachable, call
 from reconciler.loops.exits.memory import Memory
 from reconciler.system.wg_key import generate_private, public_key
+from tests.lab.twin import eventually
 from tests.namespaces import RUN, ip, private_network, run
 
 REPOSITORY = Path(__file__).parents[2]
@@ -430,10 +431,11 @@ class Home:
 
     def until(self, true: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
         """Wait for what the agent brings about."""
-        end = time.monotonic() + seconds
-        while not true():
-            assert time.monotonic() < end, f"not {what}\n{(self.folder / 'agent.log').read_text()[-4000:]}"
-            time.sleep(0.05)
+        try:
+            eventually(true, seconds, what)
+        except AssertionError as error:
+            error.add_note((self.folder / "agent.log").read_text()[-4000:])
+            raise
 
     # Gateways
 

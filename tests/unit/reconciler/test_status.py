@@ -24,7 +24,7 @@ def status(**fields: Any) -> dict[str, Any]:
     drift = Drift()
     drift.note([Change(None, ROUTE)], NOW - 7200)
     up = Observed(peer(), ALIAS, Session("198.51.100.1:5000", 12.0, 2048, 100))
-    rows = tunnels({"peer": [up]}, {p.key: p for p in (peer(), peer("wg0", 8))})
+    rows = tunnels({"peer": [up]}, {p.key: p for p in (peer(), peer("wg0", 8))}, {}, ())
     given: dict[str, Any] = {
         "host": "nas",
         "source": "example",
@@ -73,7 +73,7 @@ def test_nothing_confirmed() -> None:
 
 def test_a_row_for_every_peer_of_the_plan_and_no_other() -> None:
     other = Observed(peer("wg0", 7), ALIAS, Session(None, 1.0))
-    rows = tunnels({"peer": [other]}, {peer().key: peer()})
+    rows = tunnels({"peer": [other]}, {peer().key: peer()}, {}, ())
     assert [(row["public_key"], row["up"]) for row in rows] == [(key(9), False)]
 
 

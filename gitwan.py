@@ -31,10 +31,12 @@ def build(only: str = "") -> typer.Typer:
         from reconciler.cli import make_app
 
         app.add_typer(make_app(COMPILE), name="agent")
-    if only in ("", "exits"):
-        from reconciler.exits_cli import make_app as make_exits
+    if only not in ("agent", "keys"):
+        from reconciler.loops import LOOPS
 
-        app.add_typer(make_exits(), name="exits")
+        for plug in LOOPS:
+            if plug.command is not None and only in ("", plug.name):
+                app.add_typer(plug.command(), name=plug.name)
     if only in ("", "keys"):
         from compiler.secret_cli import rotate_keys
         from reconciler.keys_cli import make_app as make_keys
@@ -66,7 +68,7 @@ def main() -> None:
     import typer
 
     first = sys.argv[1] if len(sys.argv) > 1 else ""
-    command = typer.main.get_command(build(first if first in ("agent", "exits", "keys") else ""))
+    command = typer.main.get_command(build(_group(first)))
     try:
         code = command.main(standalone_mode=False, prog_name="gitwan")
     except typer.TyperException as error:
@@ -83,6 +85,15 @@ def main() -> None:
     except Exception as error:
         code = _problems(error)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _group(first: str) -> str:
+    """The one group that a command line needs; all of them where that is not plain."""
+    if first in ("agent", "keys"):
+        return first
+    from reconciler.loops import LOOPS
+
+    return first if any(plug.name == first and plug.command is not None for plug in LOOPS) else ""
 
 
 def _problems(error: Exception) -> int:

@@ -1,10 +1,12 @@
-"""The agent: decides when to do what. One asyncio loop; the kernel is touched in one thread, git waited for in another.
+"""The agent: decides when to do what. One asyncio loop; the kernel is touched by whoever holds the lane, git waited for
+in a thread of its own.
 
 start      restore the last confirmed plan from disk
 poll       fetch every `interval`, give or take, or when told to; converge where the commit is new
-events     rtnetlink says that something moved: compare the kinds touched, at once
+events     the kernel says that something moved: compare the kinds touched, at once
 quiet      what announces nothing is compared every 2 s; names of silent peers are resolved again
 full       compare everything every few minutes, and sooner after a failure
+loops      what a loop changes passes a cycle that waits for an answer
 """
 
 from __future__ import annotations
@@ -13,23 +15,24 @@ import asyncio
 import random
 import signal
 import socket
-import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from reconciler.config import AgentConfig
 from reconciler.endpoints import Lookup, Resolver, decide
 from reconciler.errors import CycleError, Waiting
+from reconciler.ground import HostGround
 from reconciler.host import TRIAL_INTERVAL, Host
-from reconciler.loops.bonds.loop import Bonds, Reader
-from reconciler.loops.exits.loop import Exits, Tools
-from reconciler.loops.health.loop import Echoes, Health
+from reconciler.kinds import UNANNOUNCED
+from reconciler.loops import LOOPS
+from reconciler.loops.base import Loop, Plug
 from reconciler.parent import BEAT
 from reconciler.report import Acquired, Report
 from reconciler.server import Answer, Handler, serve
+from reconciler.touched import Touched
 from schema.plan import Change
 
 T = TypeVar("T")
@@ -40,23 +43,11 @@ REST = 4.0
 """How many times as long as the last look took to rest before the next one, so many seconds at the most:"""
 LONGEST_REST = 0.5
 QUIET_INTERVAL = 2.0
-QUIET = frozenset({"wireguard", "peer", "sysctl", "service"})
-"""Kinds that change without an event."""
 STATUS_INTERVAL = 10.0
 """Seconds between two status files when nothing happens: handshakes age."""
 RESOLVE_TIMEOUT = 5.0
 FIRST_RETRY = 2.0
 LONGEST_RETRY = 120.0
-
-
-class Watch(Protocol):
-    """Where the kernel's events come from (`system/events.py`)."""
-
-    def filenos(self) -> Iterable[int]: ...
-
-    def read(self) -> set[str]:
-        """The kinds touched since the last call, without waiting."""
-        ...
 
 
 class Agent:
@@ -66,66 +57,76 @@ class Agent:
         self,
         host: Host,
         config: AgentConfig,
-        watch: Watch,
-        quiet: frozenset[str] = QUIET,
-        echo: Callable[[], Echoes] | None = None,
-        bonds: Callable[[], Reader] | None = None,
-        exits: Tools | None = None,
+        touched: Touched,
+        quiet: frozenset[str] = UNANNOUNCED,
+        plugs: Sequence[Plug] = LOOPS,
     ) -> None:
-        """`quiet` are the kinds that have to be polled; `echo` makes what probes go through, `bonds` a reader, and
-        `exits` is what reaches providers and their gateways."""
-        self._echo = echo
-        self._bonds_reader = bonds
-        self._exits_tools = exits
+        """`quiet` are the kinds that have to be polled."""
         self.host = host
         self.config = config
-        self.watch = watch
+        self.touched = touched
         self.quiet = quiet
+        self.plugs = plugs
         self.line = host.engine.line
         self.resolver = Resolver()
-        self._touched: set[str] = set()
-        self._touched_lock = threading.Lock()
-        self._kernel = ThreadPoolExecutor(1, "kernel")
+        self._cycles = ThreadPoolExecutor(1, "cycle")
+        self._moves = ThreadPoolExecutor(1, "move")
         self._git = ThreadPoolExecutor(1, "source")
+        self._loops: dict[str, Loop] = {}
         self._retries = 0
-        host.engine.on_observe = self._observing
 
     async def run(self) -> None:
         """Raises OSError where the socket cannot be made."""
-        loop = asyncio.get_running_loop()
+        clock = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._poll_now = asyncio.Event()
         self._look_now = asyncio.Event()
-        self._full_at = loop.time() + self.config.full_cycle
+        self._full_at = clock.time() + self.config.full_cycle
         self._full_changed = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
-        for descriptor in self.watch.filenos():
-            loop.add_reader(descriptor, self._event)
+            clock.add_signal_handler(number, self._stop.set)
+        for descriptor in self.touched.filenos():
+            clock.add_reader(descriptor, self._event)
         server = await serve(self.config.socket, self._handlers())
-        self._note(await self._in(self._kernel, self.host.restore))
+        self._note(await self._cycle(self.host.restore))
         self.line.ready()
-        loops = (self._health, self._bonds, self._look_after_exits)
-        jobs = (self._poll, self._events, self._quiet, self._full, self._trial, self._beat, *loops)
-        tasks = [asyncio.create_task(self._forever(job)) for job in jobs]
+        jobs = (self._poll, self._events, self._quiet, self._full, self._trial, self._beat)
+        tasks = [asyncio.create_task(self._forever(job, job.__name__.strip("_"))) for job in jobs]
+        for plug in self.plugs:
+            loop = HostGround(self.host, plug, self.config, self._move, self._note).make()
+            self._loops[plug.name] = loop
+            tasks.append(asyncio.create_task(self._forever(loop.run, plug.name)))
         await self._stop.wait()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         server.close()
         self.config.socket.unlink(missing_ok=True)
-        self._kernel.shutdown(wait=True)
+        self._cycles.shutdown(wait=True)
+        self._moves.shutdown(wait=True)
         self._git.shutdown(wait=False, cancel_futures=True)
         self.host.say("info", "stopped; the network stays as it is")
 
-    async def _forever(self, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _forever(self, job: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
         """Keep one of the jobs going: what it did not foresee is logged, and it starts again."""
         while not self._stop.is_set():
             try:
                 await job()
             except Exception as error:
-                self.host.say("error", f"{job.__name__.strip('_')}: {type(error).__name__}: {error}")
+                self.host.say("error", f"{name}: {type(error).__name__}: {error}")
                 await asyncio.sleep(LONGEST_RETRY / 4)
+
+    async def _cycle(self, function: Callable[[], T]) -> T:
+        """Run one cycle after the other; while one waits for an answer, moves pass it."""
+        return await self._in(self._cycles, partial(self._holding, function))
+
+    async def _move(self, function: Callable[[], T]) -> T:
+        """Run what is short, and does not wait for anything but the lane."""
+        return await self._in(self._moves, partial(self._holding, function))
+
+    def _holding(self, function: Callable[[], T]) -> T:
+        with self.host.engine.lane.hold():
+            return function()
 
     async def _in(self, thread: ThreadPoolExecutor, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(thread, function)
@@ -148,35 +149,25 @@ class Agent:
     async def _acquire_and_converge(self, *, full: bool) -> Report:
         acquired: Acquired = await self._in(self._git, self.host.acquire)
         if acquired.candidate is not None or full:
-            report = await self._in(self._kernel, lambda: self.host.converge(acquired))
+            report = await self._cycle(lambda: self.host.converge(acquired))
             self._note(report)
             return report
-        return await self._in(self._kernel, lambda: self.host.noted(acquired))
+        return await self._cycle(lambda: self.host.noted(acquired))
 
     # Events
 
     def _event(self) -> None:
-        with self._touched_lock:
-            self._touched |= self.watch.read()
-        if self._touched:
+        if self.touched.hear():
             self._look_now.set()
-
-    def _observing(self, kinds: frozenset[str]) -> None:
-        """What happened before a look is covered by that look; most of it is our own doing."""
-        with self._touched_lock:
-            self._touched |= self.watch.read()
-            self._touched -= kinds
 
     async def _events(self) -> None:
         while True:
             await self._look_now.wait()
             await asyncio.sleep(DEBOUNCE)
             self._look_now.clear()
-            with self._touched_lock:
-                kinds = set(self._touched)
-            kinds = self._held_back(kinds)
+            kinds = self._held_back(self.touched.kinds())
             if kinds:
-                report = await self._in(self._kernel, partial(self.host.converge, kinds=kinds))
+                report = await self._cycle(partial(self.host.converge, kinds=kinds))
                 self._note(report)
                 # Where others' routes come and go all the time, looking at them takes a share of one core only.
                 await asyncio.sleep(min(LONGEST_REST, REST * report.seconds))
@@ -205,38 +196,14 @@ class Agent:
     async def _trial(self) -> None:
         while True:
             await asyncio.sleep(TRIAL_INTERVAL)
-            if self.host.engine.trial is not None and (report := await self._in(self._kernel, self.host.judge)):
+            if self.host.engine.trial is not None and (report := await self._cycle(self.host.judge)):
                 self._note(report)
 
     async def _beat(self) -> None:
-        """Tell the parent that the kernel's thread gets on with its work, too."""
+        """Tell the parent that the lane is free again and again, too."""
         while True:
-            await self._in(self._kernel, self.line.alive)
+            await self._move(self.line.alive)
             await asyncio.sleep(BEAT)
-
-    async def _health(self) -> None:
-        """Probe the tunnels that the plan has watched."""
-        if self._echo is None:
-            await self._stop.wait()
-        else:
-            await Health(self.host, partial(self._in, self._kernel), self._echo, self._note).run()
-
-    async def _bonds(self) -> None:
-        """Look at the bonds that carry tunnels."""
-        if self._bonds_reader is None:
-            await self._stop.wait()
-        else:
-            await Bonds(self.host, partial(self._in, self._kernel), self._bonds_reader).run()
-
-    async def _look_after_exits(self) -> None:
-        """Find gateways for the exits, and leave those that are no good."""
-        if self._exits_tools is None:
-            await self._stop.wait()
-        else:
-            self._exits = Exits(self.host, partial(self._in, self._kernel), self._exits_tools, self._note)
-            await self._exits.run()
-
-    _exits: Exits | None = None
 
     # What announces nothing
 
@@ -245,28 +212,24 @@ class Agent:
         while True:
             await asyncio.sleep(QUIET_INTERVAL)
             kinds = self._held_back(set(self.quiet))
-            if kinds:
-                self._note(await self._in(self._kernel, partial(self.host.converge, kinds=kinds, cascade=False)))
+            if kinds and (report := await self._cycle(partial(self.host.sweep, kinds))):
+                self._note(report)
             await self._resolve()
             if self.host.resumed():
                 self._full_at = asyncio.get_running_loop().time()
                 self._full_changed.set()
             if time.monotonic() - written > STATUS_INTERVAL:
                 written = time.monotonic()
-                await self._in(self._kernel, self.host.write_status)
+                await self._move(self.host.write_status)
 
     async def _resolve(self) -> None:
         """Look up the names of peers that fell silent, and go where they point now."""
-        try:
-            confirmed = await self._in(self._kernel, self.host.engine.confirmed_resources)
-        except (CycleError, OSError):
-            return
-        peers = confirmed.kind("peer")
-        due = self.resolver.due(peers, self.host.engine.observed.get("peer", ()), time.monotonic())
+        named, seen = await self._move(self.host.engine.named_peers)
+        due = self.resolver.due(named, seen, time.monotonic())
         answers = await asyncio.gather(*(_addresses(lookup) for lookup in due))
         changes = [change for lookup, found in zip(due, answers, strict=True) if (change := decide(lookup, found))]
         if changes:
-            await self._in(self._kernel, lambda: self._point(changes))
+            await self._move(lambda: self._point(changes))
 
     def _point(self, changes: list[Change]) -> None:
         for change in changes:
@@ -285,12 +248,12 @@ class Agent:
             if await _wait(self._full_changed, self._full_at - loop.time()):
                 continue
             self._full_at = loop.time() + self.config.full_cycle
-            self._note(await self._in(self._kernel, self.host.converge))
+            self._note(await self._cycle(self.host.converge))
 
     def _note(self, report: Report) -> None:
         """After a failure, look at everything again soon; the pauses grow."""
         error = report.error
-        if error is None or report.rolled_back:
+        if (error is None or report.rolled_back) and not report.unmet:
             if not report.partial:
                 self._retries = 0
             return
@@ -306,14 +269,14 @@ class Agent:
     # The socket
 
     def _handlers(self) -> dict[str, Handler]:
-        return {
+        orders: dict[str, Handler] = {plug.name: partial(self._on_order, plug) for plug in self.plugs if plug.orders}
+        return orders | {
             "notify": self._on_notify,
             "status": self._on_status,
             "cycle": self._on_cycle,
             "retry": self._on_retry,
             "adopt": self._on_adopt,
             "stop": self._on_stop,
-            "exits": self._on_exits,
         }
 
     async def _on_notify(self, request: dict[str, Any]) -> Answer:
@@ -321,11 +284,11 @@ class Agent:
         return {"ok": True}
 
     async def _on_status(self, request: dict[str, Any]) -> Answer:
-        return {"ok": True, "status": await self._in(self._kernel, self.host.status)}
+        return {"ok": True, "status": await self._move(self.host.status)}
 
     async def _on_cycle(self, request: dict[str, Any]) -> Answer:
         report = await self._acquire_and_converge(full=True)
-        status = await self._in(self._kernel, self.host.status)
+        status = await self._move(self.host.status)
         return {"ok": report.ok, "report": report.json(), "status": status, "summary": report.summary()}
 
     async def _on_retry(self, request: dict[str, Any]) -> Answer:
@@ -335,27 +298,18 @@ class Agent:
     async def _on_adopt(self, request: dict[str, Any]) -> Answer:
         acquired = await self._in(self._git, self.host.acquire)
         try:
-            found = await self._in(self._kernel, lambda: self.host.engine.adoption(acquired))
+            found = await self._cycle(lambda: self.host.engine.adoption(acquired))
         except CycleError as error:
             return {"ok": False, "error": error.message}
         answer: Answer = {"ok": True, "changes": [change.describe() for change in found]}
         if request.get("yes"):
-            report = await self._in(self._kernel, lambda: self.host.converge(acquired, adopt=True))
+            report = await self._cycle(lambda: self.host.converge(acquired, adopt=True))
             answer |= {"ok": report.ok, "summary": report.summary()}
         return answer
 
-    async def _on_exits(self, request: dict[str, Any]) -> Answer:
-        if self._exits is None:
-            return {"ok": False, "error": "this agent looks after no exits"}
-        name = request.get("exit")
-        error = self._exits.unknown(name) if name else ""
-        match request.get("order") if not error else None:
-            case "next":
-                error = self._exits.next(name)
-            case "pin":
-                error = self._exits.pin(name, request.get("gateway"))
-        answer = {"exits": self._exits.rows, "gateways": self._exits.gateways(name)}
-        return {"ok": not error, "error": error, **answer}
+    async def _on_order(self, plug: Plug, request: dict[str, Any]) -> Answer:
+        loop = self._loops.get(plug.name)
+        return loop.order(request) if loop else {"ok": False, "error": f"this agent looks after no {plug.name}"}
 
     async def _on_stop(self, request: dict[str, Any]) -> Answer:
         asyncio.get_running_loop().call_soon(self._stop.set)

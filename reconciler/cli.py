@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from reconciler.config import AgentConfig
     from reconciler.diff import ChangeSet
     from reconciler.host import Host
+    from reconciler.metrics import Metrics
+    from reconciler.setup import Parts
     from reconciler.state import Store
 
 CHANGES = 2
@@ -67,10 +69,9 @@ def _add_run(app: typer.Typer, compile_command: Sequence[str]) -> None:
         settings = _settings(config)
         if dry_run:
             raise typer.Exit(_dry_run(settings, compile_command, as_json))
-        host = _locked_host(settings, compile_command, wait=LOCK_SECONDS)
         if once:
-            raise typer.Exit(_once(host, as_json))
-        _forever(host, settings)
+            raise typer.Exit(_once(_locked_host(settings, compile_command, wait=LOCK_SECONDS), as_json))
+        _forever(settings, compile_command)
 
     @app.command(hidden=True)
     def restore(config: ConfigFile = DEFAULT, because: Annotated[str, typer.Option()] = "") -> None:
@@ -271,40 +272,27 @@ def _once(host: Host, as_json: bool) -> int:
     return 0 if report.ok else 1
 
 
-def _forever(host: Host, settings: AgentConfig) -> None:
+def _forever(settings: AgentConfig, compile_command: Sequence[str]) -> None:
     import asyncio
     import gc
 
-    from reconciler.agent import QUIET, Agent
-    from reconciler.setup import exit_tools, iptables_is_nft
-    from reconciler.system.bond import Bonds
-    from reconciler.system.echo import Echo
+    from reconciler.agent import Agent
+    from reconciler.kinds import UNANNOUNCED
+    from reconciler.setup import Parts, iptables_is_nft
     from reconciler.system.events import Watch
+    from reconciler.touched import Touched
 
-    if settings.metrics_address:
-        from reconciler.metrics import Metrics
-
-        host.metrics = Metrics()
-        address, port = settings.metrics_address
-        try:
-            host.metrics.serve(address, port)
-        except OSError as error:
-            _fail(f"cannot listen on {address}:{port} for metrics: {error.strerror}")
-
-    def listen() -> None:
-        """Where exits are used, also where their metrics were before there was gitwan."""
-        if host.metrics is not None and (there := settings.exit_metrics_address):
-            try:
-                host.metrics.serve(*there)
-            except OSError as error:
-                host.say("warning", f"cannot listen on {there[0]}:{there[1]} for metrics: {error.strerror}")
-
+    try:
+        watch = Watch()
+    except OSError as error:
+        _fail(f"cannot listen to the kernel's events: {error.strerror}")
+    parts = Parts(Touched(watch), _metrics(settings))
+    host = _locked_host(settings, compile_command, LOCK_SECONDS, parts)
     gc.freeze()
 
     async def run() -> NoReturn:
-        watch = Watch()
-        quiet = QUIET if watch.announces_firewall and iptables_is_nft() else QUIET | {"firewall"}
-        await Agent(host, settings, watch, quiet, Echo, Bonds, exit_tools(settings, host.store, listen)).run()
+        announced = watch.announces_firewall and iptables_is_nft()
+        await Agent(host, settings, parts.touched, UNANNOUNCED if announced else UNANNOUNCED | {"firewall"}).run()
         # A thread may still wait for a git server or a resolver; nothing that it could bring is wanted any more.
         os._exit(0)
 
@@ -312,6 +300,21 @@ def _forever(host: Host, settings: AgentConfig) -> None:
         asyncio.run(run())
     except OSError as error:
         _fail(str(error))
+
+
+def _metrics(settings: AgentConfig) -> Metrics | None:
+    if not settings.metrics_address:
+        return None
+    from reconciler.loops import LOOPS
+    from reconciler.metrics import Metrics
+
+    metrics = Metrics(LOOPS)
+    address, port = settings.metrics_address
+    try:
+        metrics.serve(address, port)
+    except OSError as error:
+        _fail(f"cannot listen on {address}:{port} for metrics: {error.strerror}")
+    return metrics
 
 
 # Parts
@@ -326,16 +329,18 @@ def _settings(path: Path) -> AgentConfig:
         _fail(str(error))
 
 
-def _host(settings: AgentConfig, compile_command: Sequence[str]) -> Host:
+def _host(settings: AgentConfig, compile_command: Sequence[str], parts: Parts | None = None) -> Host:
     from reconciler.setup import SetupError, host_of, store_of
 
     try:
-        return host_of(settings, store_of(settings), compile_command)
+        return host_of(settings, store_of(settings), compile_command, parts)
     except SetupError as error:
         _fail(str(error))
 
 
-def _locked_host(settings: AgentConfig, compile_command: Sequence[str], wait: float = 0.0) -> Host:
+def _locked_host(
+    settings: AgentConfig, compile_command: Sequence[str], wait: float = 0.0, parts: Parts | None = None
+) -> Host:
     """The host, once no other process works with its state folder."""
     from contextlib import suppress
 
@@ -344,7 +349,7 @@ def _locked_host(settings: AgentConfig, compile_command: Sequence[str], wait: fl
 
     with suppress(OSError):  # where that is not allowed, nothing of the agent's goes beside an exit
         join()
-    host = _host(settings, compile_command)
+    host = _host(settings, compile_command, parts)
     deadline = time.monotonic() + wait
     while True:
         try:

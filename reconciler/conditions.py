@@ -7,27 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from reconciler.errors import ConditionType, CycleError
+from reconciler.errors import CycleError
 from reconciler.report import Report
 
 ConditionStatus = Literal["True", "False", "Unknown"]
-TYPES: tuple[ConditionType, ...] = ("Fetched", "Compiled", "Applied", "Confirmed")
-"""In the order of a cycle. `Verified` is there where signers are pinned on this host, `Contested` only while something
-undoes our work."""
-
-
+TYPES = ("Fetched", "Compiled", "Applied", "Confirmed")
+"""What every host has."""
 REMARKS = ("Contested", "Suspended")
 """Conditions that are there only while something is to be said, and that make no host unwell."""
-ORDER: tuple[ConditionType, ...] = get_args(ConditionType)
+CYCLE = ("Fetched", "Verified", "Compiled", "Applied", "Confirmed")
+"""In the order of a cycle. `Verified` is there where signers are pinned on this host. Loops have their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
     """`since`, when the status or the reason last changed in seconds since the epoch, makes no two of them differ."""
 
-    type: ConditionType
+    type: str
     status: ConditionStatus
     reason: str
     message: str = ""
@@ -40,8 +38,10 @@ class Condition:
 class Conditions:
     """The current conditions; a condition that stays as it is keeps its `since`."""
 
-    def __init__(self) -> None:
-        self._current: dict[ConditionType, Condition] = {t: Condition(t, "Unknown", "Starting") for t in TYPES}
+    def __init__(self, of_loops: Iterable[str] = ()) -> None:
+        """`of_loops` are the names of the loops' conditions, in their order."""
+        self._current: dict[str, Condition] = {t: Condition(t, "Unknown", "Starting") for t in TYPES}
+        self._order = {name: place for place, name in enumerate((*CYCLE, *of_loops, *REMARKS))}
 
     def update(self, new: Iterable[Condition], now: float) -> None:
         for condition in new:
@@ -52,13 +52,14 @@ class Conditions:
                 condition.type, condition.status, condition.reason, condition.message, since
             )
 
-    def drop(self, type_: ConditionType) -> None:
+    def drop(self, type_: str) -> None:
         self._current.pop(type_, None)
 
     def all(self) -> list[Condition]:
-        return sorted(self._current.values(), key=lambda condition: ORDER.index(condition.type))
+        """In the order of a cycle, then the loops', then what is only remarked."""
+        return sorted(self._current.values(), key=lambda condition: self._order.get(condition.type, len(CYCLE)))
 
-    def get(self, type_: ConditionType) -> Condition | None:
+    def get(self, type_: str) -> Condition | None:
         return self._current.get(type_)
 
 
@@ -90,6 +91,9 @@ def _acquired(report: Report) -> Iterable[Condition | None]:
 def _applied(report: Report) -> Condition | None:
     if report.error is not None:
         return _false("Applied", report.error, rolled_back=report.rolled_back)
+    if report.unmet:
+        more = f" (and {len(report.unmet) - 1} more)" if len(report.unmet) > 1 else ""
+        return Condition("Applied", "False", "Unmet", report.unmet[0] + more)
     if report.conflicts:
         first, rest = report.conflicts[0], len(report.conflicts) - 1
         more = f" (and {rest} more)" if rest else ""
@@ -122,7 +126,7 @@ def _confirmed(report: Report) -> Condition | None:
     return Condition("Confirmed", "True", "Confirmed", at)
 
 
-def _false(type_: ConditionType, error: CycleError, *, rolled_back: bool = False) -> Condition:
+def _false(type_: str, error: CycleError, *, rolled_back: bool = False) -> Condition:
     message = error.message + ("; rolled back" if rolled_back else "")
     return Condition(type_, "False", error.reason, message)
 

@@ -6,30 +6,24 @@ observe -> compare -> baseline -> write_journal -> execute -> verify -> probe ->
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
-from reconciler import groups, takeover
-from reconciler.diff import NOTHING, ChangeSet, Desired, Kinds, Observation, diff
-from reconciler.endpoints import Heard
+from reconciler.converger import Converger
+from reconciler.diff import ChangeSet, Desired, Observation, name_of
 from reconciler.errors import CycleError, Stalled, Transient, Waiting
-from reconciler.executor import Drivers, Outcome, execute
+from reconciler.executor import Outcome
 from reconciler.journal import Journal, here
-from reconciler.kinds.base import Failure, Observed
+from reconciler.layers import Composed
 from reconciler.parent import Line
 from reconciler.probes import Criteria, Tunnel, complaint
-from reconciler.probing import Prober, Probing
-from reconciler.report import Candidate, Mode, Report
+from reconciler.probing import Probing
+from reconciler.report import Candidate, Report
 from reconciler.state import Confirmed, Store
-from reconciler.verify import companions, dependents, unfinished
-from schema.plan import DEADLINE, Change, Exit, HostPlan, Key, Resource, Watch
-from schema.plan import diff as plan_diff
-from schema.quiet import quiet_gc
+from reconciler.verify import unfinished
+from reconciler.wanted import Wanted
+from schema.plan import DEADLINE, Change
 
-PASSES = 3
-"""How often to execute what is still missing: a link that is replaced takes its addresses and routes with it."""
 RETRY_DISK = 60.0
 PROBE_SHARE, PROBE_MOST = 0.5, 60.0
 """How much of the deadline asking may take, and how many seconds."""
@@ -46,13 +40,15 @@ class Cycle:
     """What the stages hand to each other."""
 
     report: Report
-    target: Desired
-    previous: Desired
+    target: Composed
+    previous: Composed
     kinds: frozenset[str]
     candidate: Candidate | None = None
     """Set where the plan changes: then there is a journal, and a confirmation."""
     adopt: bool = False
     hold: bool = False
+    devices: frozenset[str] | None = None
+    """Where not everything that is dumped by device is looked at: the devices."""
     observed: Observation = field(default_factory=dict)
     changes: ChangeSet = field(default_factory=ChangeSet)
     outcome: Outcome = field(default_factory=Outcome)
@@ -91,70 +87,32 @@ class Stages:
         self,
         *,
         store: Store,
-        drivers: Drivers,
-        kinds: Kinds,
+        converger: Converger,
+        wanted: Wanted,
         clock: Callable[[], float] = time.time,
-        batch: int | None = None,
-        on_stage: Callable[[str], None] = lambda name: None,
-        on_observe: Callable[[frozenset[str]], None] = lambda kinds: None,
-        prober: Prober | None = None,
+        probing: Probing | None = None,
         line: Line | None = None,
         patience: float = 0.0,
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`batch` bounds the changes of one driver call; `on_stage` is called before every stage and every driver
-        call, `on_observe` with the kinds that are about to be read and repaired. `prober` asks what has to answer;
-        `line` leads to the parent, which keeps the deadline; `patience` are the seconds in which the far end of a
-        tunnel looks for commits."""
+        """`probing` asks what has to answer; `line` leads to the parent, which keeps the deadline; `patience` are the
+        seconds in which the far end of a tunnel looks for commits."""
         self.store = store
-        self.drivers = drivers
-        self.kinds = kinds
+        self.converger = converger
+        self.wanted = wanted
         self.clock = clock
-        self.batch = batch
-        self.on_stage = on_stage
-        self.on_observe = on_observe
-        self.observed: Observation = {}
-        """What was seen of WireGuard last, for status."""
-        self._overlays: dict[str, tuple[Resource, ...]] = {}
-        self._desired: dict[str, Desired] = {}
-        self._plans: dict[str, HostPlan] = {}
-        """The plan that was read last: what is alive changes more often than it does."""
-        self._heard = Heard()
-        self._awaited: frozenset[Key] = frozenset()
-        """Peers of new keys that take over when they have a session."""
-        self._taking_over: frozenset[Key] = frozenset()
-        self._behind: frozenset[str] = frozenset()
-        """Kinds in which the kernel has not followed a loop or a session yet."""
-        self._by_life: frozenset[str] = groups.KINDS
-        """Kinds that a tunnel's life or death moves."""
-        self._alive: frozenset[str] = frozenset()
-        """Tunnels that carry traffic, of the links that were looked at."""
-        self._out: frozenset[str] = frozenset()
-        self._looked_at: frozenset[str] = frozenset()
-        self.watches: tuple[Watch, ...] = ()
-        """The tunnels to probe, as the plan in force has them."""
-        self.exits: tuple[Exit, ...] = ()
-        """The exits to find gateways for, as the plan in force has them."""
-        self.newest: str | None = None
-        """The newest commit that is known, whatever became of it."""
+        self.probing = probing
         self.line = line or Line(None)
         self.patience = patience
         self.ticks = ticks
-        self.probing = Probing(prober, self._peers, self._routes, ticks) if prober else None
         self.trial: Trial | None = None
 
-    def _converge(self, cycle: Cycle) -> None:
+    def run(self, cycle: Cycle) -> None:
+        if cycle.candidate is None:
+            self.wanted.use(cycle.target)
         for stage in self.stages:
-            self.on_stage(stage.__name__)
+            self.converger.on_stage(stage.__name__)
             stage(cycle)
-        self.watches = cycle.target.runtime.watches or ()
-        self._by_life = groups.kinds(cycle.target.runtime)
-        if not cycle.hold:
-            self.exits = cycle.target.runtime.exits or ()
-        # A link that comes again some day is looked at anew.
-        devs = {tunnel.dev for watch in self.watches for tunnel in watch.tunnels}
-        self._looked_at &= {watch.name for watch in self.watches}
-        self._alive, self._out = self._alive & devs, self._out & devs
 
     @property
     def stages(self) -> tuple[Callable[[Cycle], None], ...]:
@@ -173,8 +131,7 @@ class Stages:
     # The stages
 
     def observe(self, cycle: Cycle) -> None:
-        self.on_observe(cycle.kinds)
-        cycle.observed = self._look(cycle.kinds)
+        cycle.observed = self.converger.look(cycle.kinds, cycle.devices)
 
     def compare(self, cycle: Cycle) -> None:
         cycle.changes = self._diff(cycle, cycle.observed)
@@ -187,12 +144,21 @@ class Stages:
             raise Conflicted
 
     def baseline(self, cycle: Cycle) -> None:
-        """Which of the things that have to answer after a change do so before it."""
+        """Which of the things that have to answer after a change do so before it.
+
+        Loops and tunnels go on meanwhile: what they have moved is taken into account before anything is changed.
+        """
+        candidate, version = cycle.candidate, self.wanted.version
         observed, cycle.observed = cycle.observed, {}
-        candidate = cycle.candidate
-        if self.probing is None or candidate is None or cycle.adopt or not cycle.changes.changes:
+        if candidate is None:
             return
-        cycle.criteria = self.probing.before(cycle.previous, cycle.target, candidate.plan.runtime, observed)
+        if self.probing is not None and not cycle.adopt and cycle.changes.changes:
+            runtime = candidate.plan.runtime
+            cycle.criteria = self.probing.before(cycle.previous, cycle.target, runtime, observed)
+            if self.wanted.version != version:
+                cycle.target = self.wanted.compose(candidate.plan, candidate.digest)
+                cycle.changes = self._diff(cycle, self.converger.look(cycle.kinds))
+        self.wanted.use(cycle.target)
 
     def write_journal(self, cycle: Cycle) -> None:
         """On disk before the first change: the plan, what will be confirmed, and that something is under way."""
@@ -209,7 +175,7 @@ class Stages:
                 self.confirm(cycle)
             elif cycle.changes.changes:
                 boot, netns = here()
-                self.line.arm(_until_late(candidate))
+                self.line.arm(until_late(candidate))
                 cycle.started = self.ticks()
                 self.store.begin(Journal(before, candidate.digest, candidate.commit, boot or "unknown", netns))
                 cycle.journaled = True
@@ -219,45 +185,48 @@ class Stages:
             ) from error
 
     def execute(self, cycle: Cycle) -> None:
-        report = cycle.report
-        if cycle.candidate is None and report.mode in ("repair", "restore") and not report.rolled_back:
-            report.repaired += cycle.changes.changes
-        cycle.outcome = self._execute(cycle)
+        cycle.outcome = self.converger.execute(cycle.changes.changes)
+        cycle.report.done.update(cycle.outcome.done)
 
     def verify(self, cycle: Cycle) -> None:
-        """Look again until nothing is missing; what a first pass broke or could not do yet, a later one repairs."""
-        for left in reversed(range(PASSES)):
-            if not cycle.changes.changes:
-                return
-            cycle.report.passes += 1
-            if not cycle.outcome.failures:
-                # Everything was set once; what the kernel moves on its own from here on is no difference.
-                cycle.previous = cycle.target
-            kinds = self._widen({change.resource.kind for change in cycle.changes.changes})
-            self.on_observe(kinds)
-            rest = self._diff(cycle, self._look(kinds))
-            if cycle.candidate and rest.conflicts:
-                raise Stalled("Applied", "Conflict", rest.conflicts[0].text)
-            if rest.changes and not left:
-                raise unfinished(rest.changes, cycle.outcome.failures)
-            cycle.changes = rest
-            cycle.outcome = self._execute(cycle)
+        """Look again until nothing of the plan is missing. What only an overlay misses fails nobody."""
+        report, changes, outcome = cycle.report, cycle.changes.changes, cycle.outcome
+        if cycle.candidate is None and report.mode in ("repair", "restore") and not report.rolled_back:
+            report.repaired += changes
+        while True:
+            settled = self.converger.settle(
+                changes,
+                outcome,
+                lambda seen, kinds, done: self._look_again(cycle, seen, kinds, done),
+                lambda outcome: report.done.update(outcome.done),
+            )
+            report.passes += settled.passes
+            changes, outcome = settled.left, settled.outcome
+            text = unfinished(changes, outcome.failures).message if changes else ""
+            # A plan that cannot be had with what a loop has amended is had without it.
+            given_up = [name for change in changes if self.wanted.give_up(name := name_of(change.resource), text)]
+            if not given_up:
+                break
+            changes = self._diff(cycle, self.converger.look(cycle.kinds)).changes
+            outcome = self.converger.execute(changes)
+            report.done.update(outcome.done)
+        self._conclude(cycle, changes, outcome)
 
     def probe(self, cycle: Cycle) -> None:
         """What answered before has to answer now; where only a far end has yet to follow, the plan is on trial."""
         candidate, criteria = cycle.candidate, cycle.criteria
         if self.probing is None or candidate is None or not criteria:
             return
-        failed = self.probing.after(criteria, self._probe_seconds(cycle))
+        failed = self.probing.after(criteria, self.probe_seconds(cycle))
         if failed:
             raise Stalled("Applied", "ProbeFailed", complaint(failed))
         waiting = self.probing.awaited(criteria.later)
         if waiting or criteria.later_checks:
-            seconds = self.patience + _until_late(candidate)
+            seconds = self.patience + until_late(candidate)
             self.line.arm(seconds + _deadline(candidate))
             self.trial = Trial(cycle, candidate, waiting, self.ticks() + seconds)
 
-    def _probe_seconds(self, cycle: Cycle) -> float:
+    def probe_seconds(self, cycle: Cycle) -> float:
         """How long asking may take. What is left of it after a slow change is never less than half."""
         assert cycle.candidate is not None
         most = min(PROBE_MOST, PROBE_SHARE * _deadline(cycle.candidate))
@@ -275,161 +244,72 @@ class Stages:
         cycle.report.confirmed = confirmed
         cycle.report.state_error = None
         cycle.candidate = None
-        self._desired = {candidate.digest: cycle.target}
+        self.wanted.confirm()
+
+    # Inside
 
     def _diff(self, cycle: Cycle, observed: Observation) -> ChangeSet:
-        found = diff(cycle.target, observed, cycle.previous, self.kinds, adopt=cycle.adopt)
-        found.changes = self._heard.recall(found.changes)
+        """What to do, without what an owner that has not spoken yet may want, and without what is only overlays'."""
+        found = self.converger.diff(
+            cycle.target, observed, self._before(cycle), adopt=cycle.adopt, devices=cycle.devices
+        )
+        found.changes = [change for change in found.changes if not self._awaits_owner(cycle, change)]
+        for conflict in found.conflicts:
+            if self._is_overlays(name_of(conflict.resource), cycle):
+                self.wanted.refuse(name_of(conflict.resource), conflict.text)
+                cycle.report.unmet.append(conflict.text)
+        found.conflicts = [one for one in found.conflicts if not self._is_overlays(name_of(one.resource), cycle)]
         return found
 
-    def _execute(self, cycle: Cycle) -> Outcome:
-        changes = cycle.changes.changes
-        outcome = execute(changes, self.drivers, batch=self.batch, between=lambda: self.on_stage("apply"))
-        cycle.report.done.update(outcome.done)
-        return outcome
+    def _before(self, cycle: Cycle) -> Desired:
+        """What the kernel had acknowledged. Once the plan in force is executed, that is the plan in force."""
+        return self.wanted.acknowledged(cycle.previous)
 
-    # Looking and indexing
+    def _awaits_owner(self, cycle: Cycle, change: Change) -> bool:
+        """Whether this would delete what a loop may still want. What a plan has named is never a loop's."""
+        name = name_of(change.resource)
+        return change.after is None and self.wanted.claimed(name) and not cycle.previous.names_in_plan(name)
 
-    @property
-    def all_kinds(self) -> frozenset[str]:
-        return frozenset(self.drivers)
+    def _is_overlays(self, name: tuple[str, tuple[str | int, ...]], cycle: Cycle) -> bool:
+        return self.wanted.has(name) and not cycle.target.names_in_plan(name)
 
-    def _widen(self, kinds: Iterable[str]) -> frozenset[str]:
-        return companions(dependents(kinds, self.all_kinds)) & self.all_kinds
-
-    def _look(self, kinds: frozenset[str]) -> Observation:
+    def _look_again(self, cycle: Cycle, observed: Observation, kinds: frozenset[str], outcome: Outcome) -> list[Change]:
+        if not outcome.failures:
+            # Everything was set once; what the kernel moves on its own from here on is no difference.
+            cycle.previous = cycle.target
+            self.wanted.settle_kinds(kinds)
+        devices, cycle.devices = cycle.devices, None
         try:
-            seen = {name: self.drivers[name].observe() for name in self.drivers if name in kinds}
-        except OSError as error:
-            raise Transient("Applied", "ObserveFailed", f"cannot read the kernel's state: {error}") from error
-        if "peer" in seen:
-            self._heard.note(seen["peer"])
-            self.observed = {name: seen[name] for name in ("peer", "link") if name in seen}
-            sessions = takeover.up(self._awaited, seen)
-            if sessions != self._taking_over:
-                self._taking_over = sessions
-                self._behind |= self._widen(takeover.KINDS)
-        return seen
+            found = self._diff(cycle, observed)
+        finally:
+            cycle.devices = devices
+        if cycle.candidate and found.conflicts:
+            raise Stalled("Applied", "Conflict", found.conflicts[0].text)
+        return found.changes
 
-    def set_endpoints(self, changes: Iterable[Change]) -> list[Failure]:
-        """Point peers at what their names resolve to now. Raises OSError."""
-        return execute(changes, self.drivers).failures
-
-    def confirmed_or_none(self) -> Confirmed | None:
-        try:
-            return self.store.confirmed()
-        except Stalled:
-            return None
-
-    def confirmed_resources(self) -> Desired:
-        """The confirmed plan and the overlays, as they should stand in the kernel. Raises Stalled."""
-        return self._known(Report(confirmed=self.store.confirmed())) or NOTHING
-
-    def set_overlay(self, owner: str, resources: Iterable[Resource]) -> None:
-        """Replace the resources that `owner` wants beside the plan's; none withdraws them. `follow` applies that."""
-        before, self._overlays[owner] = self._overlays.get(owner, ()), tuple(resources)
-        changed = plan_diff(before, self._overlays[owner])
-        self._behind |= companions(frozenset(change.resource.kind for change in changed))
-        self._desired.clear()
-
-    @property
-    def alive(self) -> frozenset[str]:
-        """The tunnels that carry traffic, of those that are watched."""
-        return self._alive
-
-    @property
-    def idle(self) -> frozenset[str]:
-        """Tunnels that are watched and carry nothing: those that are new, until they have answered, and dead ones."""
-        return frozenset(tunnel.dev for watch in self.watches for tunnel in watch.tunnels) - self._alive
-
-    @property
-    def out(self) -> frozenset[str]:
-        """Tunnels that were found dead when they were first looked at: whoever probed before had left them out."""
-        return self._out
-
-    def set_alive(self, watched: Iterable[str], alive: frozenset[str]) -> None:
-        """Which of the watched tunnels are alive now; `follow` moves the traffic."""
-        now = self._alive - frozenset(watched) | alive
-        if now != self._alive:
-            self._alive = now
-            self._behind |= self._by_life
-            self._desired.clear()
-
-    def _peers(self) -> Sequence[Observed[Any]]:
-        return self._look(companions(frozenset({"peer"})) & self.all_kinds).get("peer", ())
-
-    def _routes(self) -> Sequence[Observed[Any]]:
-        return self._look(frozenset({"route"})).get("route", ())
-
-    def _known(self, report: Report) -> Desired | None:
-        """The plan to keep: the one on trial, or the confirmed one; where that is lost, the report says so."""
-        if self.trial is not None:
-            return self.trial.cycle.target
-        if report.confirmed is None:
-            return None
-        try:
-            return self._stored(report.confirmed.digest)
-        except Stalled as error:
-            report.state_error = error
-            return None
-
-    def _stored(self, digest: str) -> Desired:
-        if not digest:
-            return Desired.of((), self._overlays)
-        if digest not in self._desired:
-            if digest not in self._plans:
-                self._plans = {digest: self.store.load_plan(digest)}
-            self._desired[digest] = self._wanted(self._plans[digest])
-        return self._desired[digest]
-
-    def _perhaps(self, digest: str) -> Desired:
-        try:
-            return self._stored(digest)
-        except Stalled:
-            return NOTHING
-
-    def _index(self, candidate: Candidate) -> Desired:
-        if candidate.digest in self._desired:
-            return self._desired[candidate.digest]
-        return self._wanted(candidate.plan)
-
-    def _wanted(self, plan: HostPlan) -> Desired:
-        """The plan, with what a new key's tunnels have taken over, groups of what is alive, and the overlays."""
-        if awaited := takeover.awaited(plan):
-            self._awaited, behind = awaited, self._behind
-            self._peers()  # which of them are up is known from here on, and is in what is wanted
-            self._behind = behind
-        for watch in plan.runtime.watches or ():
-            if watch.name not in self._looked_at:
-                self._looked_at |= {watch.name}
-                kinds = {"link", "peer"} | groups.kinds(plan.runtime)
-                alive, out = groups.standing(plan, watch, self._look(self.all_kinds & kinds))
-                self._alive, self._out = self._alive | alive, self._out | out
-        wanted = groups.resources(plan, takeover.resources(plan, self._taking_over), self._alive)
-        return Desired.of(wanted, self._overlays, plan.runtime)
-
-    @contextmanager
-    def _reporting(self, mode: Mode) -> Iterator[Report]:
-        """A report that is filled in on every way out."""
-        report = Report(mode)
-        started = time.perf_counter()
-        with quiet_gc():
-            try:
-                yield report
-            except (CycleError, OSError) as error:
-                found = as_cycle_error(error)
-                if found.condition == "Confirmed" and isinstance(found, Stalled):
-                    report.state_error = found
-                else:
-                    report.error = found
-        report.seconds = time.perf_counter() - started
+    def _conclude(self, cycle: Cycle, left: list[Change], outcome: Outcome) -> None:
+        """Fail for what the plan misses, and tell owners what they miss."""
+        names = {name_of(change.resource) for change in left}
+        if not left and cycle.devices is None and not cycle.hold:
+            self.wanted.settle_kinds(cycle.kinds)
+        overlays = {name for name in names if self._is_overlays(name, cycle)}
+        cycle.report.repaired = [one for one in cycle.report.repaired if name_of(one.resource) not in overlays]
+        missing = [change for change in left if name_of(change.resource) not in overlays]
+        if missing:
+            failures = [one for one in outcome.failures if name_of(one.change.resource) not in overlays]
+            raise unfinished(missing, failures)
+        for change in left:
+            own = [one for one in outcome.failures if name_of(one.change.resource) == name_of(change.resource)]
+            text = unfinished([change], own).message
+            self.wanted.refuse(name_of(change.resource), text)
+            cycle.report.unmet.append(text)
 
 
 def _deadline(candidate: Candidate) -> float:
     return candidate.plan.runtime.deadline or DEADLINE
 
 
-def _until_late(candidate: Candidate) -> float:
+def until_late(candidate: Candidate) -> float:
     """Seconds until it is too late to go on: the rest of the deadline is for the way back."""
     seconds = _deadline(candidate)
     return seconds - min(WAY_BACK, seconds / 5)

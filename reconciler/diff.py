@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from reconciler.kinds.base import Kind, Observed
-from schema.plan import Change, Key, Peer, Resource, Runtime
+from schema.plan import Change, Key, Resource
 
 Kinds = Mapping[str, Kind]
 Observation = Mapping[str, Sequence[Observed[Any]]]
 """What the drivers saw, by kind. A kind that is missing was not looked at, and is left alone."""
 ByKey = Mapping[Key, Resource]
 
+Name = tuple[str, Key]
+"""A resource: its kind and key."""
+
 HINT = "gitwan agent adopt"
-ON_DEVICE = ("wireguard", "peer")
-"""Kinds that are a part of the device whose link they stand on."""
+
+
+def name_of(resource: Resource) -> Name:
+    return resource.kind, resource.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,37 +41,21 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """What a host should hold, by kind and key, and where its owners contradict each other."""
+    """What there should be, by kind and key, and what in it contradicts itself."""
 
     by_kind: Mapping[str, ByKey]
     clashes: tuple[Conflict, ...] = ()
-    runtime: Runtime = field(default_factory=Runtime)
-    """What the plan says to the agent itself."""
 
     @classmethod
-    def of(
-        cls,
-        resources: Iterable[Resource],
-        overlays: Mapping[str, Iterable[Resource]] | None = None,
-        runtime: Runtime | None = None,
-    ) -> Desired:
-        """The plan's resources and every overlay's, each overlay under its owner's name."""
+    def of(cls, resources: Iterable[Resource], kinds: Kinds) -> Desired:
         by_kind: dict[str, dict[Key, Resource]] = {}
         clashes: list[Conflict] = []
-        owners: dict[tuple[str, Key], str] = {}
-        for owner, wanted in [("the plan", resources), *sorted((overlays or {}).items())]:
-            for resource in wanted:
-                of_kind = by_kind.get(resource.kind)
-                if of_kind is None:
-                    of_kind = by_kind[resource.kind] = {}
-                key = resource.key
-                if of_kind.setdefault(key, resource) is not resource:
-                    other = owners.get((resource.kind, key), "the plan")
-                    clashes.append(Conflict(resource, f"wanted by both {other} and {owner}", ""))
-                elif owner != "the plan":
-                    owners[resource.kind, key] = owner
-        clashes += _allowed_ip_clashes(by_kind.get("peer", {}))
-        return cls(by_kind, tuple(clashes), runtime or Runtime())
+        for resource in resources:
+            of_kind = by_kind.setdefault(resource.kind, {})
+            if of_kind.setdefault(resource.key, resource) is not resource:
+                clashes.append(Conflict(resource, "wanted twice", ""))
+        clashes += (clash for name, of_kind in by_kind.items() for clash in claimed_twice(kinds[name], of_kind))
+        return cls(by_kind, tuple(clashes))
 
     def kind(self, name: str) -> ByKey:
         return self.by_kind.get(name, {})
@@ -84,30 +73,39 @@ class ChangeSet:
     satisfied_foreign: list[Resource] = field(default_factory=list)
 
 
-def diff(desired: Desired, observed: Observation, previous: Desired, kinds: Kinds, *, adopt: bool = False) -> ChangeSet:
+def diff(
+    desired: Desired,
+    observed: Observation,
+    previous: Desired,
+    kinds: Kinds,
+    *,
+    adopt: bool = False,
+    devices: Collection[str] | None = None,
+) -> ChangeSet:
     """What turns `observed` into `desired`, for the kinds that were observed.
 
     `previous` is what was confirmed last: the kernel moves some fields on its own (a peer's endpoint), and those are
-    set again only where the plan itself changed them. `adopt` takes over what is foreign and wanted.
+    set again only where the plan itself changed them. `adopt` takes over what is foreign and wanted. Of kinds that
+    are dumped by device only the things on `devices` are compared, where that is given.
     """
     result = ChangeSet(conflicts=list(desired.clashes))
-    foreign = foreign_devices(observed, kinds)
-    taken = foreign & {key[0] for key in desired.kind("link")} if adopt else set()
     for name, seen in observed.items():
-        part = _Part(kinds[name], desired.kind(name), previous.kind(name), adopt).run(seen, taken)
-        if name in ON_DEVICE:
-            _keep_off(part, foreign - taken)
+        kind, wanted = kinds[name], desired.kind(name)
+        if devices is not None and kind.dumped_by == "device":
+            wanted = {key: want for key, want in wanted.items() if key[0] in devices}
+        foreign = _foreign(kind.part_of, observed, kinds)
+        taken = foreign & {key[0] for key in desired.kind(kind.part_of)} if adopt else set()
+        part = _Part(kind, wanted, previous.kind(name), adopt).run(seen, taken)
+        _keep_off(part, foreign - taken)
         result.changes += part.changes
         result.conflicts += part.conflicts
         result.satisfied_foreign += part.satisfied_foreign
     return result
 
 
-def foreign_devices(observed: Observation, kinds: Kinds) -> set[str | int]:
-    """The names of the links that are not ours."""
-    links = observed.get("link", ())
-    owns = kinds["link"].owns if links else None
-    return {link.resource.key[0] for link in links if owns and not owns(link)}
+def _foreign(whole: str, observed: Observation, kinds: Kinds) -> set[str | int]:
+    """The first words of the keys of what is somebody else's, of a kind that others are a part of."""
+    return {one.resource.key[0] for one in observed.get(whole, ()) if not kinds[whole].owns(one)}
 
 
 class _Part:
@@ -135,8 +133,8 @@ class _Part:
             else:
                 changes.append(Change(None, want))
         surplus += mine.values()
-        if taken and self.kind.name in ON_DEVICE:
-            # An adopted device is adopted whole: peers on it that nobody wants go too.
+        if taken:
+            # What is adopted is adopted whole: parts of it that nobody wants, such as peers of a device, go too.
             surplus += [other for key, other in foreign.items() if key[0] in taken]
         surplus.sort(key=lambda gone: gone.resource.key)
         changes.extend(Change(gone.resource, None) for gone in surplus)
@@ -178,24 +176,29 @@ class _Part:
 
 
 def _keep_off(part: ChangeSet, foreign: set[str | int]) -> None:
-    """Turn changes of WireGuard state on devices that are not ours into conflicts."""
+    """Turn changes of what is a part of somebody else's into conflicts."""
+    if not foreign:
+        return
     kept: list[Change] = []
     for change in part.changes:
-        device = change.resource.key[0]
-        if device in foreign:
-            part.conflicts.append(Conflict(change.resource, f"device {device} is somebody else's"))
+        name = change.resource.key[0]
+        if name in foreign:
+            part.conflicts.append(Conflict(change.resource, f"device {name} is somebody else's"))
         else:
             kept.append(change)
     part.changes = kept
 
 
-def _allowed_ip_clashes(peers: ByKey) -> Iterator[Conflict]:
-    """The kernel gives an allowed IP to the last peer that claims it, silently: find those claims before."""
-    holders: dict[tuple[str, str], Peer] = {}
-    for peer in peers.values():
-        assert isinstance(peer, Peer)
-        for prefix in peer.allowed_ips:
-            first = holders.setdefault((peer.dev, prefix), peer)
-            if first is not peer:
-                who = first.name or first.public_key
-                yield Conflict(peer, f"{prefix} is also an allowed IP of {who} on {peer.dev}", "")
+def claimed_twice(kind: Kind, resources: ByKey) -> Iterator[Conflict]:
+    """What two resources of one kind have and only one may, found before the kernel is asked."""
+    holders: dict[Hashable, Resource] = {}
+    for resource in resources.values():
+        for claim in kind.claims(resource):
+            first = holders.setdefault(claim, resource)
+            if first is not resource:
+                yield Conflict(resource, f"{claim_text(claim)} is also claimed by {first.label}", "")
+
+
+def claim_text(claim: Hashable) -> str:
+    """What is claimed, in words."""
+    return str(claim[-1]) if isinstance(claim, tuple) else str(claim)

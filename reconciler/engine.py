@@ -8,21 +8,122 @@ Rolling back is no second mechanism: it is CONVERGE towards the last confirmed p
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
-from reconciler.cycle import INTERRUPTIONS, LOST, Conflicted, Cycle, Stages, as_cycle_error
-from reconciler.diff import NOTHING, ChangeSet, Desired, diff
+from reconciler import groups, takeover
+from reconciler.converger import Converger
+from reconciler.cycle import INTERRUPTIONS, LOST, Conflicted, Cycle, Stages, Trial, as_cycle_error
+from reconciler.diff import ChangeSet, Desired, Kinds, Name, Observation, name_of
+from reconciler.endpoints import Heard
 from reconciler.errors import CycleError, Stalled, Waiting
+from reconciler.executor import Drivers, execute
+from reconciler.kinds.base import Failure, Observed
+from reconciler.kinds.peer import is_name
+from reconciler.lane import Lane
+from reconciler.layers import NOTHING, Composed
+from reconciler.mirror import Mirror
+from reconciler.parent import Line
 from reconciler.probes import Check, Criteria, Tunnel, complaint
+from reconciler.probing import Prober, Probing
 from reconciler.report import Acquired, Candidate, Mode, Report
-from reconciler.state import Rejected
-from reconciler.verify import companions
-from schema.plan import Change
+from reconciler.state import Confirmed, Rejected, Store
+from reconciler.wanted import Amend, Refused, Scope, Wanted
+from schema.plan import Change, HostPlan, Key, Peer, Resource, Runtime
 from schema.quiet import quiet_gc
 
+ADOPTION = 60.0
+"""Seconds after the start in which an owner has to say what it wants of what lives in its scopes."""
 
-class Engine(Stages):
-    """Brings one host to its plan, and back where that fails. Not thread-safe."""
+
+class Engine:
+    """Brings one host to its plan, and back where that fails. Whoever calls it holds the lane."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        drivers: Drivers,
+        kinds: Kinds,
+        clock: Callable[[], float] = time.time,
+        batch: int | None = None,
+        on_stage: Callable[[str], None] = lambda name: None,
+        covered: Callable[[frozenset[str]], None] = lambda kinds: None,
+        prober: Prober | None = None,
+        line: Line | None = None,
+        patience: float = 0.0,
+        ticks: Callable[[], float] = time.monotonic,
+        lane: Lane | None = None,
+    ) -> None:
+        """`batch` bounds the changes of one driver call; `on_stage` is called before every stage and every driver
+        call, `covered` with the kinds that are about to be read and repaired. `prober` asks what has to answer;
+        `line` leads to the parent, which keeps the deadline; `patience` are the seconds in which the far end of a
+        tunnel looks for commits."""
+        self.store = store
+        self.clock = clock
+        self.ticks = ticks
+        self.lane = lane or Lane()
+        self.wanted = Wanted(kinds)
+        self._heard = Heard()
+        self.converger = Converger(
+            drivers,
+            kinds,
+            batch=batch,
+            on_stage=on_stage,
+            covered=covered,
+            refine=self._heard.recall,
+            seen=self._saw,
+            aside=self.lane.aside,
+            ticks=ticks,
+        )
+        self.probing = Probing(prober, self._peers, self._routes, ticks, self.lane.aside) if prober else None
+        self.stages = Stages(
+            store=store,
+            converger=self.converger,
+            wanted=self.wanted,
+            clock=clock,
+            probing=self.probing,
+            line=line,
+            patience=patience,
+            ticks=ticks,
+        )
+        self.runtime = Runtime()
+        """What the plan in force says to loops. While the agent is suspended it stays as it was."""
+        self.newest: str | None = None
+        """The newest commit that is known, whatever became of it."""
+        self._awaited: frozenset[Key] = frozenset()
+        """Peers of new keys that take over when they have a session."""
+        self._looked_at: frozenset[str] = frozenset()
+        """The links whose tunnels' life is known."""
+        self._out: frozenset[str] = frozenset()
+        self._confirmed: Confirmed | None = None
+        self._adopted_by: float | None = ticks() + ADOPTION
+
+    # What others ask of it
+
+    @property
+    def line(self) -> Line:
+        return self.stages.line
+
+    @property
+    def trial(self) -> Trial | None:
+        """A plan that is applied, and not confirmed yet."""
+        return self.stages.trial
+
+    @trial.setter
+    def trial(self, trial: Trial | None) -> None:
+        self.stages.trial = trial
+
+    @property
+    def all_kinds(self) -> frozenset[str]:
+        return self.converger.all_kinds
+
+    @property
+    def mirror(self) -> Mirror:
+        """What the kernel held when it was read last."""
+        return self.converger.mirror
 
     # Converging
 
@@ -43,15 +144,13 @@ class Engine(Stages):
             came_from = journal.from_digest if journal and journal.boot else ""
             if came_from == LOST:
                 raise Stalled("Confirmed", "StateLost", "a change was interrupted, and what was before is not known")
-            wanted = report.confirmed.digest if report.confirmed else came_from
-            previous = self._stored(wanted)
+            target = previous = self._stored(report.confirmed.digest if report.confirmed else came_from)
             if journal is not None:
                 report.rolled_back = True
                 self._interrupted(journal.commit, because)
                 previous = self._perhaps(journal.to_digest)
-            self._converge(Cycle(report, self._stored(wanted), previous, self.all_kinds))
+            self._converge(Cycle(report, target, previous, self.all_kinds))
             self.store.end()
-            self._desired = {wanted: self._stored(wanted)}
         return report
 
     def converge(
@@ -60,6 +159,7 @@ class Engine(Stages):
         *,
         kinds: Iterable[str] | None = None,
         cascade: bool = True,
+        devices: frozenset[str] | None = None,
         adopt: bool = False,
         hold: bool = False,
     ) -> Report:
@@ -67,9 +167,9 @@ class Engine(Stages):
 
         With `hold` nothing is touched: what would be done is counted.
 
-        `kinds` limits the look to what an event touched and, with `cascade`, to what depends on that. `adopt` takes
-        ownership of what is wanted and somebody else's; it goes only forward, because a way back would delete what
-        was adopted.
+        `kinds` limits the look to what an event touched and, with `cascade`, to what depends on that; `devices` limits
+        it further, for kinds that are dumped by device. `adopt` takes ownership of what is wanted and somebody else's;
+        it goes only forward, because a way back would delete what was adopted.
         """
         candidate = acquired.candidate if acquired and not hold else None
         if self.trial and candidate and self.trial.candidate.commit == candidate.commit:
@@ -83,7 +183,7 @@ class Engine(Stages):
             report.newest = self.newest
             wanted = self.all_kinds
             if kinds is not None:
-                wanted &= self._widen(kinds) if cascade else companions(frozenset(kinds))
+                wanted &= self.converger.widen(kinds) if cascade else self.converger.beside(kinds)
             try:
                 report.confirmed = self.store.confirmed()
             except Stalled as error:
@@ -96,7 +196,7 @@ class Engine(Stages):
             if candidate is not None:
                 self._try(candidate, report, known, wanted, adopt)
             elif known is not None:
-                self._converge(Cycle(report, known, known, wanted, adopt=adopt, hold=hold))
+                self._converge(Cycle(report, known, known, wanted, adopt=adopt, hold=hold, devices=devices))
                 if not report.partial and self.trial is None:
                     self.store.end()
             else:
@@ -104,31 +204,53 @@ class Engine(Stages):
         return report
 
     def follow(self) -> Report | None:
-        """Have the kernel follow what loops and sessions have moved since; None where nothing has."""
-        kinds, self._behind = self._behind, frozenset()
-        if not kinds:
+        """Give the kernel what loops, tunnels and sessions have changed since; None where nothing is owed.
+
+        The few things that changed are compared with the mirror and applied; the next look verifies. Only where that
+        may have moved more than it named, or something was refused, is the kernel read.
+        """
+        if not self.wanted.owed or self.wanted.current.digest == "":
             return None
-        self._desired.clear()
         with self._reporting("move") as report:
             report.partial = True
             report.newest = self.newest
-            report.confirmed = self.store.confirmed()
-            if self.trial is not None:
-                self.trial.cycle.target = self._index(self.trial.candidate)
-            if (known := self._known(report)) is not None:
-                self._converge(Cycle(report, known, known, kinds & self.all_kinds))
-        if report.error is not None:
-            self._behind |= kinds  # what did not move is moved with the next look, whichever that is
+            report.confirmed = self._confirmed
+            current = self.wanted.current
+            kinds = self._deliver(report, current)
+            if kinds:
+                self._converge(Cycle(report, current, current, kinds))
         return report
+
+    def _deliver(self, report: Report, current: Composed) -> frozenset[str]:
+        """The fast lane. The kinds that have to be looked at now."""
+        owed = list(self.wanted.owed)
+        kinds = self.converger.kinds
+        wholes = {(whole, key[:1]) for kind, key in owed if (whole := kinds[kind].part_of)}
+        names = list({*owed, *wholes})
+        unknown = frozenset(kind for kind, _ in names if not self.mirror.knows(kind))
+        if unknown:
+            self.converger.look(self.converger.beside(unknown))
+        target = _some(current, names)
+        found = self.converger.diff(target, self.mirror.of(names), self.wanted.acknowledged(target))
+        for conflict in found.conflicts:
+            self.wanted.refuse(name_of(conflict.resource), conflict.text)
+            report.unmet.append(conflict.text)
+        outcome = self.converger.deliver(found.changes)
+        report.done.update(outcome.done)
+        refused = {name_of(failure.change.resource) for failure in outcome.failures}
+        self.wanted.settle(name for name in owed if name not in refused)
+        apart = {one.resource.kind for one in found.changes if one.verb != "change"}
+        moving = {kind for kind in apart if self.converger.carries(kind)} | {kind for kind, _ in refused}
+        return self.converger.widen(moving) if moving else frozenset()
 
     def preview(self, acquired: Acquired | None = None, *, adopt: bool = False) -> ChangeSet:
         """What `converge` would do. Raises CycleError where even that is not known."""
         with quiet_gc():
             report = Report(confirmed=self.confirmed_or_none())
-            known = self._known(report) or NOTHING
+            known = self._known(report) or self.wanted.nothing()
             candidate = acquired.candidate if acquired else None
-            target = self._index(candidate) if candidate else known
-            return diff(target, self._look(self.all_kinds), known, self.kinds, adopt=adopt)
+            target = self._compose(candidate) if candidate else known
+            return self.converger.diff(target, self.converger.look(self.all_kinds), known, adopt=adopt)
 
     def adoption(self, acquired: Acquired | None = None) -> list[Change]:
         """What adopting would take over, beside what is done anyway. Raises CycleError."""
@@ -137,25 +259,24 @@ class Engine(Stages):
 
     def removal(self) -> ChangeSet:
         """What `remove` would do."""
-        return diff(NOTHING, self._look(self.all_kinds), NOTHING, self.kinds)
+        return self.converger.diff(NOTHING, self.converger.look(self.all_kinds), NOTHING)
 
     def remove(self) -> Report:
         """Give the host back: all that is ours goes, what was changed is put back, nothing stays confirmed."""
         with self._reporting("remove") as report:
             self.store.forget_confirmed()
-            self._overlays.clear()
-            self._desired.clear()
+            self.wanted.forget()
             self.trial = None
-            self._converge(Cycle(report, NOTHING, NOTHING, self.all_kinds))
+            self._converge(Cycle(report, self.wanted.nothing(), NOTHING, self.all_kinds))
             self.store.end()
             report.nothing_to_do = True
         return report
 
     def _try(
-        self, candidate: Candidate, report: Report, known: Desired | None, kinds: frozenset[str], adopt: bool
+        self, candidate: Candidate, report: Report, known: Composed | None, kinds: frozenset[str], adopt: bool
     ) -> None:
         """Apply a new plan; on a failure go back to the known one and remember the commit as rejected."""
-        cycle = Cycle(report, self._index(candidate), known or NOTHING, kinds, candidate, adopt)
+        cycle = Cycle(report, self._compose(candidate), known or NOTHING, kinds, candidate, adopt)
         try:
             self._converge(cycle)
         except Conflicted:
@@ -190,23 +311,23 @@ class Engine(Stages):
             report.newest = self.newest
             report.confirmed = self.store.confirmed()
             failed: list[Check | Tunnel] = list(trial.waiting)
-            failed += self.probing.after(Criteria(checks=cycle.criteria.later_checks), self._probe_seconds(cycle))
+            failed += self.probing.after(Criteria(checks=cycle.criteria.later_checks), self.stages.probe_seconds(cycle))
             try:
                 if failed:
                     raise Stalled("Applied", "ProbeFailed", complaint(failed))
-                self.confirm(cycle)
+                self.stages.confirm(cycle)
             except (CycleError, OSError) as error:
                 report.error = as_cycle_error(error)
                 self._roll_back(cycle, self._known(report), trial.candidate)
         self.line.disarm()
         return report
 
-    def _roll_back(self, failed: Cycle, known: Desired | None, candidate: Candidate) -> None:
+    def _roll_back(self, failed: Cycle, known: Composed | None, candidate: Candidate) -> None:
         report = failed.report
         assert report.error is not None
         if report.state_error is None:
             try:
-                self._converge(Cycle(report, known or NOTHING, failed.target, self.all_kinds))
+                self._converge(Cycle(report, known or self.wanted.nothing(), failed.target, self.all_kinds))
                 self.store.end()
                 report.rolled_back = True
             except (CycleError, OSError) as error:
@@ -231,3 +352,174 @@ class Engine(Stages):
             self.store.reject(rejected)
         except OSError:
             pass  # the store remembers it until the agent ends
+
+    # Loops
+
+    def change(
+        self, owner: str, put: Iterable[Resource] = (), drop: Iterable[Name] = (), amend: Iterable[Amend] = ()
+    ) -> list[Refused]:
+        """What an owner wants beside the plan, or of it; what of that is refused. `follow` applies it."""
+        return self.wanted.change(owner, put, drop, amend)
+
+    def expect(self, owner: str, scopes: Iterable[Scope]) -> None:
+        """Delete nothing in these scopes before the owner has spoken, or a minute has passed."""
+        if self._adopted_by is not None:
+            self.wanted.expect(owner, scopes)
+
+    def adoptable(self, scopes: Iterable[Scope]) -> list[Observed[Any]]:
+        """What is ours in these scopes and named by no plan: left by an earlier life of the owner."""
+        current = self.wanted.current
+        found = (one for scope in scopes for one in self.mirror.kind(scope.kind) if scope.covers(name_of(one.resource)))
+        owns = {name: kind.owns for name, kind in self.converger.kinds.items()}
+        return [one for one in found if owns[one.resource.kind](one) and current.get(name_of(one.resource)) is None]
+
+    def named_peers(self) -> tuple[dict[Key, Resource], list[Observed[Any]]]:
+        """The plan's peers whose endpoints are DNS names, and what of them was seen last."""
+        of_plan = self.in_force.of_plan("peer")
+        named: dict[Key, Resource] = {
+            key: one for key, one in of_plan if isinstance(one, Peer) and one.endpoint and is_name(one.endpoint)
+        }
+        seen = (self.mirror.get("peer", key) for key in named)
+        return named, [one for one in seen if one is not None]
+
+    def set_endpoints(self, changes: Iterable[Change]) -> list[Failure]:
+        """Point peers at what their names resolve to now. Raises OSError."""
+        return execute(changes, self.converger.drivers).failures
+
+    # Tunnels and sessions
+
+    @property
+    def alive(self) -> frozenset[str]:
+        """The tunnels that carry traffic, of those that are watched."""
+        return self.wanted.alive
+
+    @property
+    def idle(self) -> frozenset[str]:
+        """Tunnels that are watched and carry nothing: those that are new, until they have answered, and dead ones."""
+        watches = self.runtime.watches or ()
+        return frozenset(tunnel.dev for watch in watches for tunnel in watch.tunnels) - self.alive
+
+    @property
+    def out(self) -> frozenset[str]:
+        """Tunnels that were found dead when they were first looked at: whoever probed before had left them out."""
+        return self._out
+
+    def set_alive(self, watched: Iterable[str], alive: frozenset[str]) -> None:
+        """Which of the watched tunnels are alive now; `follow` moves the traffic."""
+        self.wanted.lives(self.alive - frozenset(watched) | alive)
+
+    # Plans
+
+    def confirmed_or_none(self) -> Confirmed | None:
+        try:
+            return self.store.confirmed()
+        except Stalled:
+            return None
+
+    @property
+    def in_force(self) -> Composed:
+        """The plan that the kernel is led to, with all that is wanted beside it."""
+        return self.wanted.current
+
+    def _known(self, report: Report) -> Composed | None:
+        """The plan to keep: the one on trial, or the confirmed one; where that is lost, the report says so."""
+        self._confirmed = report.confirmed
+        if self.trial is not None:
+            return self.trial.cycle.target
+        if report.confirmed is None:
+            return None
+        try:
+            return self._stored(report.confirmed.digest)
+        except Stalled as error:
+            report.state_error = error
+            return None
+
+    def _stored(self, digest: str) -> Composed:
+        if not digest:
+            return self.wanted.nothing()
+        if self.wanted.current.digest == digest:
+            return self.wanted.current
+        plan = self.store.load_plan(digest)
+        self._learn(plan)
+        return self.wanted.compose(plan, digest)
+
+    def _perhaps(self, digest: str) -> Composed:
+        try:
+            return self._stored(digest)
+        except Stalled:
+            return NOTHING
+
+    def _compose(self, candidate: Candidate) -> Composed:
+        if candidate.digest == self.wanted.current.digest:
+            return self.wanted.current
+        self._learn(candidate.plan)
+        return self.wanted.compose(candidate.plan, candidate.digest)
+
+    def _learn(self, plan: HostPlan) -> None:
+        """See which tunnels and sessions live, of those of which a plan makes something and nobody has told yet."""
+        if awaited := takeover.awaited(plan.runtime):
+            self._awaited = awaited
+            self._peers({str(key[0]) for key in awaited})
+        for watch in plan.runtime.watches or ():
+            if watch.name not in self._looked_at:
+                self._looked_at |= {watch.name}
+                kinds = {"link", "peer"} | groups.kinds(plan.runtime)
+                alive, out = groups.standing(plan.runtime, watch, self.converger.look(self.all_kinds & kinds))
+                self._out |= out
+                self.wanted.lives(self.alive | alive)
+
+    # Inside
+
+    def _converge(self, cycle: Cycle) -> None:
+        if self._adopted_by is not None and self.ticks() > self._adopted_by:
+            self._adopted_by = None
+            self.wanted.waive()
+        self.stages.run(cycle)
+        if not cycle.hold:
+            self.runtime = cycle.target.runtime
+        # A link that comes again some day is looked at anew.
+        watches = cycle.target.runtime.watches or ()
+        devs = {tunnel.dev for watch in watches for tunnel in watch.tunnels}
+        self._looked_at &= {watch.name for watch in watches}
+        self._out &= devs
+        self.wanted.lives(self.alive & devs)
+        self._confirmed = cycle.report.confirmed
+
+    def _saw(self, observation: Observation) -> None:
+        if "peer" in observation:
+            self._heard.note(observation["peer"])
+            self.wanted.takes_over(takeover.up(self.mirror.get("peer", key) for key in self._awaited))
+
+    def _peers(self, devices: Iterable[str]) -> list[Observed[Any]]:
+        """The peers on some devices, as they are now."""
+        seen = self.converger.look(self.converger.beside({"peer"}), frozenset(devices))
+        return list(seen.get("peer", ()))
+
+    def _routes(self) -> list[Observed[Any]]:
+        return list(self.converger.look(frozenset({"route"})).get("route", ()))
+
+    @contextmanager
+    def _reporting(self, mode: Mode) -> Iterator[Report]:
+        """A report that is filled in on every way out."""
+        report = Report(mode)
+        started = time.perf_counter()
+        with quiet_gc():
+            try:
+                yield report
+            except (CycleError, OSError) as error:
+                found = as_cycle_error(error)
+                if found.condition == "Confirmed" and isinstance(found, Stalled):
+                    report.state_error = found
+                else:
+                    report.error = found
+        report.seconds = time.perf_counter() - started
+
+
+def _some(current: Composed, names: Iterable[Name]) -> Desired:
+    """Of what is wanted only these."""
+    found: dict[str, dict[Key, Resource]] = {}
+    for kind, key in names:
+        of_kind = found.setdefault(kind, {})
+        if (want := current.get((kind, key))) is not None:
+            of_kind[key] = want
+    return Desired(found)

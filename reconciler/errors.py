@@ -8,19 +8,13 @@ CycleError
 
 from __future__ import annotations
 
-from typing import Literal
-
-ConditionType = Literal[
-    "Fetched", "Verified", "Compiled", "Applied", "Confirmed", "Tunnels", "Bond", "Exits", "Contested", "Suspended"
-]
-
 
 class CycleError(Exception):
     """A failure with the condition that it turns to False, a reason in one CamelCase word, and a sentence."""
 
-    def __init__(self, condition: ConditionType, reason: str, message: str) -> None:
+    def __init__(self, condition: str, reason: str, message: str) -> None:
         super().__init__(message)
-        self.condition: ConditionType = condition
+        self.condition = condition
         self.reason = reason
         self.message = message
 
@@ -32,7 +26,7 @@ class Stalled(CycleError):  # noqa: N818 - named for what happens next
 class Waiting(CycleError):  # noqa: N818
     """Try again after `retry_after` seconds."""
 
-    def __init__(self, condition: ConditionType, reason: str, message: str, retry_after: float) -> None:
+    def __init__(self, condition: str, reason: str, message: str, retry_after: float) -> None:
         super().__init__(condition, reason, message)
         self.retry_after = retry_after
 

@@ -6,16 +6,16 @@ with one that is alive; without any it stays as the plan has it, because nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 
-from reconciler.diff import Observation
+from reconciler.diff import Name, Observation
 from reconciler.kinds.peer import is_fresh
-from schema.plan import PROTOCOL, HostPlan, Key, Member, Nexthop, Resource, Runtime, Watch
+from schema.plan import PROTOCOL, Key, Member, Nexthop, Resource, Runtime, Watch
 
 KINDS = frozenset({"nexthop"})
 
 
-def standing(plan: HostPlan, watch: Watch, observed: Observation) -> tuple[frozenset[str], frozenset[str]]:
+def standing(runtime: Runtime, watch: Watch, observed: Observation) -> tuple[frozenset[str], frozenset[str]]:
     """Which tunnels of a link carry traffic before anybody has probed them, and which were left out by who last did.
 
     Those that our groups in the kernel hold; where the kernel has no nexthop over any of them yet, those with a
@@ -31,43 +31,40 @@ def standing(plan: HostPlan, watch: Watch, observed: Observation) -> tuple[froze
         fresh = [one.resource for one in observed.get("peer", ()) if is_fresh(one)]
         return frozenset(peer.dev for peer in fresh if peer.key in keys), frozenset()
     members = {by_id.get(member.id) for nexthop in ours for member in nexthop.group}
-    alive = frozenset(devs & members) - _given_up(plan, observed)
+    alive = frozenset(devs & members) - _given_up(runtime, observed)
     return alive, frozenset(known - alive)
 
 
-def _given_up(plan: HostPlan, observed: Observation) -> set[str]:
+def _given_up(runtime: Runtime, observed: Observation) -> set[str]:
     """The tunnels in whose stead something stands already."""
     found: set[str] = set()
-    for lost in plan.runtime.lost or ():
+    for lost in runtime.lost or ():
         seen = {kind: {one.resource for one in observed.get(kind, ())} for kind in {one.kind for one in lost.resources}}
         if all(one in seen[one.kind] for one in lost.resources):
             found.update(lost.devs)
     return found
 
 
-def resources(plan: HostPlan, wanted: Sequence[Resource], alive: frozenset[str]) -> Sequence[Resource]:
-    """`wanted`, which is the plan's resources with what was taken over, with groups of what is alive.
+def moved(runtime: Runtime, nexthops: Mapping[Key, Resource], alive: frozenset[str]) -> dict[Name, Resource]:
+    """What stands in the place of these nexthops, and of other resources of the plan, while only these are alive.
 
     Tunnels that the plan does not have watched count as alive.
     """
-    watches = plan.runtime.watches
-    if not watches:
-        return wanted
-    dead = {tunnel.dev for watch in watches for tunnel in watch.tunnels} - alive
+    dead = {tunnel.dev for watch in runtime.watches or () for tunnel in watch.tunnels} - alive
     if not dead:
-        return wanted
-    devs = {one.id: one.dev for one in wanted if isinstance(one, Nexthop)}
-    tiers = {standby.id: standby.tiers for standby in plan.runtime.standbys or ()}
-    moved: dict[tuple[str, Key], Resource] = {}
-    for one in wanted:
+        return {}
+    gone = {one.id for one in nexthops.values() if isinstance(one, Nexthop) and one.dev in dead}
+    tiers = {standby.id: standby.tiers for standby in runtime.standbys or ()}
+    found: dict[Name, Resource] = {}
+    for one in nexthops.values():
         if isinstance(one, Nexthop) and one.group:
-            members = _first_alive((one.group, *tiers.get(one.id, ())), {i for i, dev in devs.items() if dev in dead})
+            members = _first_alive((one.group, *tiers.get(one.id, ())), gone)
             if members and members != one.group:
-                moved[one.kind, one.key] = one.model_copy(update={"group": members})
-    for lost in plan.runtime.lost or ():
+                found[one.kind, one.key] = one.model_copy(update={"group": members})
+    for lost in runtime.lost or ():
         if dead.issuperset(lost.devs):
-            moved.update(((one.kind, one.key), one) for one in lost.resources)
-    return [moved.get((one.kind, one.key), one) for one in wanted] if moved else wanted
+            found.update(((one.kind, one.key), one) for one in lost.resources)
+    return found
 
 
 def _first_alive(tiers: Iterable[tuple[Member, ...]], dead: set[int]) -> tuple[Member, ...]:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reconciler import status as statuses
 from reconciler.acquire import Acquirer
 from reconciler.conditions import Condition, Conditions, conclude, short
 from reconciler.contest import Contest
+from reconciler.diff import Name
 from reconciler.engine import Engine
-from reconciler.errors import ConditionType, Stalled
+from reconciler.errors import CycleError, Stalled
 from reconciler.log import Level, log
-from reconciler.loops.health.policy import Verdict
+from reconciler.loops.base import Plug, Row, TunnelNote
 from reconciler.report import Acquired, Report
 from reconciler.state import Store
 from reconciler.status import Drift
+from reconciler.wanted import Amend, Refused
 from schema.plan import Resource
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 TRIAL_INTERVAL = 0.5
 """Seconds between two looks at a plan on trial."""
+MOVES_SHOWN = 1.0
+"""Seconds between two statuses that are written because loops have moved something."""
 
 
 class Host:
@@ -39,23 +43,117 @@ class Host:
         acquirer: Acquirer,
         clock: Callable[[], float] = time.time,
         say: Callable[[Level, str], None] = log,
+        plugs: Sequence[Plug] = (),
+        metrics: Metrics | None = None,
     ) -> None:
+        """`plugs` are the loops that there are; those that run `listen`, and `show` how things are."""
         self.name = name
         self.store = store
         self.engine = engine
         self.acquirer = acquirer
         self.clock = clock
         self.say = say
-        self.conditions = Conditions()
+        self.plugs = plugs
+        self.conditions = Conditions(name for plug in plugs for name in plug.conditions)
         self.drift = Drift()
         self.contest = Contest()
-        self.metrics: Metrics | None = None
+        self.metrics = metrics
         self.last: Report | None = None
-        self.verdicts: Callable[[], Sequence[Verdict]] = tuple
-        """What the probes within tunnels say, where any are sent."""
-        self.exits: Callable[[], list[dict[str, Any]]] = list
-        """How the exits are, where there are any."""
+        self._rows: dict[str, Sequence[Row]] = {plug.name: () for plug in plugs if plug.shows}
+        self._notes: Mapping[str, TunnelNote] = {}
+        self._listeners: dict[str, Callable[[Sequence[Refused]], None]] = {}
+        self._shown = 0.0
+        """When a status was written last."""
         self._said: dict[str, str] = {}
+
+    # Loops
+
+    def recall(self) -> None:
+        """Have loops want what they remember, and delete nothing that they may still want."""
+        try:
+            plan = self.store.plan_in_force()
+        except (Stalled, OSError):
+            return
+        if plan is None:
+            return
+        for plug in self.plugs:
+            try:
+                self.engine.change(plug.name, plug.remembered(self.store.folder, plan.runtime))
+            except OSError as error:
+                self.say("warning", f"{plug.name}: cannot read what it wanted last: {error.strerror}")
+            self.engine.expect(plug.name, plug.scopes(plan.runtime))
+
+    def listen(self, owner: str, told: Callable[[Sequence[Refused]], None]) -> None:
+        """Have a loop told what it does not get, or not any more."""
+        self._listeners[owner] = told
+
+    def show(self, owner: str, rows: list[Row]) -> None:
+        """How what a loop looks after is now."""
+        self._rows[owner] = rows
+        if self.metrics is not None:
+            self.metrics.show(owner, rows)
+
+    def note_tunnels(self, notes: Mapping[str, TunnelNote]) -> None:
+        """What is known of tunnels beside what the kernel says, by device."""
+        self._notes = notes
+
+    def serve_metrics(self, address: str, port: int) -> None:
+        """Answer for the metrics at one more address, where there are any."""
+        if self.metrics is None:
+            return
+        try:
+            self.metrics.serve(address, port)
+        except OSError as error:
+            self.say("warning", f"cannot listen on {address}:{port} for metrics: {error.strerror}")
+
+    def change(
+        self, owner: str, put: Iterable[Resource] = (), drop: Iterable[Name] = (), amend: Iterable[Amend] = ()
+    ) -> tuple[list[Refused], Report | None]:
+        """What a loop wants beside the plan, in the kernel at once; while the agent is suspended only later."""
+        refused = self.engine.change(owner, put, drop, amend)
+        return refused, self._moved()
+
+    def replace(self, owner: str, resources: Iterable[Resource]) -> tuple[list[Refused], Report | None]:
+        """The same, of all that it wants."""
+        refused = self.engine.wanted.replace(owner, resources)
+        return refused, self._moved()
+
+    def move(self, watched: Iterable[str], alive: frozenset[str], condition: Condition | None) -> Report | None:
+        """Have traffic follow what became of the watched tunnels; None where nothing had to move."""
+        self.engine.set_alive(watched, alive)
+        if condition is None:
+            self.conditions.drop("Tunnels")
+        else:
+            self.conditions.update([condition], self.clock())
+            self._log_condition(condition)
+        report = self._moved()
+        self.write_status()
+        return report
+
+    def _moved(self) -> Report | None:
+        """Have the kernel follow; what is only owed while the agent is suspended is not."""
+        report = None if self._suspended() else self.engine.follow()
+        if report is not None:
+            self._finish_move(report)
+        self._tell()
+        return report
+
+    def _finish_move(self, report: Report) -> None:
+        """A move is small and there may be a thousand of them in a second: it is not the end of a cycle."""
+        if self.metrics is not None:
+            self.metrics.cycle(report)
+        if report.error or report.unmet or report.conflicts:
+            self.finish(report)
+            return
+        if {kind for kind, _ in report.done} - {"peer"}:
+            self._log(report)
+        if self.clock() - self._shown >= MOVES_SHOWN:
+            self.write_status()
+
+    def _tell(self) -> None:
+        for refused in self.engine.wanted.refusals():
+            if refused.owner in self._listeners:
+                self._listeners[refused.owner]([refused])
 
     # Cycles
 
@@ -80,35 +178,28 @@ class Host:
         *,
         kinds: Iterable[str] | None = None,
         cascade: bool = True,
+        devices: frozenset[str] | None = None,
         adopt: bool = False,
     ) -> Report:
         """One cycle, see `Engine.converge`; while the agent is suspended it touches nothing."""
         hold = self._suspended() and not adopt
-        report = self.engine.converge(acquired, kinds=kinds, cascade=cascade, adopt=adopt, hold=hold)
+        report = self.engine.converge(acquired, kinds=kinds, cascade=cascade, devices=devices, adopt=adopt, hold=hold)
         return self.finish(report) if hold else self._followed(report)
+
+    def sweep(self, kinds: Iterable[str]) -> Report | None:
+        """Compare what nobody announces, on the devices whose turn it is. Few peers are looked at often."""
+        try:
+            devices = self.engine.converger.devices_due()
+        except CycleError as error:
+            self._complain(error.message)
+            return None
+        return self.converge(kinds=kinds, cascade=False, devices=devices)
 
     def _followed(self, report: Report) -> Report:
         """Finish a cycle, and let traffic follow what came up or went meanwhile."""
         self.finish(report)
-        if moved := self.engine.follow():
-            self.finish(moved)
+        self._moved()
         return report
-
-    def move(self, watched: Iterable[str], alive: frozenset[str]) -> Report | None:
-        """Have traffic follow what became of the watched tunnels; None where nothing had to move."""
-        self.engine.set_alive(watched, alive)
-        self._note_tunnels(self.clock())
-        if not self._suspended() and (report := self.engine.follow()):
-            return self.finish(report)
-        self.write_status()
-        return None
-
-    def publish(self, owner: str, resources: Iterable[Resource]) -> Report | None:
-        """Have the kernel hold what a loop wants beside the plan; while the agent is suspended only later."""
-        self.engine.set_overlay(owner, resources)
-        if not self._suspended() and (report := self.engine.follow()):
-            return self.finish(report)
-        return None
 
     def resumed(self) -> bool:
         """Whether a suspension has ended since the last cycle."""
@@ -167,6 +258,7 @@ class Host:
             self.metrics.cycle(report)
         if not report.partial or report.operations or report.error or self.drift.waiting() != waited:
             self.write_status()
+        self._tell()
         if report.acquired is not None:
             report.acquired.candidate = None  # its plan is a few megabytes, and reports are kept
         return report
@@ -176,9 +268,11 @@ class Host:
         report.trial = self.engine.trial.text if self.engine.trial else ""
         self.conditions.update(conclude(report), now)
         self._note_suspension(report, now)
-        if self.engine.exits and self.conditions.get("Exits") is None:
-            # Nothing goes out by an exit before its loop has looked; tunnels and bonds work unwatched.
-            self.conditions.update([Condition("Exits", "Unknown", "Starting", "not looked at yet")], now)
+        for plug in self.plugs:
+            if plug.pending and self.conditions.get(plug.pending) is None and plug.settings(self.engine.runtime):
+                # It is not well before its loop has looked; what works unwatched has no such condition.
+                unknown = Condition(plug.pending, "Unknown", "Starting", "not looked at yet")
+                self.conditions.update([unknown], now)
         contested = self.contest.contested(now)
         if not contested:
             self.conditions.drop("Contested")
@@ -205,23 +299,7 @@ class Host:
         message = f"until {until}: {suspension.why}; {waiting}"
         self.conditions.update([Condition("Suspended", "True", "Asked", message)], now)
 
-    def _note_tunnels(self, now: float) -> None:
-        """Which of the watched tunnels carry nothing, and why."""
-        verdicts = self.verdicts()
-        if not verdicts:
-            self.conditions.drop("Tunnels")
-            return
-        dead = [verdict for verdict in verdicts if not verdict.alive]
-        if not dead:
-            found = Condition("Tunnels", "True", "Alive", f"{len(verdicts)} of {len(verdicts)} carry traffic")
-        else:
-            first = dead[0]
-            more = f" (and {len(dead) - 1} more)" if len(dead) > 1 else ""
-            found = Condition("Tunnels", "False", first.reason, f"{first.dev} of {first.link}: {first.text}{more}")
-        self.conditions.update([found], now)
-        self._log_condition(found)
-
-    def remark(self, type_: ConditionType, found: Condition | None) -> None:
+    def remark(self, type_: str, found: Condition | None) -> None:
         """What a loop has to say; None where it has nothing to look at."""
         before = self.conditions.get(type_)
         if found is None:
@@ -271,25 +349,33 @@ class Host:
             conditions=self.conditions.all(),
             drift=self.drift,
             peers=self.tunnels(),
-            exits=self.exits(),
+            rows=self._rows,
+            overlays=self._overlays(),
             rejected=list(self.store.rejected().values()),
             now=self.clock(),
         )
 
     def tunnels(self) -> list[dict[str, Any]]:
-        try:
-            desired = self.engine.confirmed_resources().kind("peer")
-        except (Stalled, OSError):
-            desired = {}
-        verdicts = {one.dev: one for one in self.verdicts()}
-        return statuses.tunnels(self.engine.observed, desired, verdicts, self.engine.idle)
+        """A row for each peer of the plan; how many there are beside it is in `overlays`."""
+        engine = self.engine
+        of_plan = engine.in_force.of_plan("peer")
+        return statuses.tunnels(lambda key: engine.mirror.get("peer", key), of_plan, self._notes, engine.idle)
+
+    def _overlays(self) -> dict[str, dict[str, int]]:
+        counts = {
+            owner: {kind: len(of_kind) for kind, of_kind in sorted(overlay.put.items()) if of_kind}
+            for owner, overlay in self.engine.wanted.overlays.items()
+        }
+        return {owner: of_kind for owner, of_kind in counts.items() if of_kind}
 
     def write_status(self) -> None:
         """Write status.json and the metrics that show a state. A full disk is no reason to stop."""
+        self._shown = self.clock()
         status = self.status()
         if self.metrics is not None:
             self.metrics.state(self.name, status["commit"], status["digest"], self.conditions.all())
             self.metrics.tunnels(status["tunnels"])
+            self.metrics.overlays(status["overlays"])
             self.metrics.held.set(len(self.drift.waiting()))
             self.metrics.rejected.set(len(status["rejected"]))
         try:

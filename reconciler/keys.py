@@ -99,6 +99,8 @@ def key_files(folder: Path) -> list[Path]:
 
 OWN = "private-key"
 """The name that plans use for the private key of the host itself."""
+EXITS = "exits"
+"""The folder of the exits' own keys, in the agent's state."""
 EXIT = "exit:"
 """Before an exit's name: the private key that the agent has made for it. No secret of a repository is called so."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from reconciler.conditions import Condition
+from reconciler.loops.base import Plug
 from reconciler.report import Report
 
 BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -17,9 +18,13 @@ STATUSES = ("True", "False", "Unknown")
 class Metrics:
     """The agent's numbers, in a registry of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, plugs: Iterable[Plug] = ()) -> None:
         self.registry = CollectorRegistry()
         to = self.registry
+        self._show = {plug.name: plug.metrics(to) for plug in plugs if plug.metrics is not None}
+        self.beside = Gauge(
+            "gitwan_overlay_resources", "What loops want beside the plan.", ["owner", "kind"], registry=to
+        )
         self.cycles = Counter("gitwan_cycles", "Cycles by result.", ["result"], registry=to)
         self.operations = Counter("gitwan_operations", "Changes made to the kernel.", ["kind", "verb"], registry=to)
         self.seconds = Histogram("gitwan_cycle_seconds", "How long a cycle took.", buckets=BUCKETS, registry=to)
@@ -37,23 +42,6 @@ class Metrics:
         )
         self.rtt = Gauge("gitwan_tunnel_rtt_seconds", "Round trip of the last probe.", ["device", "peer"], registry=to)
         self.loss = Gauge("gitwan_tunnel_loss", "Share of the last probes.", ["device", "peer"], registry=to)
-
-        self._add_exits(to)
-
-    def _add_exits(self, to: CollectorRegistry) -> None:
-        """Of exits: the names of smart-vpn-client, in its unit, and our own, in seconds."""
-        labels = ["exit", "gateway"]
-        self.latency = Gauge("vpn_healthcheck_latency", "Last round trip by the exit, in ms.", labels, registry=to)
-        self.average = Gauge("vpn_healthcheck_average", "Weighted mean of them, in ms.", labels, registry=to)
-        self.degraded = Gauge(
-            "vpn_healthcheck_degraded", "The mean that is too much, in ms.", ["exit", "best"], registry=to
-        )
-        self.baseline = Gauge("vpn_healthcheck_baseline_ms", "Of the first round trips.", labels, registry=to)
-        self.window = Gauge("vpn_healthcheck_window_ms", "The window, newest first.", [*labels, "slot"], registry=to)
-        self.carries = Gauge("gitwan_exit_carrying", "1 where a gateway carries traffic.", labels, registry=to)
-        self.strikes = Gauge("gitwan_exit_strikes", "In a row.", labels, registry=to)
-        self.outside = Gauge("gitwan_exit_latency_seconds", "Beside the tunnel, as elected.", labels, registry=to)
-        self.switches = Gauge("gitwan_exit_switches", "Since the agent started.", ["exit"], registry=to)
 
     def serve(self, address: str, port: int) -> None:
         """Answer on an address and port. Raises OSError."""
@@ -89,25 +77,13 @@ class Metrics:
                 if probe["rtt"] is not None:
                     self.rtt.labels(*labels).set(probe["rtt"])
 
-    def exits(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        gauges = (self.latency, self.average, self.degraded, self.baseline, self.window)
-        for gauge in (*gauges, self.carries, self.strikes, self.outside, self.switches):
-            gauge.clear()
-        for row in rows:
-            self.switches.labels(row["name"]).set(row.get("switches", 0))
-            for tunnel in row["tunnels"]:
-                labels = row["name"], tunnel["gateway"]
-                self.carries.labels(*labels).set(tunnel["phase"] == "carrying")
-                self.strikes.labels(*labels).set(tunnel["strikes"])
-                values = (
-                    (self.latency, labels, tunnel["rtt"], 1000),
-                    (self.average, labels, tunnel["mean"], 1000),
-                    (self.degraded, labels, tunnel["limit"], 1000),
-                    (self.baseline, labels, tunnel["baseline"], 1000),
-                    (self.outside, labels, tunnel["latency"], 1),
-                )
-                for gauge, names, value, unit in values:
-                    if value is not None:
-                        gauge.labels(*names).set(value * unit)
-                for slot, rtt in enumerate(reversed(tunnel["window"])):
-                    self.window.labels(*labels, str(slot)).set(0 if rtt is None else rtt * 1000)
+    def overlays(self, counts: Mapping[str, Mapping[str, int]]) -> None:
+        self.beside.clear()
+        for owner, of_kind in counts.items():
+            for kind, count in of_kind.items():
+                self.beside.labels(owner, kind).set(count)
+
+    def show(self, loop: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """What a loop shows now."""
+        if loop in self._show:
+            self._show[loop](rows)

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from reconciler.diff import Desired
 from reconciler.kinds.base import Observed
 from reconciler.kinds.peer import is_fresh
+from reconciler.layers import Composed
 from schema.ip import BITS, Prefix, address_text
 from schema.plan import MAIN_TABLE, Key, Peer, Route, Runtime, Wireguard
 from schema.plan.exits import EXITS
@@ -101,7 +101,7 @@ def family_kept(gateway: Check, now: Iterable[Check]) -> Check | None:
 
 
 def tunnels(
-    previous: Desired, target: Desired, observed: Sequence[Observed[Any]]
+    previous: Composed, target: Composed, observed: Sequence[Observed[Any]]
 ) -> tuple[list[Tunnel], dict[str, list[Tunnel]], list[Tunnel]]:
     """The peers with a session that stand in the new plan too: steady ones, roaming ones by device, two-ended ones."""
     fresh = {one.resource.key for one in observed if is_fresh(one)}
@@ -136,7 +136,7 @@ def _parting(previous: Runtime, target: Runtime) -> set[str]:
     return {EXITS, *(slot.dev for exit in previous.exits or () if exit not in kept for slot in exit.slots)}
 
 
-def _two_ended(old: Peer, new: Peer, previous: Desired, target: Desired) -> bool:
+def _two_ended(old: Peer, new: Peer, previous: Composed, target: Composed) -> bool:
     if (old.public_key, old.endpoint, old.preshared_key) != (new.public_key, new.endpoint, new.preshared_key):
         return True
     before, after = previous.kind("wireguard").get((new.dev,)), target.kind("wireguard").get((new.dev,))
@@ -160,7 +160,7 @@ def addresses_behind(peer: Peer) -> tuple[str, ...]:
     )
 
 
-def waits(check: Check, later: Iterable[Tunnel], target: Desired) -> bool:
+def waits(check: Check, later: Iterable[Tunnel], target: Composed) -> bool:
     """Whether what a check asks lies behind a peer that is two-ended."""
     host = check.via if check.kind == "dns" else host_of(check)
     try:

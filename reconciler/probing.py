@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from reconciler.diff import Desired, Observation
+from reconciler.diff import Observation
 from reconciler.kinds.base import Observed
+from reconciler.layers import Composed
 from reconciler.probes import (
     CROWD,
     TRIES,
@@ -53,22 +55,24 @@ Crowds = dict[str, list[Tunnel]]
 
 @dataclass(slots=True)
 class Probing:
-    """Judges one host. `look` reads the kernel's peers, `routes` its routes."""
+    """Judges one host. `look` reads the kernel's peers on some devices, `routes` its routes; while it waits for
+    answers it steps `aside` for whoever else wants to reach the kernel."""
 
     prober: Prober
-    look: Callable[[], Sequence[Observed[Any]]]
+    look: Callable[[Iterable[str]], Sequence[Observed[Any]]]
     routes: Callable[[], Sequence[Observed[Any]]]
     clock: Callable[[], float] = time.monotonic
+    aside: Callable[[], AbstractContextManager[None]] = nullcontext
     sleep: Callable[[float], None] = time.sleep
     _since: dict[Key, int] = field(default_factory=dict)
     """Received bytes of each peer when the change had been made."""
 
-    def before(self, previous: Desired, target: Desired, runtime: Runtime, observed: Observation) -> Criteria:
+    def before(self, previous: Composed, target: Composed, runtime: Runtime, observed: Observation) -> Criteria:
         """What answers now, and so has to answer after the change. It takes a second at the most."""
         steady, crowds, later = tunnels(previous, target, observed.get("peer", ()))
         members = [tunnel for some in crowds.values() for tunnel in some]
         checks = [*gateways(observed.get("route", ())), *declared(runtime)]
-        self._since = counters(self.look()) if steady or members else {}
+        self._since = self._counters([*steady, *members])
         silent = self._round(checks, [*steady, *members], {}, BEFORE)
         answered = [check for check in checks if check not in silent]
         loud = {dev: [tunnel for tunnel in some if tunnel not in silent] for dev, some in crowds.items()}
@@ -85,8 +89,8 @@ class Probing:
     def after(self, criteria: Criteria, seconds: float) -> list[Check | Tunnel]:
         """What does not answer any more, asked three times within the time that there is."""
         end = self.clock() + seconds
-        if criteria.tunnels or criteria.crowds or criteria.later:
-            self._since = counters(self.look())
+        members = [tunnel for some in criteria.crowds.values() for tunnel in some]
+        self._since = self._counters([*criteria.tunnels, *members, *criteria.later])
         checks, peers, crowds = list(criteria.checks), list(criteria.tunnels), dict(criteria.crowds)
         for tries_left in range(TRIES, 0, -1):
             slot = self.clock() + max(0.0, end - self.clock()) / tries_left
@@ -97,15 +101,26 @@ class Probing:
             crowds = {dev: some for dev, some in crowds.items() if some[0] in silent}
             if not (checks or peers or crowds):
                 return []
-            self.sleep(max(0.0, slot - self.clock()))
+            self._pause(max(0.0, slot - self.clock()))
         return [*checks, *peers, *(some[0] for some in crowds.values())]
 
     def awaited(self, later: Sequence[Tunnel]) -> list[Tunnel]:
         """Which two-ended peers have not been heard since the change, after sending something to each."""
-        up = heard(self._since, self.look())
+        up = heard(self._since, self._look(later))
         left = [tunnel for tunnel in later if tunnel.key not in up]
         self.prober.provoke(left)
         return left
+
+    def _look(self, tunnels: Iterable[Tunnel]) -> Sequence[Observed[Any]]:
+        devices = {str(tunnel.key[0]) for tunnel in tunnels}
+        return self.look(devices) if devices else ()
+
+    def _counters(self, tunnels: Iterable[Tunnel]) -> dict[Key, int]:
+        return counters(self._look(tunnels))
+
+    def _pause(self, seconds: float) -> None:
+        with self.aside():
+            self.sleep(seconds)
 
     def _current(self, checks: Sequence[Check]) -> list[tuple[Check, Check | None]]:
         """Each check, and what to ask now: another gateway may have taken the place of one, or none has."""
@@ -123,7 +138,8 @@ class Probing:
             asking.start()
         silent: set[Check | Tunnel] = set(self._silent(peers, crowds, end))
         if checks:
-            asking.join()
+            with self.aside():
+                asking.join()
         return silent.union(check for check in checks if check not in answered)
 
     def _silent(self, peers: Sequence[Tunnel], crowds: Crowds, end: float) -> list[Tunnel]:
@@ -131,9 +147,9 @@ class Probing:
         pause = GLANCE
         while waiting or groups:
             self.prober.provoke([*waiting, *(tunnel for some in groups for tunnel in some)])
-            self.sleep(pause)
+            self._pause(pause)
             pause = min(LONGEST_GLANCE, 1.5 * pause)
-            up = heard(self._since, self.look())
+            up = heard(self._since, self._look([*waiting, *(tunnel for some in groups for tunnel in some)]))
             waiting = [tunnel for tunnel in waiting if tunnel.key not in up]
             groups = [some for some in groups if not any(tunnel.key in up for tunnel in some)]
             if self.clock() >= end:

@@ -68,6 +68,8 @@ class Report:
     satisfied_foreign: list[Resource] = field(default_factory=list)
     error: CycleError | None = None
     """Why applying failed."""
+    unmet: list[str] = field(default_factory=list)
+    """What loops want beside the plan and could not be had."""
     state_error: CycleError | None = None
     """Why what was confirmed is not known."""
     rolled_back: bool = False

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from reconciler.acquire import Acquirer, Verifies
 from reconciler.config import AgentConfig
 from reconciler.engine import Engine
-from reconciler.errors import Stalled
 from reconciler.host import Host
 from reconciler.inventory import Inventory, InventoryError
-from reconciler.keys import secret_reader
+from reconciler.keys import EXITS, secret_reader
 from reconciler.kinds import KINDS
-from reconciler.loops.exits.memory import FOLDER, remembered
-from reconciler.loops.exits.overlay import OWNER
-from reconciler.loops.exits.providers.base import Provider
+from reconciler.lane import Lane
+from reconciler.loops import LOOPS
 from reconciler.parent import line
 from reconciler.probes import Check, Tunnel
+from reconciler.resolve import Resolve
 from reconciler.sources.base import Asks, Source
 from reconciler.state import Store
-from schema.plan import Exit, Resource
-from schema.plan.base import Family
+from reconciler.touched import Touched
 
 if TYPE_CHECKING:
-    from reconciler.loops.exits.loop import Tools
+    from reconciler.metrics import Metrics
     from reconciler.sources.git import Mirror
-
-RESOLVE_SECONDS = 2.0
-"""How long applying may wait for a DNS name; a peer is made without an endpoint then, and pointed later."""
-RESOLVE_AGAIN = 30.0
-Lookup = Callable[[str, Family | None], str]
-"""An address of a name, of a family or of any. Raises OSError."""
 
 
 class SetupError(Exception):
@@ -53,14 +42,24 @@ def store_of(config: AgentConfig) -> Store:
     return store
 
 
-def host_of(config: AgentConfig, store: Store, compile_command: Sequence[str]) -> Host:
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What only an agent that goes on running has."""
+
+    touched: Touched
+    metrics: Metrics | None
+
+
+def host_of(config: AgentConfig, store: Store, compile_command: Sequence[str], parts: Parts | None = None) -> Host:
     """The host that the settings describe, on this machine's kernel. Raises SetupError."""
     from reconciler.system import Context, drivers
 
-    secret = secret_reader(config.keys, store.sealed, config.identity, config.state / FOLDER)
+    lane = Lane()
+    resolve = Resolve(aside=lane.aside)
+    secret = secret_reader(config.keys, store.sealed, config.identity, config.state / EXITS)
     try:
         inventory = Inventory(config.state / "inventory.json")
-        found = drivers(Context(secret, inventory, config.state / "services", Resolve()))
+        found = drivers(Context(secret, inventory, config.state / "services", resolve, lane.aside))
     except (InventoryError, OSError) as error:
         raise SetupError(str(error)) from None
     source = source_of(config, compile_command)
@@ -71,36 +70,20 @@ def host_of(config: AgentConfig, store: Store, compile_command: Sequence[str]) -
         prober=Prober(source, Resolve()),
         line=line(),
         patience=config.poll.interval + config.poll.jitter,
+        covered=parts.touched.covered if parts else lambda kinds: None,
+        lane=lane,
     )
-    engine.set_overlay(OWNER, _exits(config, store))
     acquirer = Acquirer(host=config.host, store=store, source=source, verifier=verifier_of(config), open_secret=secret)
-    return Host(name=config.host, store=store, engine=engine, acquirer=acquirer)
-
-
-def _exits(config: AgentConfig, store: Store) -> list[Resource]:
-    """The tunnels of exits as they were last: whoever restores a plan must not take them for leftovers."""
-    try:
-        plan = store.plan_in_force()
-        return remembered(config.state, plan.runtime.exits or ()) if plan else []
-    except (Stalled, OSError):
-        return []
-
-
-def exit_tools(config: AgentConfig, store: Store, first: Callable[[], None]) -> Tools:
-    """What exits are found, measured and asked with; `first` is called when there is one."""
-    from reconciler.loops.exits.loop import Tools
-    from reconciler.loops.exits.providers.build import build
-    from reconciler.system import dns
-    from reconciler.system.https import sender
-    from reconciler.system.latency import measure
-
-    secret = secret_reader(config.keys, store.sealed, config.identity)
-    resolve = Resolve()
-
-    def provider(exit: Exit) -> Provider:
-        return build(exit, config.state / FOLDER, config.pia, sender(), time.time, secret, resolve)
-
-    return Tools(provider, measure, sender(0), resolve, dns.ask, first)
+    host = Host(
+        name=config.host,
+        store=store,
+        engine=engine,
+        acquirer=acquirer,
+        plugs=LOOPS,
+        metrics=parts.metrics if parts else None,
+    )
+    host.recall()
+    return host
 
 
 class Prober:
@@ -197,36 +180,3 @@ def iptables_is_nft() -> bool:
 
     found = shutil.which("iptables-save")
     return found is not None and "legacy" not in Path(found).resolve().name
-
-
-class Resolve:
-    """Resolves names within a bounded time, and does not ask again at once for one that failed."""
-
-    def __init__(self, lookup: Lookup | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._lookup = lookup or _first_address
-        self._clock = clock
-        self._failed: dict[tuple[str, Family | None], float] = {}
-
-    def __call__(self, name: str, family: Family | None = None) -> str:
-        """An address, of a family where one is named. Raises OSError."""
-        key = (name, family)
-        if self._clock() < self._failed.get(key, 0.0):
-            raise OSError(f"{name} did not resolve a moment ago")
-        answer: list[str] = []
-        asking = threading.Thread(target=self._ask, args=(*key, answer), daemon=True)
-        asking.start()
-        asking.join(RESOLVE_SECONDS)
-        if not answer:
-            self._failed[key] = self._clock() + RESOLVE_AGAIN
-            raise OSError(f"{name} does not resolve")
-        self._failed.pop(key, None)
-        return answer[0]
-
-    def _ask(self, name: str, family: Family | None, answer: list[str]) -> None:
-        with suppress(OSError, UnicodeError):  # no answer says it all
-            answer.append(self._lookup(name, family))
-
-
-def _first_address(name: str, family: Family | None) -> str:
-    of = {None: socket.AF_UNSPEC, "inet": socket.AF_INET, "inet6": socket.AF_INET6}[family]
-    return str(socket.getaddrinfo(name, None, of, socket.SOCK_DGRAM)[0][4][0])

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from reconciler.conditions import REMARKS, Condition, short
-from reconciler.diff import Observation
 from reconciler.kinds.base import Observed
 from reconciler.kinds.peer import is_fresh
-from reconciler.loops.exits.status import lines as exit_lines
-from reconciler.loops.health.policy import Verdict
+from reconciler.loops import LOOPS
+from reconciler.loops.base import TunnelNote
 from reconciler.report import Report
 from reconciler.state import Rejected
 from schema.plan import Change, Key, Resource
@@ -52,9 +51,9 @@ class Drift:
 
 
 def tunnels(
-    observed: Observation,
-    desired: Mapping[Key, Resource],
-    verdicts: Mapping[str, Verdict],
+    observed: Callable[[Key], Observed[Any] | None],
+    desired: Iterable[tuple[Key, Resource]],
+    notes: Mapping[str, TunnelNote],
     idle: Container[str],
 ) -> list[dict[str, Any]]:
     """One row per peer of the plan: device, name, public key, endpoint, seconds since the handshake, bytes, up.
@@ -62,14 +61,13 @@ def tunnels(
     Where the tunnel is probed also whether it is alive, the reason if not, seconds of a round trip, share lost. One
     that is `idle`, because no traffic has been led to it yet or any more, is not up, whatever its session says.
     """
-    found: dict[Key, Observed[Any]] = {one.resource.key: one for one in observed.get("peer", ())}
     rows = []
-    for key, peer in desired.items():
-        one = found.get(key)
+    for key, peer in desired:
+        one = observed(key)
         session = one.session if one else None
         device = str(key[0])
-        verdict = verdicts.get(device)
-        used = device not in idle and (verdict is None or verdict.alive)
+        note = notes.get(device)
+        used = device not in idle and (note is None or note.alive)
         rows.append(
             {
                 "device": device,
@@ -80,8 +78,7 @@ def tunnels(
                 "rx_bytes": session.rx_bytes if session else 0,
                 "tx_bytes": session.tx_bytes if session else 0,
                 "up": one is not None and is_fresh(one) and used,
-                "probe": verdict
-                and {"alive": verdict.alive, "reason": verdict.text, "rtt": verdict.rtt, "loss": verdict.loss},
+                "probe": note and {"alive": note.alive, "reason": note.text, "rtt": note.rtt, "loss": note.loss},
             }
         )
     return rows
@@ -97,11 +94,15 @@ def build(
     conditions: Iterable[Condition],
     drift: Drift,
     peers: list[dict[str, Any]],
-    exits: Sequence[Mapping[str, Any]] = (),
+    rows: Mapping[str, Sequence[Mapping[str, Any]]],
+    overlays: Mapping[str, Mapping[str, int]],
     rejected: Iterable[Rejected] = (),
     now: float,
 ) -> dict[str, Any]:
-    """The whole status, as it goes to status.json and `--json`. Times in seconds since the epoch."""
+    """The whole status, as it goes to status.json and `--json`. Times in seconds since the epoch.
+
+    `rows` are those of loops, by their names; `overlays` how many resources of each kind each loop adds to the plan.
+    """
     confirmed = report.confirmed if report else None
     return {
         "host": host,
@@ -113,7 +114,8 @@ def build(
         "cycle": report.json() if report else None,
         "drift": drift.json(),
         "tunnels": peers,
-        "exits": list(exits),
+        **{name: list(of_loop) for name, of_loop in rows.items()},
+        "overlays": {owner: dict(of_kind) for owner, of_kind in overlays.items()},
         "rejected": [asdict(one) for one in sorted(rejected, key=lambda one: one.time)],
         "time": now,
     }
@@ -146,7 +148,7 @@ def render(status: Mapping[str, Any], now: float) -> str:
         for one in status.get("rejected", [])[-1:]
     ]
     lines += [pad + line for line in _tunnel_lines(status["tunnels"])]
-    lines += [pad + line for line in exit_lines(status.get("exits", ()))]
+    lines += [pad + line for plug in LOOPS if plug.shows for line in plug.lines(status.get(plug.name, ()))]
     drift = status["drift"]
     held = drift["held"]
     last = f"; last repaired {ago(now - drift['last_time'])}: {drift['last']}" if drift["repaired"] else ""

@@ -6,37 +6,30 @@ each end by itself, and moves back where the session is lost.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import Any
 
-from reconciler.diff import Observation
+from reconciler.diff import Name
+from reconciler.kinds.base import Observed
 from reconciler.kinds.peer import is_fresh
-from schema.plan import HostPlan, Key, Resource
-
-KINDS = frozenset({"nexthop", "route"})
-"""What a takeover moves."""
+from schema.plan import Key, Resource, Runtime
 
 
-def awaited(plan: HostPlan) -> frozenset[Key]:
+def awaited(runtime: Runtime) -> frozenset[Key]:
     """The peers whose sessions decide, as keys of peers."""
-    return frozenset((takeover.dev, takeover.public_key) for takeover in plan.runtime.takeovers or ())
+    return frozenset((takeover.dev, takeover.public_key) for takeover in runtime.takeovers or ())
 
 
-def up(peers: Iterable[Key], observed: Observation) -> frozenset[Key]:
+def up(peers: Iterable[Observed[Any] | None]) -> frozenset[Key]:
     """Those of these peers that have a session."""
-    if not peers:
-        return frozenset()
-    fresh = {one.resource.key for one in observed.get("peer", ()) if is_fresh(one)}
-    return frozenset(fresh.intersection(peers))
+    return frozenset(one.resource.key for one in peers if one is not None and is_fresh(one))
 
 
-def resources(plan: HostPlan, sessions: frozenset[Key]) -> Sequence[Resource]:
-    """The plan's resources, with what is taken over in its place."""
-    if not plan.runtime.takeovers:
-        return plan.resources
-    moved: dict[tuple[str, Key], Resource] = {
+def moved(runtime: Runtime, sessions: frozenset[Key]) -> dict[Name, Resource]:
+    """What stands in the place of the plan's resources while these peers have a session."""
+    return {
         (resource.kind, resource.key): resource
-        for takeover in plan.runtime.takeovers
+        for takeover in runtime.takeovers or ()
         if (takeover.dev, takeover.public_key) in sessions
         for resource in takeover.resources
     }
-    return [moved.get((resource.kind, resource.key), resource) for resource in plan.resources]

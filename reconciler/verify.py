@@ -1,45 +1,15 @@
-"""What to look at again after a change, and what to say when it did not come out. Pure."""
+"""What to say, and do next, when a change did not come out. Pure."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 from reconciler.errors import CycleError, Transient, Waiting
 from reconciler.kinds.base import Failure
 from schema.plan import Change
 
 RESOLVE_AGAIN = 30.0
-CASCADES: Mapping[str, frozenset[str]] = {
-    "wireguard": frozenset({"peer"}),
-    "address": frozenset({"nexthop", "route"}),
-    "nexthop": frozenset({"route"}),
-    "sysctl": frozenset({"address", "nexthop", "route"}),
-}
-"""What may go or move with a kind. A link takes everything with it."""
-COMPANIONS: Mapping[str, frozenset[str]] = {
-    "wireguard": frozenset({"link"}),
-    "peer": frozenset({"link"}),
-}
-"""What has to be seen beside a kind to know whose it is."""
-
-
-def dependents(kinds: Iterable[str], every: frozenset[str]) -> frozenset[str]:
-    """The kinds and all that a change of them may have moved."""
-    found: set[str] = set()
-    waiting = list(kinds)
-    while waiting:
-        kind = waiting.pop()
-        if kind == "link":
-            return every
-        if kind not in found:
-            found.add(kind)
-            waiting += CASCADES.get(kind, ())
-    return frozenset(found)
-
-
-def companions(kinds: frozenset[str]) -> frozenset[str]:
-    return kinds.union(*(COMPANIONS.get(kind, frozenset()) for kind in kinds))
 
 
 def unfinished(missing: Sequence[Change], failures: Sequence[Failure]) -> CycleError:

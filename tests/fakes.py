@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -422,6 +422,12 @@ class FakeDriver:
 
     def observe(self) -> list[Observed[Any]]:
         return self.host.observe(self.kind)
+
+    def devices(self) -> set[str]:
+        return {str(key[0]) for key, one in self.host.stored["link"].items() if one.resource.type == "wireguard"}
+
+    def observe_on(self, devices: Collection[str]) -> list[Observed[Any]]:
+        return [one for one in self.observe() if one.resource.dev in devices]
 
     def apply(self, changes: Sequence[Change]) -> list[Failure]:
         return self.host.apply(self.kind, changes)

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-from reconciler.kinds.base import Kind, owned_by_protocol
+from reconciler.kinds.base import Kind
+from schema.plan import PROTOCOL
 
-KIND = Kind("address", owned_by_protocol)
+KIND = Kind(
+    name="address",
+    marker=PROTOCOL,
+    stands_on=frozenset({"link", "sysctl"}),
+    announced_by="rtnetlink",
+    messages=(20, 21),
+)

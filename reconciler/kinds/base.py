@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
-from schema.plan import PROTOCOL, Change, Resource
+from schema.plan import Change, Resource
 
 R = TypeVar("R", bound=Resource)
 
@@ -39,14 +39,6 @@ class Observed(Generic[R]):
     """False only for a link that somebody set down, and a service that has ended: ours are always up."""
 
 
-def owned_by_protocol(observed: Observed[Resource]) -> bool:
-    return observed.marker == PROTOCOL
-
-
-def owned_by_alias(observed: Observed[Resource]) -> bool:
-    return observed.marker == ALIAS
-
-
 def equal(observed: Observed[Resource], desired: Resource, previous: Resource | None) -> bool:
     return observed.resource == desired
 
@@ -55,20 +47,47 @@ def as_desired(observed: Observed[Resource], desired: Resource, previous: Resour
     return desired
 
 
-@dataclass(frozen=True, slots=True)
+def what_is_exclusive(resource: Resource) -> Iterable[Hashable]:
+    return () if type(resource).exclusive is Resource.exclusive or resource.exclusive is None else (resource.exclusive,)
+
+
+Announcer = Literal["rtnetlink", "nftables", "nobody"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """One kind: whose an observed object is, and whether it already is what the plan wants.
+    """All that is known about one kind of resource. What has no default has to be said of every kind.
 
     `satisfies(observed, desired, previous)`: `previous` is the same resource in the last confirmed plan, for fields
-    that the kernel moves on its own (a peer's endpoint). Rank, key and cost of change stand in `schema/plan`.
+    that the kernel moves on its own (a peer's endpoint). Key, order and cost of change stand in `schema/plan`.
     """
 
     name: str
-    owns: Callable[[Observed[Resource]], bool]
+    marker: int | str
+    """What stands on an observed one that is ours, see `Observed.marker`."""
+    stands_on: frozenset[str]
+    """The kinds that take this one along, or move it, when one of theirs goes or changes."""
+    announced_by: Announcer
+    """Who says that one has come, changed or gone. What nobody announces is looked at every few seconds."""
+    messages: tuple[int, int] | None = None
+    """The types of rtnetlink's messages for one that is new or changed, and for one that has gone."""
+    part_of: str = ""
+    """The kind of which it is a part, with the same owner; its key begins with that of the whole."""
+    dumped_by: Literal["kind", "device"] = "kind"
+    """What is read at once: all of the kind, or all on one device (the first word of the key)."""
     satisfies: Callable[[Observed[Resource], Resource, Resource | None], bool] = equal
     aim: Callable[[Observed[Resource], Resource, Resource | None], Resource] = as_desired
     """What a change of an observed object should lead to: the desired resource, but with what the kernel may move
     on its own (the endpoint of a peer that roamed) left where it is. Use it as `Change.after`."""
+    claims: Callable[[Resource], Iterable[Hashable]] = what_is_exclusive
+    """What only one of this kind may have: a port, a peer's allowed IPs on its device."""
+
+    def __post_init__(self) -> None:
+        if (self.announced_by == "rtnetlink") != (self.messages is not None):
+            raise TypeError(f"{self.name}: rtnetlink announces by messages, and only rtnetlink does")
+
+    def owns(self, observed: Observed[Resource]) -> bool:
+        return observed.marker == self.marker
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,4 +113,16 @@ class Driver(Protocol[R]):
         Idempotent: creating what is there and equal, and deleting what is gone, succeed. All that is not named in
         the result was done. Raises nothing but OSError, and that only where nothing more can be known.
         """
+        ...
+
+
+class DeviceDriver(Driver[R], Protocol[R]):
+    """The effects of a kind that is dumped by device."""
+
+    def devices(self) -> Collection[str]:
+        """The devices that there are. Raises OSError."""
+        ...
+
+    def observe_on(self, devices: Collection[str]) -> Sequence[Observed[R]]:
+        """Every object of this kind on some of the devices. Raises OSError."""
         ...

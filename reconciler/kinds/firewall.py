@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from reconciler.kinds.base import Kind, Observed
-from schema.plan import Resource
+from reconciler.kinds.base import Kind
 
 PREFIX = "GITWAN-"
 
-
-def owns(observed: Observed[Resource]) -> bool:
-    return observed.marker == PREFIX
-
-
-KIND = Kind("firewall", owns)
+KIND = Kind(name="firewall", marker=PREFIX, stands_on=frozenset(), announced_by="nftables")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reconciler.kinds.base import Kind, Observed, owned_by_alias
+from reconciler.kinds.base import ALIAS, Kind, Observed
 from schema.plan import Link, Resource
 
 
@@ -46,4 +46,11 @@ def satisfies(observed: Observed[Resource], desired: Resource, previous: Resourc
     )
 
 
-KIND = Kind("link", owned_by_alias, satisfies)
+KIND = Kind(
+    name="link",
+    marker=ALIAS,
+    stands_on=frozenset(),
+    announced_by="rtnetlink",
+    messages=(16, 17),
+    satisfies=satisfies,
+)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from reconciler.kinds.base import Kind, Observed, owned_by_protocol
-from schema.plan import Nexthop, Resource
+from reconciler.kinds.base import Kind, Observed
+from schema.plan import PROTOCOL, Nexthop, Resource
 
 
 def satisfies(observed: Observed[Resource], desired: Resource, previous: Resource | None) -> bool:
@@ -21,4 +21,11 @@ def satisfies(observed: Observed[Resource], desired: Resource, previous: Resourc
     )  # fmt: skip
 
 
-KIND = Kind("nexthop", owned_by_protocol, satisfies)
+KIND = Kind(
+    name="nexthop",
+    marker=PROTOCOL,
+    stands_on=frozenset({"link", "sysctl", "address"}),
+    announced_by="rtnetlink",
+    messages=(104, 105),
+    satisfies=satisfies,
+)

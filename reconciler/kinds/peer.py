@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
-from reconciler.kinds.base import Kind, Observed, owned_by_alias
+from reconciler.kinds.base import ALIAS, Kind, Observed
 from schema.plan import Peer, Resource
 
 REJECT_AFTER = 180.0
@@ -80,4 +81,20 @@ def _fingerprint(peer: Peer) -> str | None:
     return peer.preshared_key.fingerprint if peer.preshared_key else None
 
 
-KIND = Kind("peer", owned_by_alias, satisfies, aim)
+def claims(peer: Resource) -> Iterable[tuple[str, str]]:
+    """The kernel gives an allowed IP to the last peer of a device that claims it, and tells nobody."""
+    assert isinstance(peer, Peer)
+    return [(peer.dev, prefix) for prefix in peer.allowed_ips]
+
+
+KIND = Kind(
+    name="peer",
+    marker=ALIAS,
+    stands_on=frozenset({"link", "wireguard"}),
+    announced_by="nobody",
+    part_of="link",
+    dumped_by="device",
+    satisfies=satisfies,
+    aim=aim,
+    claims=claims,
+)

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-from reconciler.kinds.base import Kind, owned_by_protocol
+from reconciler.kinds.base import Kind
+from schema.plan import PROTOCOL
 
-KIND = Kind("route", owned_by_protocol)
+KIND = Kind(
+    name="route",
+    marker=PROTOCOL,
+    stands_on=frozenset({"link", "sysctl", "address", "nexthop"}),
+    announced_by="rtnetlink",
+    messages=(24, 25),
+)

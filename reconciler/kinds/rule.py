@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.kinds.base import Kind, owned_by_protocol
+from reconciler.kinds.base import Kind
+from schema.plan import PROTOCOL
 
-KIND = Kind("rule", owned_by_protocol)
+KIND = Kind(name="rule", marker=PROTOCOL, stands_on=frozenset(), announced_by="rtnetlink", messages=(32, 33))

@@ -9,12 +9,8 @@ MARKER = "services"
 """The folder below the agent's own in which everything about them stands."""
 
 
-def owns(observed: Observed[Resource]) -> bool:
-    return observed.marker == MARKER
-
-
 def satisfies(observed: Observed[Resource], desired: Resource, previous: Resource | None) -> bool:
     return observed.up and observed.resource == desired
 
 
-KIND = Kind("service", owns, satisfies)
+KIND = Kind(name="service", marker=MARKER, stands_on=frozenset(), announced_by="nobody", satisfies=satisfies)

@@ -8,10 +8,6 @@ from schema.plan import Resource, Sysctl
 MARKER = "inventory"
 
 
-def owns(observed: Observed[Resource]) -> bool:
-    return observed.marker == MARKER
-
-
 def satisfies(observed: Observed[Resource], desired: Resource, previous: Resource | None) -> bool:
     """Equal but for white space: the kernel divides several values by tabs."""
     found = observed.resource
@@ -20,4 +16,4 @@ def satisfies(observed: Observed[Resource], desired: Resource, previous: Resourc
     return found.name == desired.name and found.value.split() == desired.value.split()
 
 
-KIND = Kind("sysctl", owns, satisfies)
+KIND = Kind(name="sysctl", marker=MARKER, stands_on=frozenset({"link"}), announced_by="nobody", satisfies=satisfies)

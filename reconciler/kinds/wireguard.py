@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.kinds.base import Kind, Observed, owned_by_alias
+from reconciler.kinds.base import ALIAS, Kind, Observed
 from schema.plan import Resource, Wireguard
 
 
@@ -18,4 +18,12 @@ def satisfies(observed: Observed[Resource], desired: Resource, previous: Resourc
     )
 
 
-KIND = Kind("wireguard", owned_by_alias, satisfies)
+KIND = Kind(
+    name="wireguard",
+    marker=ALIAS,
+    stands_on=frozenset({"link"}),
+    announced_by="nobody",
+    part_of="link",
+    dumped_by="device",
+    satisfies=satisfies,
+)

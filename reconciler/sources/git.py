@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from reconciler.errors import ConditionType, Stalled, Transient
+from reconciler.errors import Stalled, Transient
 from reconciler.sources.compile import Blob, FileKind
 from schema.input import is_input, is_refused
 
@@ -173,7 +173,7 @@ class Mirror:
         arguments: list[str],
         environment: dict[str, str],
         timeout: float,
-        condition: ConditionType = "Fetched",
+        condition: str = "Fetched",
         stdin: int | None = None,
     ) -> bytes:
         """Run git on the mirror. Its standard output."""
@@ -239,7 +239,7 @@ def _runner(folder: Path) -> Git:
     return Git(folder)
 
 
-def _explain(condition: ConditionType, verb: str, said: str) -> Transient:
+def _explain(condition: str, verb: str, said: str) -> Transient:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     marked = [line for mark in ("fatal:", "error:") for line in lines if line.startswith(mark)]
     text = (marked or lines[-1:] or ["no message"])[0]
@@ -263,5 +263,5 @@ def _explain(condition: ConditionType, verb: str, said: str) -> Transient:
     return _failed(condition, reason, f"git {verb}: {text[:300]}")
 
 
-def _failed(condition: ConditionType, reason: str, message: str) -> Transient:
+def _failed(condition: str, reason: str, message: str) -> Transient:
     return Transient(condition, reason, message)

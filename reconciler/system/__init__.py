@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ class Context:
     """The folder of the daemons that it runs; on a machine with several agents each has its own."""
     resolve: Callable[[str], str] = resolve
     """An address for a DNS name. Raises OSError."""
+    aside: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Held while a driver waits for something else than the kernel."""
 
 
 def drivers(context: Context) -> dict[str, Driver[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from reconciler.kinds import KINDS, dependents
 from reconciler.system.interfaces import IFF_UP, IFINFO, RTM_NEWLINK
 from reconciler.system.netlink import NETFILTER, ROUTE, Netlink
 from schema.plan import RESOURCES
@@ -13,15 +14,16 @@ _IPV6_ROUTE, _IPV6_RULE, _NEXTHOP = 11, 19, 32
 _GROUPS = (_LINK, _IPV4_ADDRESS, _IPV4_ROUTE, _IPV4_RULE, _IPV6_ADDRESS, _IPV6_ROUTE, _IPV6_RULE, _NEXTHOP)
 _NFTABLES = 7
 
-_ON_LINKS = frozenset({"link", "sysctl", "wireguard", "address", "peer", "nexthop", "route"})
+_ON_LINKS = dependents({"link"})
 """What goes with an interface."""
 _BY_TYPE = {
-    16: frozenset({"link"}), 17: _ON_LINKS,
-    20: frozenset({"address"}), 21: frozenset({"address", "route"}),
-    24: frozenset({"route"}), 25: frozenset({"route"}),
-    32: frozenset({"rule"}), 33: frozenset({"rule"}),
-    104: frozenset({"nexthop"}), 105: frozenset({"nexthop", "route"}),
-}  # fmt: skip
+    number: dependents({kind.name}) if gone else frozenset({kind.name})
+    for kind in KINDS.values()
+    for gone, number in enumerate(kind.messages or ())
+}
+"""What a message tells of: something that has gone has taken along what stood on it."""
+MOST = 256
+"""Datagrams that are read at once: a storm of events must not keep the reader from everything else."""
 
 
 class Watch:
@@ -48,28 +50,30 @@ class Watch:
         """File descriptors to wait for, for example with asyncio's `add_reader`."""
         return [watched.fileno() for watched in (self._route, self._filter) if watched is not None]
 
-    def read(self) -> set[str]:
-        """The kinds touched since the last call, without blocking. Raises OSError."""
-        touched = self._read(self._route, route=True)
+    def read(self) -> tuple[set[str], bool]:
+        """The kinds touched by the next events, without blocking, and whether more may wait. Raises OSError."""
+        touched, more = self._read(self._route, route=True)
         if self._filter is not None:
-            touched |= self._read(self._filter, route=False)
-        return touched
+            of_filter, more_of_filter = self._read(self._filter, route=False)
+            return touched | of_filter, more or more_of_filter
+        return touched, more
 
-    def _read(self, netlink: Netlink, *, route: bool) -> set[str]:
+    def _read(self, netlink: Netlink, *, route: bool) -> tuple[set[str], bool]:
         touched: set[str] = set()
         try:
-            for kind, body in netlink.events():
-                if not route:
-                    touched.add("firewall")
-                    continue
-                touched |= _BY_TYPE.get(kind, frozenset())
-                if kind == RTM_NEWLINK and len(body) >= IFINFO.size and not IFINFO.unpack_from(body)[3] & IFF_UP:
-                    touched |= _ON_LINKS  # what lay on a link that is down is gone, without a word about it
+            events, more = netlink.events(MOST)
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise
-            return set(RESOURCES)
-        return touched
+            return set(RESOURCES), True
+        for kind, body in events:
+            if not route:
+                touched.add("firewall")
+                continue
+            touched |= _BY_TYPE.get(kind, frozenset())
+            if kind == RTM_NEWLINK and len(body) >= IFINFO.size and not IFINFO.unpack_from(body)[3] & IFF_UP:
+                touched |= _ON_LINKS  # what lay on a link that is down is gone, without a word about it
+        return touched, more
 
     def close(self) -> None:
         self._route.close()

@@ -234,15 +234,17 @@ class Netlink:
                 if got == last:
                     return
 
-    def events(self) -> Iterator[tuple[int, bytes]]:
-        """What waits to be read, as (type, body), without blocking. Raises OSError, ENOBUFS where some were lost."""
-        while True:
+    def events(self, most: int) -> tuple[list[tuple[int, bytes]], bool]:
+        """What waits to be read, as (type, body), without blocking: of so many datagrams at the most, and whether
+        more may wait. Raises OSError, ENOBUFS where some were lost."""
+        found: list[tuple[int, bytes]] = []
+        for _ in range(most):
             try:
                 data = self._socket.recv(_RECEIVE, socket.MSG_DONTWAIT)
             except BlockingIOError:
-                return
-            for _, kind, _, message in _split(data):
-                yield kind, message[16:]
+                return found, False
+            found += ((kind, message[16:]) for _, kind, _, message in _split(data))
+        return found, True
 
     def _send(self, messages: Sequence[Message]) -> int:
         """Number and send messages in one piece; the number of the last."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from reconciler.kinds.base import ALIAS, Failure, Observed
 from reconciler.kinds.peer import endpoint_parts, is_name
@@ -31,10 +31,19 @@ class PeerDriver:
         self._resolve = resolve
         self._names: dict[Key, NameEndpoint] = {}
 
+    def devices(self) -> Collection[str]:
+        return self._devices.named()
+
     def observe(self) -> list[Observed[Peer]]:
+        return self._observe(None)
+
+    def observe_on(self, devices: Collection[str]) -> list[Observed[Peer]]:
+        return self._observe(devices)
+
+    def _observe(self, devices: Collection[str] | None) -> list[Observed[Peer]]:
         found = [
             Observed(peer, device.marker, session)
-            for device, state in self._devices.read_shared()
+            for device, state in self._devices.read_shared(devices)
             for peer, session in state.peers
         ]
         return [self._under_name(observed) for observed in found] if self._names else found

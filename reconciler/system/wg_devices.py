@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from reconciler.system.failure import ABSENT
@@ -33,7 +34,7 @@ class Devices:
         self.uapi = uapi or UapiBackend()
         self._netlink = netlink
         self._kernel = NetlinkBackend()
-        self._read: list[tuple[Device, DeviceState]] | None = None
+        self._read: tuple[Collection[str] | None, list[tuple[Device, DeviceState]]] | None = None
         self._read_at = 0.0
 
     def is_device(self, interface: Interface) -> bool:
@@ -49,24 +50,27 @@ class Devices:
                 found[interface.name] = Device(interface.name, interface.alias, backend)
         return found
 
-    def read(self) -> list[tuple[Device, DeviceState]]:
-        """Every device with its state; what vanishes meanwhile is left out. Raises OSError."""
+    def read(self, only: Collection[str] | None = None) -> list[tuple[Device, DeviceState]]:
+        """The devices with their states, all or some; what vanishes meanwhile is left out. Raises OSError."""
         found: list[tuple[Device, DeviceState]] = []
         for device in self.named().values():
+            if only is not None and device.name not in only:
+                continue
             try:
                 found.append((device, device.backend.read(device.name)))
             except OSError as error:
                 if error.errno not in ABSENT and error.errno != errno.EPIPE:
                     raise
-        self._read, self._read_at = found, time.monotonic()
+        self._read, self._read_at = (only, found), time.monotonic()
         return found
 
-    def read_shared(self) -> list[tuple[Device, DeviceState]]:
-        """What `read` found a moment ago, once; else as `read`. A dump of many peers is worth sharing."""
-        found, self._read = self._read, None
-        if found is None or time.monotonic() - self._read_at > _SHARE_SECONDS:
-            found = self.read()
-            self._read = None
+    def read_shared(self, only: Collection[str] | None = None) -> list[tuple[Device, DeviceState]]:
+        """What `read` found of the same devices a moment ago, once; else as `read`. A dump is worth sharing."""
+        shared, self._read = self._read, None
+        if shared is not None and shared[0] == only and time.monotonic() - self._read_at <= _SHARE_SECONDS:
+            return shared[1]
+        found = self.read(only)
+        self._read = None
         return found
 
     def changed(self) -> None:

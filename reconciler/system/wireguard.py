@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from reconciler.kinds.base import ALIAS, Failure, Observed
 from reconciler.system.failure import ABSENT, failure
@@ -20,7 +20,16 @@ class WireguardDriver:
         self._devices = devices
         self._secret = secret
 
+    def devices(self) -> Collection[str]:
+        return self._devices.named()
+
     def observe(self) -> list[Observed[Wireguard]]:
+        return self._observe(None)
+
+    def observe_on(self, devices: Collection[str]) -> list[Observed[Wireguard]]:
+        return self._observe(devices)
+
+    def _observe(self, devices: Collection[str] | None) -> list[Observed[Wireguard]]:
         return [
             Observed(
                 Wireguard.model_construct(
@@ -33,7 +42,7 @@ class WireguardDriver:
                 ),
                 device.marker,
             )
-            for device, state in self._devices.read()
+            for device, state in self._devices.read(devices)
             if state.public_key
         ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from enum import IntEnum
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
@@ -77,6 +77,10 @@ class Resource(Model, ABC):
     def exclusive(self) -> Key | None:
         """What only one resource may hold at a time: its old holder is changed or deleted first."""
         return None
+
+    def amended(self, gain: tuple[Any, ...], lose: tuple[Any, ...]) -> Self:
+        """This resource with more or less of what it is a list of. Raises TypeError where it is a list of nothing."""
+        raise TypeError(f"a {self.kind} has nothing to gain or lose")
 
     @classmethod
     def disruption(cls, before: Self | None, after: Self | None) -> Disruption:

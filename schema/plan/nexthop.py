@@ -67,6 +67,12 @@ class Nexthop(Resource):
         via = f" via {self.via}" if self.via else ""
         return f"id {self.id}{via} dev {self.dev}"
 
+    def amended(self, gain: tuple[Member, ...], lose: tuple[Member, ...]) -> Nexthop:
+        """With more or fewer members; a group never loses its last one, as the kernel has no empty groups."""
+        gone, new = {member.id for member in lose}, {member.id for member in gain}
+        left = (*(member for member in self.group if member.id not in gone | new), *gain)
+        return self.model_copy(update={"group": left}) if self.group and left else self
+
     @classmethod
     def disruption(cls, before: Nexthop | None, after: Nexthop | None) -> Disruption:
         if before and after and before.group != after.group:

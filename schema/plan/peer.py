@@ -49,6 +49,11 @@ class Peer(Resource):
             words += ["keepalive", f"{self.keepalive}s"]
         return " ".join(words)
 
+    def amended(self, gain: tuple[str, ...], lose: tuple[str, ...]) -> Peer:
+        """With more or fewer allowed IPs."""
+        left = {*self.allowed_ips, *gain}.difference(lose)
+        return self.model_copy(update={"allowed_ips": tuple(sorted(left))})
+
     @classmethod
     def disruption(cls, before: Peer | None, after: Peer | None) -> Disruption:
         if before is None:

@@ -90,7 +90,8 @@ def until(condition: Callable[[], bool], what: str) -> None:
         while not condition():
             assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}"
             select.select(watch.filenos(), [], [], UNASKED)
-            watch.read()
+            while watch.read()[1]:
+                pass
     finally:
         watch.close()
 

@@ -76,7 +76,7 @@ def test_native_tools_and_the_agent_agree(folder: Path, host: str, network: None
         feed(text, "wg", "setconf", device.dev, "/dev/stdin")
     inventory = Inventory(tmp_path / "inventory.json")
     kernel = drivers(Context(secret=lambda ref: PRIVATE, inventory=inventory, services=tmp_path / "services"))
-    desired = Desired.of(plan.resources, {})
+    desired = Desired.of(plan.resources, KINDS)
     observed = {kind: driver.observe() for kind, driver in kernel.items()}
     found = diff(desired, observed, desired, KINDS)
     # What the tools cannot mark is somebody else's, and satisfies: iproute2 has no word for an address's owner.

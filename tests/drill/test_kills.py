@@ -271,8 +271,8 @@ class Site:
         host = host_of(config, store_of(config), [sys.executable, "-S", str(self.folder / "compiler.py")])
         host.say = lambda level, text: None
         host.store.lock()
-        host.engine.batch = 1
-        host.engine.on_stage = host.acquirer.on_stage = lambda name: point()
+        host.engine.converger.batch = 1
+        host.engine.converger.on_stage = host.acquirer.on_stage = lambda name: point()
         return host
 
     def _git(self, *words: str, at: Path) -> str:

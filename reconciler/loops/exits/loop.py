@@ -8,26 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from reconciler.host import Host
+from reconciler.conditions import Condition
+from reconciler.loops.base import Ground, Reply
 from reconciler.loops.exits.election import candidates
 from reconciler.loops.exits.forwarding import Forwarding
 from reconciler.loops.exits.health import Answer
 from reconciler.loops.exits.memory import Kept, Memory
-from reconciler.loops.exits.overlay import OWNER, Held, Placed, overlay
+from reconciler.loops.exits.overlay import Held, Placed, overlay
 from reconciler.loops.exits.policy import Policy
 from reconciler.loops.exits.prober import AskName, Prober, Resolve
 from reconciler.loops.exits.providers.base import Provider, ProviderError, Session
 from reconciler.loops.exits.rows import broken, choices, row
 from reconciler.loops.exits.status import conclude
 from reconciler.loops.exits.tunnel import Action, Tunnel
-from reconciler.report import Report
+from reconciler.wanted import Refused
 from reconciler.web import Http
 from schema.plan import Exit, SecretRef
 
@@ -69,21 +70,12 @@ class _Run:
 
 
 class Exits:
-    """The exits of this host. `in_kernel` runs a function in the thread that the kernel is touched in."""
+    """The exits of this host."""
 
-    def __init__(
-        self,
-        host: Host,
-        in_kernel: Callable[[Callable[[], Any]], Awaitable[Any]],
-        tools: Tools,
-        note: Callable[[Report], None],
-    ) -> None:
-        """`note` hears what became of each change, and looks again where one failed."""
-        self.host = host
-        self._in_kernel = in_kernel
+    def __init__(self, ground: Ground, tools: Tools) -> None:
+        self._ground = ground
         self._tools = tools
         self._prober = Prober(tools.http, tools.resolve, tools.ask_name)
-        self._note = note
         self._threads = ThreadPoolExecutor(THREADS, "exits")
         self._runs: dict[str, _Run] = {}
         self._broken: dict[str, ProviderError] = {}
@@ -94,7 +86,7 @@ class Exits:
         self._tasks: set[asyncio.Task[None]] = set()
         self.rows: list[dict[str, Any]] = []
         """One for each exit, as the kernel has it, for status and metrics."""
-        host.exits = lambda: self.rows  # asked for in another thread
+        self._condition: Condition | None = None
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -110,8 +102,9 @@ class Exits:
                 task.cancel()
 
     async def _turn(self, now: float) -> None:
-        if self.host.engine.exits != self._followed:
-            self._follow(self.host.engine.exits, now)
+        exits: tuple[Exit, ...] = self._ground.settings
+        if exits != self._followed:
+            self._follow(exits, now)
         self._notice(now)
         actions = [(run, action) for run in self._runs.values() for action in run.policy.step(now)]
         for run in self._runs.values():
@@ -140,7 +133,7 @@ class Exits:
             if there is not None and there.policy.exit == exit:
                 runs[exit.name] = there
                 continue
-            memory = Memory(self.host.store.folder, exit.name)
+            memory = Memory(self._ground.folder, exit.name)
             try:
                 run = _Run(Policy(exit), memory, self._tools.provider(exit), memory.key(exit))
             except OSError as error:
@@ -161,7 +154,7 @@ class Exits:
                 await self._in_thread(partial(run.provider.release, session))
             except Exception as error:  # whatever it is: what is kept of it goes
                 found = self._understood(run, "release", error)
-                self.host.say("warning", f"cannot take back the key of the exit {run.memory.name}: {found}")
+                self._ground.say("warning", f"cannot take back the key of the exit {run.memory.name}: {found}")
         await asyncio.to_thread(self._keep, run, [], None)
 
     def _adopt(self, run: _Run, now: float, before: Policy | None) -> None:
@@ -177,7 +170,8 @@ class Exits:
     # What the kernel says
 
     def _notice(self, now: float) -> None:
-        seen = self.host.engine.observed.get("peer", ())
+        devs = [slot.dev for run in self._runs.values() for slot in run.policy.exit.slots]
+        seen = [one for dev in devs for one in dict(self._ground.observed("peer", dev)).values()]
         sessions = {one.resource.dev: one.session for one in seen if one.session is not None}
         ages = {dev: session.handshake_age for dev, session in sessions.items()}
         counts = {dev: session.rx_bytes + session.tx_bytes for dev, session in sessions.items()}
@@ -212,7 +206,7 @@ class Exits:
             run.forwarding.given(dev, found, clock(), time.time())
         except Exception as error:  # whatever it is: it would never be asked for again
             trouble = self._understood(run, "forward", error)
-            self.host.say("warning", f"exit {run.memory.name}: no port is forwarded: {trouble}")
+            self._ground.say("warning", f"exit {run.memory.name}: no port is forwarded: {trouble}")
             run.forwarding.refused(dev, trouble, clock())
         finally:
             self._wake.set()
@@ -230,26 +224,26 @@ class Exits:
                 await asyncio.to_thread(self._keep, run, *mark)
         state = [(one.exit, one.tunnels, one.port) for one in held]
         if state != self._published and (held or self._published is not None):
-            report = await self._in_kernel(lambda: self.host.publish(OWNER, overlay(held)))
+            await self._ground.replace(overlay(held))
             self._published = state
-            if report is not None:
-                self._note(report)
         await self._say(rows)
 
     async def _say(self, rows: list[dict[str, Any]]) -> None:
         """How exits are now, for whoever asks next."""
         self.rows = rows
-        if self.host.metrics is not None:
-            self.host.metrics.exits(rows)
+        self._ground.show(rows)
         found = conclude(rows)
-        if found != self.host.conditions.get("Exits"):
-            await self._in_kernel(lambda: self.host.remark("Exits", found))
+        if found != self._condition or not self._told:
+            self._condition, self._told = found, True
+            await self._ground.remark("Exits", found)
+
+    _told = False
 
     def _keep(self, run: _Run, kept: list[Kept], pinned: str | None) -> None:
         try:
             run.memory.keep(kept, pinned)
         except OSError as error:
-            self.host.say("warning", f"cannot remember the exit {run.memory.name}: {error.strerror}")
+            self._ground.say("warning", f"cannot remember the exit {run.memory.name}: {error.strerror}")
 
     async def _carry_out(self, run: _Run, action: Action) -> None:
         policy, slot = run.policy, action.slot
@@ -288,7 +282,7 @@ class Exits:
             case OSError():
                 return ProviderError("Unreachable", str(error))
         text = f"{what} fails in a way that nobody foresaw ({type(error).__name__})"
-        self.host.say("error", f"exit {run.memory.name}: {text}")
+        self._ground.say("error", f"exit {run.memory.name}: {text}")
         return ProviderError("Unforeseen", text)
 
     def _failed(self, run: _Run, action: Action, found: ProviderError, now: float) -> None:
@@ -311,6 +305,20 @@ class Exits:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
     # What people ask
+
+    def order(self, request: Mapping[str, Any]) -> Reply:
+        name = request.get("exit")
+        error = self.unknown(name) if name else ""
+        match request.get("order") if not error else None:
+            case "next":
+                error = self.next(name)
+            case "pin":
+                error = self.pin(name, request.get("gateway"))
+        return {"ok": not error, "error": error, "exits": self.rows, "gateways": self.gateways(name)}
+
+    def refused(self, refused: Sequence[Refused]) -> None:
+        for one in refused:
+            self._ground.say("warning", f"exits: {one.text}")
 
     def _describe(self) -> list[dict[str, Any]]:
         now = time.monotonic()

@@ -16,13 +16,13 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from reconciler.files import dump_json, read_object, write_atomic
-from reconciler.keys import EXIT, KeyFileError, ensure_file
+from reconciler.keys import EXIT, EXITS, KeyFileError, ensure_file
 from reconciler.loops.exits.overlay import Held, Placed, overlay
 from reconciler.loops.exits.providers.base import Session, checked
 from schema.plan import Exit, Resource, SecretRef
 from schema.plan.exits import NAME
 
-FOLDER = "exits"
+FOLDER = EXITS
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,6 @@ from schema.plan import (
 from schema.plan.base import Family
 from schema.plan.exits import BYPASS, FORWARDED, GROUP
 
-OWNER = "exits"
 NEXTHOPS = 117_600_000
 """Numbers of nexthops: plus 10 x the table of a tunnel or of an exit."""
 BOUND = 1168

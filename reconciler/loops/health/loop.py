@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
-from reconciler.host import Host
+from reconciler.conditions import Condition
+from reconciler.loops.base import Ground, Quiet, TunnelNote
 from reconciler.loops.health.policy import Policy, Verdict
-from reconciler.report import Report
 
 IDLE = 1.0
 """Seconds between two looks at whether there is anything to watch."""
@@ -26,26 +26,16 @@ class Echoes(Protocol):
     def close(self) -> None: ...
 
 
-class Health:
-    """The health of this host's tunnels. `in_kernel` runs a function in the thread that the kernel is touched in."""
+class Health(Quiet):
+    """The health of this host's tunnels."""
 
-    def __init__(
-        self,
-        host: Host,
-        in_kernel: Callable[[Callable[[], Any]], Awaitable[Any]],
-        echo: Callable[[], Echoes],
-        note: Callable[[Report], None] = lambda report: None,
-    ) -> None:
-        """`note` is told of every move of traffic, so that one that failed is tried again."""
-        self.host = host
-        self._in_kernel = in_kernel
+    def __init__(self, ground: Ground, echo: Callable[[], Echoes]) -> None:
+        self._ground = ground
         self._new_echo = echo
         self._policy = Policy()
         self._changed = asyncio.Event()
         self._said: object = None
-        self._note = note
-        self._verdicts: tuple[Verdict, ...] = ()
-        host.verdicts = lambda: self._verdicts
+        self._devices: frozenset[str] = frozenset()
 
     async def run(self) -> None:
         """Until cancelled. Raises OSError where probes cannot be sent."""
@@ -64,18 +54,18 @@ class Health:
 
     async def _probe(self, echo: Echoes) -> None:
         loop = asyncio.get_running_loop()
-        policy, engine = self._policy, self.host.engine
+        policy, ground = self._policy, self._ground
         watches, looked = None, 0.0
         while True:
             now = loop.time()
-            if engine.watches is not watches:
-                watches = engine.watches
-                policy.follow(watches, engine.alive, engine.out, now)
+            if ground.settings is not watches:
+                watches = ground.settings
+                policy.follow(watches, ground.alive, ground.out, now)
+                self._devices = frozenset(policy.devices)
             if now - looked > HANDSHAKES:
                 looked = now
-                seen = engine.observed.get("peer", ())
-                policy.handshakes({one.resource.dev: one.session.handshake_age for one in seen if one.session})
-                self._verdicts = tuple(policy.verdicts())
+                policy.handshakes(self._handshakes())
+                ground.note(_notes(policy.verdicts()))
             # What has come in is heard before anything is judged: this process may have been away for a while.
             self._hear(echo)
             self._look(now)
@@ -98,15 +88,33 @@ class Health:
         said = alive, self._policy.reasons
         if said != self._said:
             self._said = said
-            # Others read these in threads of their own: a tuple of what was, and not the policy that goes on.
-            self._verdicts = tuple(self._policy.verdicts())
+            self._ground.note(_notes(self._policy.verdicts()))
             self._changed.set()
+
+    def _handshakes(self) -> dict[str, float | None]:
+        """Seconds since the last handshake of each watched tunnel, when the engine looked."""
+        seen = (one for dev in self._devices for one in dict(self._ground.observed("peer", dev)).values())
+        return {one.resource.dev: one.session.handshake_age for one in seen if one.session}
 
     async def _publish(self) -> None:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            watched, alive = frozenset(self._policy.devices), self._policy.alive
-            report = await self._in_kernel(lambda: self.host.move(watched, alive))  # noqa: B023 - awaited at once
-            if report is not None:
-                self._note(report)
+            policy = self._policy
+            await self._ground.move(policy.devices, policy.alive, conclude(list(policy.verdicts())))
+
+
+def _notes(verdicts: Iterable[Verdict]) -> dict[str, TunnelNote]:
+    return {one.dev: TunnelNote(one.alive, one.text, one.rtt, one.loss) for one in verdicts}
+
+
+def conclude(verdicts: Sequence[Verdict]) -> Condition | None:
+    """Which of the watched tunnels carry nothing, and why; None where none is watched."""
+    if not verdicts:
+        return None
+    dead = [verdict for verdict in verdicts if not verdict.alive]
+    if not dead:
+        return Condition("Tunnels", "True", "Alive", f"{len(verdicts)} of {len(verdicts)} carry traffic")
+    first = dead[0]
+    more = f" (and {len(dead) - 1} more)" if len(dead) > 1 else ""
+    return Condition("Tunnels", "False", first.reason, f"{first.dev} of {first.link}: {first.text}{more}")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,11 @@ from reconciler.agent import Agent
 from reconciler.config import parse
 from reconciler.control import call
 from reconciler.errors import Stalled
-from reconciler.loops.exits.loop import Tools
+from reconciler.kinds import UNANNOUNCED
+from reconciler.loops.base import Plug
+from reconciler.loops.exits import PLUG
+from reconciler.loops.exits.loop import Exits
+from reconciler.touched import Touched
 from schema.plan import Firewall, HostPlan, Route, Runtime
 from tests.unit.reconciler.loops.exits.test_loop import EXIT, Internet
 from tests.unit.reconciler.test_host import World
@@ -30,13 +35,13 @@ class Pipe:
     def filenos(self) -> list[int]:
         return [self.reader]
 
-    def read(self) -> set[str]:
+    def read(self) -> tuple[set[str], bool]:
         try:
             os.read(self.reader, 100)
         except BlockingIOError:
-            return set()
+            return set(), False
         kinds, self.kinds = self.kinds, set()
-        return kinds
+        return kinds, False
 
     def tell(self, *kinds: str) -> None:
         self.kinds |= set(kinds)
@@ -59,11 +64,13 @@ class Running:
             "agent.yaml",
         )
         self.watch = Pipe()
-        self.quiet = module.QUIET
-        self.exits: Tools | None = None
+        self.touched = Touched(self.watch)
+        self.world.covered = self.touched.covered
+        self.quiet = UNANNOUNCED
+        self.plugs: tuple[Plug, ...] = ()
 
     def agent(self) -> Agent:
-        return Agent(self.world.host, self.config, self.watch, self.quiet, exits=self.exits)
+        return Agent(self.world.host, self.config, self.touched, self.quiet, self.plugs)
 
     def run(self, script: Callable[[Running], Awaitable[None]]) -> None:
         async def main() -> None:
@@ -146,7 +153,7 @@ def test_peers_are_looked_at_without_an_event(running: Running, monkeypatch: pyt
 
 def test_the_firewall_is_polled_where_it_announces_nothing(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "QUIET_INTERVAL", 0.0)
-    running.quiet = module.QUIET | {"firewall"}
+    running.quiet = UNANNOUNCED | {"firewall"}
     chain = Firewall(family="inet", table="filter", chain="GITWAN-INPUT", hook="INPUT")
     running.world.source.plan = lambda commit: (HostPlan.of("h1", [chain]), "")  # type: ignore[method-assign]
 
@@ -229,7 +236,7 @@ def test_a_job_that_stumbles_is_logged_and_goes_on(running: Running, monkeypatch
 def test_an_exit_that_is_not_there_is_an_error(running: Running) -> None:
     plan = HostPlan.of("h1", [], Runtime(exits=(EXIT,)))
     running.world.source.plan = lambda commit: (plan, "")  # type: ignore[method-assign]
-    running.exits = Internet().tools
+    running.plugs = (replace(PLUG, make=lambda ground: Exits(ground, Internet().tools)),)
 
     async def script(r: Running) -> None:
         while not (await r.ask("exits")).get("gateways"):

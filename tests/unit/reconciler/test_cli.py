@@ -36,7 +36,7 @@ class Shell:
         self.config.write_text(f"{{host: h1, source: {{git: /w}}, state: {folder}, socket: {folder}/agent.sock}}")
         monkeypatch.setattr(setup, "host_of", self.host_of)
 
-    def host_of(self, config: AgentConfig, store: Store, command: object) -> Host:
+    def host_of(self, config: AgentConfig, store: Store, command: object, parts: object = None) -> Host:
         self.world.host.store.unlock()
         self.world.start()
         return self.world.host

@@ -18,7 +18,7 @@ def run(
     seen: dict[str, list[Observed[Resource]]] = {name: [] for name in KINDS}
     for one in observed:
         seen[one.resource.kind].append(one)
-    return diff(Desired.of(desired), seen, previous, KINDS, adopt=adopt)
+    return diff(Desired.of(desired, KINDS), seen, previous, KINDS, adopt=adopt)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_surplus_of_ours_goes_and_the_right_one_stays() -> None:
 
 
 def test_kinds_that_were_not_observed_are_left_alone() -> None:
-    assert diff(Desired.of([ROUTE]), {"address": []}, NOTHING, KINDS).changes == []
+    assert diff(Desired.of([ROUTE], KINDS), {"address": []}, NOTHING, KINDS).changes == []
 
 
 # WireGuard on somebody else's device
@@ -118,34 +118,27 @@ def test_a_change_elsewhere_does_not_undo_roaming() -> None:
     from reconciler.kinds.base import Session
 
     seen = [Observed(r, ALIAS) for r in wg()] + [Observed(roamed, ALIAS, Session("192.0.2.9:1", 5.0))]
-    (change,) = run([*wg(), after], *seen, previous=Desired.of([before])).changes
+    (change,) = run([*wg(), after], *seen, previous=Desired.of([before], KINDS)).changes
     assert change.after == after.model_copy(update={"endpoint": "192.0.2.9:1"})
 
 
-# What the plan and its overlays contradict each other in
+# What contradicts itself
 
 
-def test_two_owners_of_one_key_clash() -> None:
-    desired = Desired.of([ROUTE], {"jit": [OTHER]})
-    assert [clash.text for clash in desired.clashes] == [
-        "route 10.0.0.0/8 dev eth1 metric 117: wanted by both the plan and jit"
-    ]
+def test_one_key_twice_is_a_clash() -> None:
+    desired = Desired.of([ROUTE, OTHER], KINDS)
+    assert [clash.text for clash in desired.clashes] == ["route 10.0.0.0/8 dev eth1 metric 117: wanted twice"]
     assert desired.kind("route") == {ROUTE.key: ROUTE}
-
-
-def test_two_overlays_clash_by_name() -> None:
-    (clash,) = Desired.of([], {"b": [OTHER], "a": [ROUTE]}).clashes
-    assert clash.there == "wanted by both a and b"
 
 
 def test_two_peers_of_one_device_cannot_have_one_allowed_ip() -> None:
     resources = [*wg(), peer("wg0", 8, "10.0.0.0/8"), peer("wg0", 9, "10.0.0.0/8")]
     found = run(resources, *(Observed(r, ALIAS) for r in wg()))
-    assert [c.there for c in found.conflicts] == ["10.0.0.0/8 is also an allowed IP of p8 on wg0"]
+    assert [c.there for c in found.conflicts] == ["10.0.0.0/8 is also claimed by wg0 p8"]
 
 
 def test_two_devices_may_have_one_allowed_ip() -> None:
-    assert Desired.of([peer("wg0", 8, "10.0.0.0/8"), peer("wg1", 9, "10.0.0.0/8")]).clashes == ()
+    assert Desired.of([peer("wg0", 8, "10.0.0.0/8"), peer("wg1", 9, "10.0.0.0/8")], KINDS).clashes == ()
 
 
 def test_a_link_that_is_down_is_changed() -> None:

@@ -65,7 +65,7 @@ def test_a_removed_peer_is_spoken_to_where_it_was_heard_last(tmp_path: Path) -> 
 
 def test_an_event_looks_only_at_what_may_have_moved(tmp_path: Path) -> None:
     looked: list[frozenset[str]] = []
-    engine = engine_on(FakeHost(), tmp_path, on_observe=looked.append)
+    engine = engine_on(FakeHost(), tmp_path, covered=looked.append)
     apply(engine, "c1", site())
     looked.clear()
     engine.converge(kinds={"rule"})
@@ -76,7 +76,7 @@ def test_an_event_looks_only_at_what_may_have_moved(tmp_path: Path) -> None:
         {"rule"},
         {"peer", "link"},
         {"address", "nexthop", "route"},
-        engine.all_kinds,
+        engine.all_kinds - {"firewall", "rule", "service"},
     ]
 
 
@@ -269,7 +269,7 @@ def test_a_kernel_that_cannot_be_read_is_left_alone(tmp_path: Path) -> None:
         def observe(self) -> list[object]:
             raise OSError(errno.EPERM, "Operation not permitted")
 
-    engine.drivers = {**host.drivers(), "route": Blind()}  # type: ignore[dict-item]
+    engine.converger.drivers = {**host.drivers(), "route": Blind()}  # type: ignore[dict-item]
     report = apply(engine, "c1", site())
     assert report.error and report.error.reason == "ObserveFailed"
     assert host.operations == 0
@@ -290,7 +290,7 @@ def test_roaming_is_no_drift_and_survives_a_restart(tmp_path: Path) -> None:
 def test_a_peer_that_roams_while_it_is_verified_is_no_failure(tmp_path: Path) -> None:
     host = FakeHost()
     engine = engine_on(host, tmp_path)
-    engine.on_stage = lambda stage: (
+    engine.converger.on_stage = lambda stage: (
         host.handshake("wg0", key(9), endpoint="192.0.2.7:4000")
         if stage == "verify" and ("wg0", key(9)) in host.stored["peer"]
         else None
@@ -315,12 +315,14 @@ def test_overlays_are_applied_repaired_and_withdrawn(tmp_path: Path) -> None:
     engine = engine_on(host, tmp_path)
     apply(engine, "c1", site())
     extra = Route(dst="10.99.0.0/16", dev="wg0")
-    engine.set_overlay("split", [extra])
-    assert engine.converge(kinds={"route"}).operations == 1
+    assert engine.change("split", [extra]) == []
+    report = engine.follow()
+    assert report is not None and report.done == {("route", "create"): 1}
     host.remove(extra)
     assert engine.converge(kinds={"route"}).operations == 1
-    engine.set_overlay("split", [])
-    assert engine.converge(kinds={"route"}).done == {("route", "delete"): 1}
+    engine.change("split", drop=[(extra.kind, extra.key)])
+    report = engine.follow()
+    assert report is not None and report.done == {("route", "delete"): 1} and engine.follow() is None
 
 
 def test_a_preview_changes_nothing(tmp_path: Path) -> None:

@@ -55,9 +55,18 @@ def plan(first: Nexthop, runtime: Runtime | None = None) -> HostPlan:
     return HostPlan.of("h1", [*devices, *WAYS, first, ROUTE], runtime or Runtime(watches=(watch(*DEVS),)))
 
 
+def wanted(plan: HostPlan, *alive: str, instead: Resource | None = None) -> list[Resource]:
+    """The plan's resources, given what is alive; `instead` stands in the place of one of them already."""
+    found = {(one.kind, one.key): one for one in plan.resources}
+    if instead is not None:
+        found[instead.kind, instead.key] = instead
+    nexthops = {one.key: one for one in found.values() if isinstance(one, Nexthop)}
+    return list({**found, **groups.moved(plan.runtime, nexthops, frozenset(alive))}.values())
+
+
 def held(plan: HostPlan, *alive: str) -> tuple[int, ...]:
     """The members of the group, given what is alive."""
-    found = [one for one in groups.resources(plan, plan.resources, frozenset(alive)) if isinstance(one, Nexthop)]
+    found = [one for one in wanted(plan, *alive) if isinstance(one, Nexthop)]
     return tuple(member.id // 10 for one in found for member in one.group)
 
 
@@ -99,13 +108,12 @@ def test_while_a_tier_is_dead_the_next_one_serves(alive: tuple[str, ...], member
 
 
 def test_weights_stay() -> None:
-    found = groups.resources(THREE, THREE.resources, frozenset({"wg2", "wg3"}))
-    assert group(2, 3) in found
+    assert group(2, 3) in wanted(THREE, "wg2", "wg3")
 
 
 def test_what_is_lost_with_all_tunnels_is_replaced_only_then() -> None:
     def route(*alive: str) -> str:
-        return next(o.type for o in groups.resources(TIERED, TIERED.resources, frozenset(alive)) if o.kind == "route")  # type: ignore[attr-defined]
+        return next(o.type for o in wanted(TIERED, *alive) if o.kind == "route")  # type: ignore[attr-defined]
 
     assert route("wg4") == "unicast" and route() == "unreachable"
 
@@ -118,10 +126,8 @@ def test_a_tunnel_that_nobody_watches_counts_as_alive() -> None:
 
 def test_with_a_new_key_the_new_tunnel_is_judged() -> None:
     moved = Nexthop(id=10, family="inet", dev="wg4")
-    wanted = [moved if one == WAYS[0] else one for one in THREE.resources]
-    found = groups.resources(THREE, wanted, frozenset({"wg2", "wg3", "wg4"}))
-    assert group(1, 2, 3) in found
-    assert group(2, 3) in groups.resources(THREE, wanted, frozenset({"wg1", "wg2", "wg3"}))
+    assert group(1, 2, 3) in wanted(THREE, "wg2", "wg3", "wg4", instead=moved)
+    assert group(2, 3) in wanted(THREE, "wg1", "wg2", "wg3", instead=moved)
 
 
 @given(st.frozensets(st.sampled_from(DEVS)))
@@ -134,26 +140,29 @@ def test_a_group_is_never_empty_and_never_holds_what_is_dead_beside_what_is_aliv
 
 def test_before_any_probe_what_the_kernel_holds_is_alive() -> None:
     seen = {"nexthop": [Observed(one, PROTOCOL) for one in (*WAYS, group(1, 3))]}
-    assert groups.standing(THREE, watch(*DEVS), seen) == ({"wg1", "wg3"}, {"wg2", "wg4"})
+    assert groups.standing(THREE.runtime, watch(*DEVS), seen) == ({"wg1", "wg3"}, {"wg2", "wg4"})
     fresh = [Observed(peer("wg2", 9), session=Session("192.0.2.1:5000", 20.0))]
-    assert groups.standing(THREE, watch("wg2", "wg4"), {**seen, "peer": fresh}) == (frozenset(), {"wg2", "wg4"})
+    assert groups.standing(THREE.runtime, watch("wg2", "wg4"), {**seen, "peer": fresh}) == (frozenset(), {"wg2", "wg4"})
     foreign = {"nexthop": [Observed(one, 4) for one in (*WAYS, group(1, 3))]}
-    assert groups.standing(THREE, watch(*DEVS), foreign) == (frozenset(), frozenset())
+    assert groups.standing(THREE.runtime, watch(*DEVS), foreign) == (frozenset(), frozenset())
 
 
 def test_without_groups_sessions_say_what_is_alive() -> None:
     fresh = [Observed(peer("wg1", 9), session=Session("192.0.2.1:5000", 20.0))]
     old = [Observed(peer("wg2", 9), session=Session("192.0.2.1:5001", 200.0))]
-    assert groups.standing(THREE, watch(*DEVS), {"peer": fresh + old}) == ({"wg1"}, frozenset())
+    assert groups.standing(THREE.runtime, watch(*DEVS), {"peer": fresh + old}) == ({"wg1"}, frozenset())
 
 
 def test_a_whole_group_says_nothing_where_something_stands_in_the_stead_of_its_tunnels() -> None:
     assert TIERED.runtime.lost is not None
     nexthops = [Observed(one, PROTOCOL) for one in (*WAYS, group(1, 2))]
     stead = [Observed(one, PROTOCOL) for one in TIERED.runtime.lost[0].resources]
-    assert groups.standing(TIERED, watch(*DEVS), {"nexthop": nexthops, "route": stead}) == (frozenset(), set(DEVS))
+    assert groups.standing(TIERED.runtime, watch(*DEVS), {"nexthop": nexthops, "route": stead}) == (
+        frozenset(),
+        set(DEVS),
+    )
     plain = {"nexthop": nexthops, "route": [Observed(ROUTE, PROTOCOL)]}
-    assert groups.standing(TIERED, watch(*DEVS), plain) == ({"wg1", "wg2"}, {"wg3", "wg4"})
+    assert groups.standing(TIERED.runtime, watch(*DEVS), plain) == ({"wg1", "wg2"}, {"wg3", "wg4"})
 
 
 # In the engine
@@ -191,7 +200,7 @@ def test_an_agent_that_starts_again_leaves_a_dead_tunnel_out(tmp_path: Path) -> 
     engine.follow()
     engine = engine_on(host, tmp_path)
     assert engine.restore().operations == 0 and in_kernel(host) == (1, 3)
-    assert engine.alive == {"wg1", "wg3"} and [one.name for one in engine.watches] == ["a~b"]
+    assert engine.alive == {"wg1", "wg3"} and [one.name for one in engine.runtime.watches or ()] == ["a~b"]
 
 
 def test_a_tunnel_that_a_plan_adds_joins_when_it_is_alive(tmp_path: Path) -> None:

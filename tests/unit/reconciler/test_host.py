@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from reconciler.acquire import Acquirer
 from reconciler.cycle import Cycle, Trial
-from reconciler.diff import NOTHING
 from reconciler.errors import Transient
 from reconciler.host import Host
 from reconciler.journal import Journal
+from reconciler.layers import NOTHING
+from reconciler.loops import LOOPS
 from reconciler.metrics import Metrics
 from reconciler.probes import Tunnel
 from reconciler.report import Acquired, Report
@@ -29,10 +31,11 @@ class World:
         self.source = Scripted()
         self.said: list[str] = []
         self.folder = folder
+        self.covered: Callable[[frozenset[str]], None] = lambda kinds: None
         self.start()
 
     def start(self) -> None:
-        engine = engine_on(self.kernel, self.folder)
+        engine = engine_on(self.kernel, self.folder, covered=lambda kinds: self.covered(kinds))
         acquirer = Acquirer(host="h1", store=engine.store, source=self.source)
         self.host = Host(
             name="h1",
@@ -41,6 +44,8 @@ class World:
             acquirer=acquirer,
             clock=lambda: NOW,
             say=lambda level, text: self.said.append(f"{level} {text}"),
+            plugs=LOOPS,
+            metrics=Metrics(LOOPS),
         )
 
     def apply(self, commit: str) -> None:
@@ -69,7 +74,7 @@ def test_once_looks_once_where_nothing_is_new(world: World, tmp_path: Path) -> N
     world.apply("c1")
     world.start()
     looked: list[frozenset[str]] = []
-    world.host.engine.on_observe = looked.append
+    world.covered = looked.append
     report = world.host.once()
     assert (report.operations, len(looked)) == (0, 1)
     assert report.ok
@@ -154,7 +159,7 @@ def test_a_status_that_cannot_be_written_stops_nothing(world: World, monkeypatch
 def test_a_rejected_commit_is_in_status_log_and_metrics(world: World) -> None:
     from prometheus_client import generate_latest
 
-    world.host.metrics = Metrics()
+    assert world.host.metrics is not None
     world.kernel.fail_next("route", errno.EINVAL, 3)
     world.apply("c1")
     (rejected,) = world.host.status()["rejected"]
@@ -178,7 +183,7 @@ def test_a_plan_on_trial_says_what_it_waits_for(world: World) -> None:
 def test_metrics(world: World) -> None:
     from prometheus_client import generate_latest
 
-    world.host.metrics = Metrics()
+    assert world.host.metrics is not None
     world.apply("c1")
     world.kernel.remove(site()[4])
     world.host.converge(kinds={"route"})

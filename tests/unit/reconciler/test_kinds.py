@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.kinds import KINDS
-from reconciler.kinds.base import Observed
+from reconciler.kinds import KINDS, companions, dependents
+from reconciler.kinds.base import Kind, Observed
 from schema.plan import RESOURCES, Nexthop, Resource, Route, SecretRef, Service, Sysctl, Wireguard
 from schema.plan.nexthop import Member
 
@@ -19,6 +19,32 @@ def a_device(**fields: object) -> Wireguard:
 
 def test_every_resource_has_its_kind_in_the_same_order() -> None:
     assert list(KINDS) == list(RESOURCES)
+
+
+def test_a_fact_that_is_left_out_is_named() -> None:
+    with pytest.raises(TypeError, match="stands_on"):
+        Kind(name="tunnel", marker=117, announced_by="nobody")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="tunnel: rtnetlink announces by messages"):
+        Kind(name="tunnel", marker=117, stands_on=frozenset(), announced_by="rtnetlink")
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: str(kind.name))
+def test_what_a_kind_says_of_others_is_so(kind: Kind) -> None:
+    assert kind.stands_on | {kind.part_of} - {""} <= KINDS.keys()
+    for other in kind.stands_on:
+        assert RESOURCES[other].rank < RESOURCES[kind.name].rank, "what it stands on is made before it"
+
+
+def test_what_moves_with_what() -> None:
+    on_links = {"link", "sysctl", "wireguard", "address", "peer", "nexthop", "route"}
+    assert dependents({"link"}) == on_links
+    assert dependents({"address"}) == {"address", "nexthop", "route"}
+    assert dependents({"wireguard"}) == {"wireguard", "peer"}
+    assert dependents({"rule", "route"}) == {"rule", "route"}
+
+
+def test_peers_are_seen_with_the_links_that_say_whose_they_are() -> None:
+    assert companions({"peer", "rule"}) == {"peer", "rule", "link"}
 
 
 @pytest.mark.parametrize(

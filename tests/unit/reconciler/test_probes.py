@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.diff import Desired
+from reconciler.kinds import KINDS
 from reconciler.kinds.base import Observed, Session
+from reconciler.layers import Composed
 from reconciler.probes import (
     Check,
     Tunnel,
@@ -18,7 +19,8 @@ from reconciler.probes import (
     tunnels,
     waits,
 )
-from schema.plan import Exit, Peer, Probe, Resource, Route, Runtime
+from reconciler.wanted import Wanted
+from schema.plan import Exit, HostPlan, Peer, Probe, Resource, Route, Runtime
 from tests.unit.reconciler.loops.exits.samples import an_exit
 from tests.unit.reconciler.worlds import key, peer, wg
 
@@ -27,8 +29,8 @@ def live(*peers: Peer, age: float | None = 5.0, rx: int = 0) -> list[Observed[Pe
     return [Observed(one, session=Session(one.endpoint, age, rx)) for one in peers]
 
 
-def plan(*resources: Resource) -> Desired:
-    return Desired.of(resources)
+def plan(*resources: Resource, runtime: Runtime | None = None) -> Composed:
+    return Wanted(KINDS).compose(HostPlan.of("h1", resources, runtime), "")
 
 
 OLD = peer("wg0", 9, "10.20.0.0/16")
@@ -83,7 +85,7 @@ def test_the_tunnel_of_an_exit_counts_while_the_plan_leaves_the_exit_alone(
 ) -> None:
     tunnel = peer("wg-pia-1", 9, "0.0.0.0/0")
     held = [*wg("wg-pia-1"), tunnel]
-    before, target = (Desired.of(held, None, Runtime(exits=exits)) for exits in ((an_exit(),), after))
+    before, target = (plan(*held, runtime=Runtime(exits=exits)) for exits in ((an_exit(),), after))
     assert [t.key for t in tunnels(before, target, live(tunnel))[0]] == ([tunnel.key] if counts else [])
 
 

@@ -131,7 +131,7 @@ def test_a_commit_that_changes_nothing_here_asks_nobody(scene: Scene) -> None:
 )
 def test_what_is_lost_by_a_change_takes_it_back(scene: Scene, lost: Check, words: str) -> None:
     before = scene.world.host.snapshot()
-    scene.engine.on_stage = lambda stage: scene.world.silent.add(lost) if stage == "execute" else None
+    scene.engine.converger.on_stage = lambda stage: scene.world.silent.add(lost) if stage == "execute" else None
     report = scene.apply("c2", [*BASE, MORE])
     assert report.result == "rolled back" and report.error and report.error.reason == "ProbeFailed"
     assert scene.world.host.snapshot() == before
@@ -140,7 +140,7 @@ def test_what_is_lost_by_a_change_takes_it_back(scene: Scene, lost: Check, words
 
 
 def test_a_peer_that_falls_silent_takes_a_change_back(scene: Scene) -> None:
-    scene.engine.on_stage = lambda stage: scene.world.deaf.add(FAR.key) if stage == "execute" else None
+    scene.engine.converger.on_stage = lambda stage: scene.world.deaf.add(FAR.key) if stage == "execute" else None
     assert scene.apply("c2", [*BASE, MORE]).result == "rolled back"
     assert scene.rejected["c2"].startswith("the peer p9 on wg0")
 
@@ -153,7 +153,7 @@ def test_what_did_not_answer_before_is_no_criterion(scene: Scene) -> None:
 
 def test_it_is_asked_three_times_within_half_of_the_deadline(scene: Scene) -> None:
     world = scene.world
-    scene.engine.on_stage = lambda stage: world.silent.add(PING) if stage == "execute" else None
+    scene.engine.converger.on_stage = lambda stage: world.silent.add(PING) if stage == "execute" else None
     begun, asked = world.now, world.asked
     scene.apply("c2", [*BASE, MORE])
     assert world.asked - asked == 1 + 3
@@ -169,7 +169,7 @@ def test_an_answer_at_the_third_try_will_do(scene: Scene) -> None:
         (world.silent.clear if len(tries) == 4 else lambda: None)()
 
     world.on_ask = ask
-    scene.engine.on_stage = lambda stage: world.silent.add(world.git()) if stage == "execute" else None
+    scene.engine.converger.on_stage = lambda stage: world.silent.add(world.git()) if stage == "execute" else None
     assert scene.apply("c2", [*BASE, MORE]).result == "changed"
 
 
@@ -182,12 +182,12 @@ def test_another_gateway_in_the_place_of_one_will_do(scene: Scene) -> None:
             scene.world.host.remove(GATEWAY)
             scene.world.host.add(other, 4)
 
-    scene.engine.on_stage = move
+    scene.engine.converger.on_stage = move
     assert scene.apply("c2", [*BASE, MORE]).result == "changed"
 
 
 def test_no_gateway_in_the_place_of_one_takes_a_change_back(scene: Scene) -> None:
-    scene.engine.on_stage = lambda stage: scene.world.host.remove(GATEWAY) if stage == "verify" else None
+    scene.engine.converger.on_stage = lambda stage: scene.world.host.remove(GATEWAY) if stage == "verify" else None
     assert scene.apply("c2", [*BASE, MORE]).result == "rolled back"
 
 
@@ -260,7 +260,7 @@ def test_what_lies_behind_a_far_end_is_asked_when_that_has_followed(scene: Scene
     behind = Check("ping", "10.20.0.7")
     runtime = Runtime(deadline=10.0, probes=(Probe(kind="ping", target="10.20.0.7"),))
     scene.world.deaf.add(FAR.key)
-    scene.engine.on_stage = lambda stage: scene.world.silent.add(behind) if stage == "execute" else None
+    scene.engine.converger.on_stage = lambda stage: scene.world.silent.add(behind) if stage == "execute" else None
     assert scene.apply("c2", TWO_ENDED, runtime).result == "changed"
     scene.world.deaf.clear()
     scene.engine.judge()
@@ -272,7 +272,9 @@ def test_what_lies_behind_a_far_end_is_asked_when_that_has_followed(scene: Scene
 def test_a_git_server_behind_a_far_end_is_asked_when_that_has_followed(scene: Scene) -> None:
     scene.world.git_address = "10.20.0.7"
     scene.world.deaf.add(FAR.key)
-    scene.engine.on_stage = lambda stage: scene.world.silent.add(scene.world.git()) if stage == "execute" else None
+    scene.engine.converger.on_stage = lambda stage: (
+        scene.world.silent.add(scene.world.git()) if stage == "execute" else None
+    )
     assert scene.apply("c2", TWO_ENDED).result == "changed"
     scene.world.deaf.clear()
     scene.world.silent.clear()

@@ -8,7 +8,7 @@ import pytest
 from reconciler import status as module
 from reconciler.conditions import Condition
 from reconciler.kinds.base import ALIAS, Observed, Session
-from reconciler.loops.health.policy import Verdict
+from reconciler.loops.base import TunnelNote
 from reconciler.report import Report
 from reconciler.state import Confirmed
 from reconciler.status import Drift, ago, build, ok, render, size, tunnels
@@ -16,15 +16,15 @@ from schema.plan import Change, Route
 from tests.unit.reconciler.worlds import NOW, key, peer
 
 ROUTE = Route(dst="10.10.0.0/16", dev="wg0")
-ALIVE = Verdict("a~b", "wg0", True, "", "", 0.02, 0.0)
-DEAD = Verdict("a~b", "wg0", False, "Silent", "no answer through it", 0.02, 0.0)
+ALIVE = TunnelNote(True, "", 0.02)
+DEAD = TunnelNote(False, "no answer through it", 0.02)
 
 
 def status(**fields: Any) -> dict[str, Any]:
     drift = Drift()
     drift.note([Change(None, ROUTE)], NOW - 7200)
     up = Observed(peer(), ALIAS, Session("198.51.100.1:5000", 12.0, 2048, 100))
-    rows = tunnels({"peer": [up]}, {p.key: p for p in (peer(), peer("wg0", 8))}, {}, ())
+    rows = tunnels({up.resource.key: up}.get, [(p.key, p) for p in (peer(), peer("wg0", 8))], {}, ())
     given: dict[str, Any] = {
         "host": "nas",
         "source": "example",
@@ -34,6 +34,8 @@ def status(**fields: Any) -> dict[str, Any]:
         "conditions": [Condition(t, "True", t) for t in ("Fetched", "Compiled", "Applied", "Confirmed")],
         "drift": drift,
         "peers": rows,
+        "rows": {},
+        "overlays": {},
         "now": NOW,
     }
     return build(**given | fields)
@@ -73,12 +75,12 @@ def test_nothing_confirmed() -> None:
 
 def test_a_row_for_every_peer_of_the_plan_and_no_other() -> None:
     other = Observed(peer("wg0", 7), ALIAS, Session(None, 1.0))
-    rows = tunnels({"peer": [other]}, {peer().key: peer()}, {}, ())
+    rows = tunnels({other.resource.key: other}.get, [(peer().key, peer())], {}, ())
     assert [(row["public_key"], row["up"]) for row in rows] == [(key(9), False)]
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "idle", "up"),
+    ("notes", "idle", "up"),
     [
         ({}, (), True),
         ({}, {"wg0"}, False),  # new: nobody has looked at it
@@ -88,10 +90,10 @@ def test_a_row_for_every_peer_of_the_plan_and_no_other() -> None:
     ],
 )
 def test_a_tunnel_with_a_session_is_up_while_it_is_alive_and_has_its_traffic(
-    verdicts: dict[str, Verdict], idle: Container[str], up: bool
+    notes: dict[str, TunnelNote], idle: Container[str], up: bool
 ) -> None:
     seen = Observed(peer(), ALIAS, Session("198.51.100.1:5000", 1.0))
-    (row,) = tunnels({"peer": [seen]}, {peer().key: peer()}, verdicts, idle)
+    (row,) = tunnels({seen.resource.key: seen}.get, [(peer().key, peer())], notes, idle)
     assert row["up"] is up
 
 

@@ -22,7 +22,7 @@ ROTATING = HostPlan.of(
 
 
 def routes(engine: Engine) -> set[Resource]:
-    return {one.resource for one in engine.drivers["route"].observe()}
+    return {one.resource for one in engine.converger.drivers["route"].observe()}
 
 
 def apply(engine: Engine, commit: str, plan: HostPlan) -> None:

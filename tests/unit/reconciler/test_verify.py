@@ -4,22 +4,10 @@ import errno
 
 from reconciler.errors import Transient, Waiting
 from reconciler.kinds.base import Failure
-from reconciler.verify import companions, dependents, unfinished
-from schema.plan import RESOURCES, Change, Route
+from reconciler.verify import unfinished
+from schema.plan import Change, Route
 
-EVERY = frozenset(RESOURCES)
 CHANGE = Change(None, Route(dst="10.0.0.0/8", dev="eth0"))
-
-
-def test_what_moves_with_what() -> None:
-    assert dependents(["link"], EVERY) == EVERY
-    assert dependents(["address"], EVERY) == {"address", "nexthop", "route"}
-    assert dependents(["wireguard"], EVERY) == {"wireguard", "peer"}
-    assert dependents(["rule", "route"], EVERY) == {"rule", "route"}
-
-
-def test_peers_are_seen_with_the_links_that_say_whose_they_are() -> None:
-    assert companions(frozenset({"peer", "rule"})) == {"peer", "rule", "link"}
 
 
 def test_a_refusal_is_named_before_what_is_merely_different() -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
+from typing import Any
 
+from reconciler.config import parse
 from reconciler.engine import Engine
+from reconciler.ground import HostGround
+from reconciler.host import Host
 from reconciler.kinds import KINDS
+from reconciler.loops.base import Plug
 from reconciler.report import Acquired, Candidate, Report
 from reconciler.state import Store
 from schema.plan import Address, HostPlan, Link, Peer, Resource, Route, SecretRef, Wireguard
@@ -48,6 +53,17 @@ def engine_on(host: FakeHost, folder: Path, **options: object) -> Engine:
     store = Store(folder)
     store.open()
     return Engine(store=store, drivers=host.drivers(), kinds=KINDS, clock=lambda: NOW, **options)  # type: ignore[arg-type]
+
+
+async def at_once(function: Callable[[], Any]) -> Any:
+    """A lane that is always free."""
+    return function()
+
+
+def ground(host: Host, plug: Plug, in_lane: Callable[[Callable[[], Any]], Awaitable[Any]] = at_once) -> HostGround:
+    """What a loop stands on, with the settings of a host that has none."""
+    config = parse("{host: h1, source: {git: /w}}", "agent.yaml")
+    return HostGround(host, plug, config, in_lane)
 
 
 def apply(engine: Engine, commit: str, resources: Iterable[Resource]) -> Report:

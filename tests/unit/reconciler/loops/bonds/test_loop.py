@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+import asyncio
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from reconciler.kinds.link import BondState, Leg
+from reconciler.loops.bonds import PLUG
 from reconciler.loops.bonds.loop import Bonds
 from reconciler.loops.bonds.policy import PATIENCE
 from reconciler.report import Acquired, Candidate
 from schema.plan import Bond, HostPlan, Runtime
 from tests.unit.reconciler.test_host import World
-from tests.unit.reconciler.worlds import site
+from tests.unit.reconciler.worlds import ground, site
 
 LEGS = (Leg("eno1", True, 1), Leg("eno2", True, 1))
 WELL, ALONE = (
@@ -34,10 +35,6 @@ class Scripted:
         return {name: state for name, state in self.bonds.items() if name in names}, {"eno1": 1, "eno2": 1}
 
 
-async def at_once(function: Callable[[], Any]) -> Any:
-    return function()
-
-
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path)
@@ -50,23 +47,27 @@ def planned(world: World, commit: str, *bonds: Bond) -> None:
 
 def test_a_bond_that_fails_is_a_condition_until_it_works_or_is_no_more(world: World) -> None:
     kernel = Scripted()
-    awaiting: Callable[[Callable[[], Any]], Awaitable[Any]] = at_once
-    loop = Bonds(world.host, awaiting, lambda: kernel)
-    loop.look()
+    found = ground(world.host, PLUG)
+    loop = Bonds(found, lambda: kernel)
+
+    def look() -> None:
+        asyncio.run(found.remark("Bond", loop.look()))
+
+    look()
     assert "Bond" not in world.conditions()
     planned(world, "c1", BOND)
-    loop.look()
+    look()
     assert world.conditions()["Bond"] == "True:Bonded"
     kernel.bonds["bond0"] = ALONE
     for _ in range(PATIENCE):
-        loop.look()
+        look()
     assert world.conditions()["Bond"] == "False:NoPartner"
     assert any("nobody speaks LACP with bond0" in text for text in world.said)
     kernel.bonds["bond0"] = WELL
-    loop.look()
+    look()
     assert world.conditions()["Bond"] == "True:Bonded"
     planned(world, "c2")
-    loop.look()
+    look()
     assert "Bond" not in world.conditions()
 
 
@@ -74,5 +75,4 @@ def test_what_is_no_bond_on_this_machine_is_not_judged(world: World) -> None:
     kernel = Scripted()
     kernel.bonds.clear()
     planned(world, "c1", BOND)
-    Bonds(world.host, at_once, lambda: kernel).look()
-    assert "Bond" not in world.conditions()
+    assert Bonds(ground(world.host, PLUG), lambda: kernel).look() is None

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from reconciler.loops.exits import PLUG
 from reconciler.loops.exits.loop import Exits, Tools
 from reconciler.loops.exits.memory import Memory, remembered
-from reconciler.loops.exits.overlay import OWNER
 from reconciler.loops.exits.providers.base import Gateway, PortForward, ProviderError, Session
 from reconciler.report import Acquired, Candidate
 from reconciler.status import ok
@@ -21,6 +21,7 @@ from schema.plan import Exit, HostPlan, Route, Runtime
 from schema.plan.base import Family
 from tests.unit.reconciler.loops.exits.samples import an_exit, gateway, health, session
 from tests.unit.reconciler.test_host import World
+from tests.unit.reconciler.worlds import ground
 
 NEAR, FAR = gateway("uk/near", 1), gateway("nl/far", 2)
 EXIT = an_exit(health=health(interval=0.2, timeout=0.2), hold=0.0)
@@ -113,7 +114,7 @@ def plan(world: World, commit: str, exit: Exit) -> None:
 def play(world: World, internet: Internet, script: Script, exit: Exit = EXIT) -> None:
     """A script while an agent runs that has just started. Its end is a crash: nothing is tidied up."""
     world.start()
-    world.host.engine.set_overlay(OWNER, remembered(world.folder, (exit,)))
+    world.host.engine.wanted.replace("exits", remembered(world.folder, (exit,)))
     plan(world, "c1", exit)
 
     async def in_kernel(function: Callable[[], Any]) -> Any:
@@ -123,7 +124,7 @@ def play(world: World, internet: Internet, script: Script, exit: Exit = EXIT) ->
         return result
 
     async def main() -> None:
-        exits = Exits(world.host, in_kernel, internet.tools, lambda report: None)
+        exits = Exits(ground(world.host, PLUG, in_kernel), internet.tools)
         task = asyncio.create_task(exits.run())
         async with asyncio.timeout(20):
             await script(exits)
@@ -216,7 +217,7 @@ def test_an_exit_that_goes_takes_its_key_back_and_leaves_nothing(tmp_path: Path)
 
     async def script(exits: Exits) -> None:
         await connected(exits)
-        world.host.engine.exits = ()
+        world.host.engine.runtime = Runtime()
         await until(lambda: not exits.rows and bool(internet.provider.released))
         await until(lambda: not Memory(world.folder, EXIT.name).tunnels()[0])
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.diff import Desired
+from reconciler.kinds import KINDS
 from reconciler.loops.exits.overlay import Held, Placed, overlay
 from schema.plan import Firewall, Link, Nexthop, Peer, Resource, Route, Rule, SecretRef, Sysctl, Wireguard
 from tests.unit.reconciler.loops.exits.samples import KEY, an_exit, gateway, session
@@ -103,7 +104,7 @@ def test_a_forwarded_port_is_let_in_at_the_tunnel_that_it_leads_to() -> None:
 def test_two_exits_share_the_chains() -> None:
     other = held(BOTH, name="other", lans=("lan1",), own=False, table=59990)
     moved = [Placed(replace_slot(one), one.session, True) for one in other.tunnels]
-    found = Desired.of(overlay([held(LONDON), replace(other, tunnels=moved)]))
+    found = Desired.of(overlay([held(LONDON), replace(other, tunnels=moved)]), KINDS)
     assert found.clashes == ()
 
 
@@ -127,4 +128,4 @@ def test_nothing_ever_leads_to_the_underlay(sessions: list[Any], carrying: list[
         assert route.table in tables and route.type == "unicast"
         assert route.dev in devs or route.nhid in nexthops
     assert {n.dev for n in found if isinstance(n, Nexthop) and n.dev} <= devs
-    assert Desired.of(found).clashes == ()
+    assert Desired.of(found, KINDS).clashes == ()

@@ -8,13 +8,15 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from reconciler.loops.health import PLUG
 from reconciler.loops.health.loop import Health
 from reconciler.report import Acquired, Candidate
 from reconciler.state import Suspension
+from schema.plan import Runtime
 from tests.fakes import FakeHost
 from tests.unit.reconciler.test_groups import DEVS, THREE, in_kernel
 from tests.unit.reconciler.test_host import World
-from tests.unit.reconciler.worlds import key
+from tests.unit.reconciler.worlds import ground, key
 
 
 class Network:
@@ -58,7 +60,7 @@ def play(folder: Path, script: Callable[[World, Network], Awaitable[None]]) -> W
         return function()
 
     async def main() -> None:
-        task = asyncio.create_task(Health(world.host, in_turn, lambda: network).run())
+        task = asyncio.create_task(Health(ground(world.host, PLUG, in_turn), lambda: network).run())
         async with asyncio.timeout(20):
             await script(world, network)
         task.cancel()
@@ -97,9 +99,9 @@ def test_a_tunnel_that_answers_is_up_once_it_has_its_traffic(tmp_path: Path) -> 
         for dev in DEVS:
             kernel(world).handshake(dev, key(9))
         world.host.converge()
-        assert not world.host.verdicts() and not any(row["up"] for row in world.host.status()["tunnels"])
+        assert not any(row["probe"] or row["up"] for row in world.host.status()["tunnels"])
         network.kernel_is_free.clear()
-        await until(lambda: any(verdict.alive for verdict in world.host.verdicts()))
+        await until(lambda: any(row["probe"] and row["probe"]["alive"] for row in world.host.status()["tunnels"]))
         assert not any(row["up"] for row in world.host.status()["tunnels"])
         network.kernel_is_free.set()
         await until(lambda: all(row["up"] for row in world.host.status()["tunnels"]))
@@ -123,8 +125,8 @@ def test_nothing_moves_while_the_agent_is_suspended(tmp_path: Path) -> None:
 def test_where_nothing_is_watched_nothing_is_sent(tmp_path: Path) -> None:
     async def script(world: World, network: Network) -> None:
         await until(lambda: network.sent > 0)
-        world.host.engine.watches = ()
-        await until(lambda: not world.host.verdicts())
+        world.host.engine.runtime = Runtime()
+        await until(lambda: not any(row["probe"] for row in world.host.status()["tunnels"]))
         sent = network.sent
         for _ in range(100):
             await asyncio.sleep(0)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from reconciler.exits_cli import make_app
+from reconciler.loops.exits.cli import make_app
 from reconciler.loops.exits.rows import row
 from reconciler.state import Confirmed, Store
 from schema.plan import HostPlan, Runtime

@@ -1,0 +1,37 @@
+"""What exits are found, measured and asked with, on this machine."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+
+from reconciler.keys import secret_reader
+from reconciler.loops.base import Ground
+from reconciler.loops.exits.loop import Tools
+from reconciler.loops.exits.memory import FOLDER
+from reconciler.loops.exits.providers.base import Provider
+from reconciler.loops.exits.providers.build import build
+from reconciler.resolve import Resolve
+from reconciler.state import Store
+from reconciler.system import dns
+from reconciler.system.https import sender
+from reconciler.system.latency import measure
+from schema.plan import Exit
+
+
+def tools(ground: Ground) -> Tools:
+    """The ways to providers, their gateways, and whatever an exit leads to."""
+    config = ground.config
+    secret = secret_reader(config.keys, Store(ground.folder).sealed, config.identity)
+    resolve = Resolve()
+
+    def provider(exit: Exit) -> Provider:
+        return build(exit, ground.folder / FOLDER, config.pia, sender(), time.time, secret, resolve)
+
+    def first() -> None:
+        """Where exits are used, also where their metrics were before there was gitwan."""
+        if (there := config.exit_metrics_address) is not None:
+            with suppress(OSError):
+                ground.serve_metrics(*there)
+
+    return Tools(provider, measure, sender(0), resolve, dns.ask, first)

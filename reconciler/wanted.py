@@ -1,0 +1,316 @@
+"""What is wanted of this host now: the plan in force, and what loops and sessions have made of it since. Pure.
+
+A change costs what it changes, and not what exists: it is noted as *owed* until the kernel has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from reconciler import layers
+from reconciler.diff import Desired, Kinds, Name
+from reconciler.layers import Amend, Composed, Overlay, Overlays, Refused, compose, final
+from schema.plan import HostPlan, Key, Resource
+
+__all__ = ["Amend", "Refused", "Scope", "Wanted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where an owner may have put something that outlived the agent: keys of a kind that begin so."""
+
+    owner: str
+    kind: str
+    prefix: Key = ()
+
+    def covers(self, name: Name) -> bool:
+        return name[0] == self.kind and name[1][: len(self.prefix)] == self.prefix
+
+
+class Wanted:
+    """The layers of `layers.py`, and what of them the kernel does not have yet."""
+
+    def __init__(self, kinds: Kinds) -> None:
+        self._kinds = kinds
+        self.overlays: Overlays = {}
+        self.alive: frozenset[str] = frozenset()
+        """Tunnels that carry traffic, of those that are watched."""
+        self.sessions: frozenset[Key] = frozenset()
+        """Peers of new keys that have a session, and so carry the traffic of the old."""
+        self.current: Composed = self.nothing()
+        self.owed: dict[Name, Resource | None] = {}
+        """What has changed, with what the kernel had acknowledged before."""
+        self.version = 0
+        """Grows with every change."""
+        self._scopes: dict[str, tuple[Scope, ...]] = {}
+        self._refused: list[Refused] = []
+        self._told: dict[tuple[str, Name], str] = {}
+
+    # Plans
+
+    def compose(self, plan: HostPlan, digest: str) -> Composed:
+        """What would be wanted by a plan."""
+        return compose(plan, digest, self.overlays, self._kinds, self.alive, self.sessions)
+
+    def nothing(self) -> Composed:
+        """What is wanted where there is no plan: not even what loops would like to add."""
+        return compose(HostPlan(host=""), "", {}, self._kinds, self.alive, self.sessions)
+
+    def forget(self) -> None:
+        """The host is given back: nobody wants anything any more."""
+        self.overlays.clear()
+        self._scopes.clear()
+        self.owed.clear()
+
+    def use(self, composed: Composed) -> None:
+        """The kernel is led there from now on."""
+        if composed is self.current:
+            return
+        self.current = composed
+        self._refused += [*composed.left_out.values(), *composed.unamended.values()]
+
+    def confirm(self) -> None:
+        """The plan in force stays: what overlays had beside it goes, so that a later plan does not bring it back."""
+        for refused in self.current.left_out.values():
+            self.overlays[refused.owner].remove(refused.name)
+        for owner, name in self.current.unamended:
+            self.overlays[owner].amends.pop(name, None)
+        self.current.left_out.clear()
+        self.current.unamended.clear()
+
+    # Overlays
+
+    def change(
+        self,
+        owner: str,
+        put: Iterable[Resource] = (),
+        drop: Iterable[Name] = (),
+        amend: Iterable[Amend] = (),
+    ) -> list[Refused]:
+        """Add or replace, withdraw, and amend what is the plan's; what of it is refused.
+
+        An amendment takes the place of the owner's former one of the same resource; dropping its name ends it.
+        """
+        overlay = self._overlay(owner)
+        self._scopes.pop(owner, None)  # it has spoken
+        putting, amending, dropping = list(put), list(amend), list(drop)
+        before: dict[Name, Resource | None] = {}
+        for name in (*dropping, *((one.kind, one.key) for one in putting)):
+            self._take_back(overlay, name, before)
+        for name in (*dropping, *(one.name for one in amending)):
+            self._unamend(overlay, name, before)
+        for name in before:
+            self._told.pop((owner, name), None)
+        refused: list[Refused] = []
+        for one in amending:
+            refused += self._amend(overlay, one, before)
+        for resource in putting:
+            refused += self._put(overlay, resource, before)
+        self._note(before)
+        return refused
+
+    def replace(self, owner: str, resources: Iterable[Resource]) -> list[Refused]:
+        """Have an owner want just this."""
+        overlay = self._overlay(owner)
+        new = {(one.kind, one.key): one for one in resources}
+        drop = [name for name in overlay.names() if name not in new]
+        return self.change(owner, [one for name, one in new.items() if overlay.get(name) != one], drop)
+
+    def has(self, name: Name) -> bool:
+        """Whether this is something that an overlay adds or amends."""
+        return any(one.get(name) is not None or name in one.amends for one in self.overlays.values())
+
+    def give_up(self, name: Name, text: str) -> bool:
+        """End every amendment of a resource: with it the plan cannot be applied. Whether there was one."""
+        before: dict[Name, Resource | None] = {}
+        for owner, overlay in self.overlays.items():
+            if name in overlay.amends:
+                self._unamend(overlay, name, before)
+                self._refused.append(Refused(owner, *name, text))
+        self._note(before)
+        return bool(before)
+
+    def refuse(self, name: Name, text: str) -> None:
+        """Tell the owners of something that it cannot be had now."""
+        for owner, overlay in self.overlays.items():
+            if (overlay.get(name) is not None or name in overlay.amends) and self._told.get((owner, name)) != text:
+                self._told[owner, name] = text
+                self._refused.append(Refused(owner, *name, text))
+
+    def refusals(self) -> list[Refused]:
+        """What owners have to be told since the last call, beside what `change` has told them."""
+        found, self._refused = self._refused, []
+        return found
+
+    # Tunnels and sessions
+
+    def lives(self, alive: frozenset[str]) -> None:
+        """These of the watched tunnels carry traffic now."""
+        if alive != self.alive:
+            self.alive = alive
+            self._move()
+
+    def takes_over(self, sessions: frozenset[Key]) -> None:
+        """These peers of new keys have a session now."""
+        if sessions != self.sessions:
+            self.sessions = sessions
+            self._move()
+
+    # After a restart
+
+    def expect(self, owner: str, scopes: Iterable[Scope]) -> None:
+        """An owner has yet to say what it wants of what lives in its scopes."""
+        self._overlay(owner)
+        self._scopes[owner] = tuple(scopes)
+
+    def waive(self) -> None:
+        """Whoever has not spoken by now wants nothing."""
+        self._scopes.clear()
+
+    def claimed(self, name: Name) -> bool:
+        """Whether an owner that has not spoken yet may want this."""
+        return any(scope.covers(name) for scopes in self._scopes.values() for scope in scopes)
+
+    # What is owed
+
+    def acknowledged(self, previous: Desired) -> Desired:
+        """`previous`, with what the kernel had of what is owed."""
+        if not self.owed:
+            return previous
+        owed: dict[str, dict[Key, Resource | None]] = {}
+        for (kind, key), before in self.owed.items():
+            owed.setdefault(kind, {})[key] = before
+        return Desired({kind: _Before(owed.get(kind, {}), previous.kind(kind)) for kind in self._kinds})
+
+    def settle(self, names: Iterable[Name]) -> None:
+        """The kernel has these as they are wanted."""
+        for name in names:
+            self.owed.pop(name, None)
+
+    def settle_kinds(self, kinds: frozenset[str]) -> None:
+        self.owed = {name: before for name, before in self.owed.items() if name[0] not in kinds}
+
+    # Inside
+
+    def _overlay(self, owner: str) -> Overlay:
+        return self.overlays.setdefault(owner, Overlay(owner))
+
+    def _remember(self, name: Name, before: dict[Name, Resource | None]) -> Resource | None:
+        found = self.current.get(name)
+        before.setdefault(name, found)
+        return found
+
+    def _take_back(self, overlay: Overlay, name: Name, before: dict[Name, Resource | None]) -> None:
+        there = overlay.get(name)
+        if there is None:
+            return
+        self._remember(name, before)
+        if self.current.left_out.pop(name, None) is None:
+            layers.release(self.current, name, there, self._kinds)
+        overlay.remove(name)
+
+    def _put(self, overlay: Overlay, resource: Resource, before: dict[Name, Resource | None]) -> list[Refused]:
+        name = resource.kind, resource.key
+        self._remember(name, before)
+        older = self._rank(overlay)
+        for other in self._others(resource, name):
+            if self.current.rank(other, self.overlays) > older:
+                self._evict(other, f"{overlay.owner} is the older owner", before)
+        if name[1] in self.current.layers(name[0]) and not self.current.names_in_plan(name):
+            return [Refused(overlay.owner, *name, f"{resource.kind} {resource.label} has an older owner")]
+        overlay.put.setdefault(name[0], {})[name[1]] = resource
+        refused = layers.add_one(self.current, overlay, name, self._kinds)
+        if refused is None:
+            return []
+        overlay.remove(name)
+        return [refused]
+
+    def _others(self, resource: Resource, name: Name) -> list[Name]:
+        """What has the key, or something that only one may have."""
+        held = self.current.claims[name[0]]
+        keys = {held[claim] for claim in self._kinds[name[0]].claims(resource) if claim in held}
+        return [(name[0], key) for key in {*keys, name[1]} if self.current.get((name[0], key)) is not None]
+
+    def _rank(self, overlay: Overlay) -> int:
+        return 1 + list(self.overlays).index(overlay.owner)
+
+    def _evict(self, name: Name, text: str, before: dict[Name, Resource | None]) -> None:
+        for overlay in self.overlays.values():
+            if overlay.get(name) is not None:
+                self._take_back(overlay, name, before)
+                self._refused.append(Refused(overlay.owner, *name, text))
+
+    def _amend(self, overlay: Overlay, amend: Amend, before: dict[Name, Resource | None]) -> list[Refused]:
+        self._remember(amend.name, before)
+        overlay.amends[amend.name] = amend
+        refused = layers.amend_one(self.current, self.overlays, overlay, amend, self._kinds)
+        if refused is None:
+            return []
+        del overlay.amends[amend.name]
+        return [refused]
+
+    def _unamend(self, overlay: Overlay, name: Name, before: dict[Name, Resource | None]) -> None:
+        """End an amendment: the plan has back what its resource had lost, whoever has that now."""
+        if overlay.amends.pop(name, None) is None:
+            return
+        there = self._remember(name, before)
+        if self.current.unamended.pop((overlay.owner, name), None) is not None or there is None:
+            return
+        layers.release(self.current, name, there, self._kinds)
+        self._refresh(name)
+        after = self.current.get(name)
+        assert after is not None
+        held = self.current.claims[name[0]]
+        for claim in self._kinds[name[0]].claims(after):
+            if held.get(claim, name[1]) != name[1]:
+                self._evict((name[0], held[claim]), "the plan has it", before)
+            held[claim] = name[1]
+
+    def _move(self) -> None:
+        """Takeovers and groups anew."""
+        old = self.current.moved
+        new = layers.moved(self.current.plan, self.current.by_kind, self.alive, self.sessions)  # type: ignore[arg-type]
+        names = [name for name in old.keys() | new.keys() if old.get(name) != new.get(name)]
+        before = {name: self.current.get(name) for name in names}
+        old.clear()
+        old.update(new)
+        for name in names:
+            self._refresh(name)
+        self._note(before)
+
+    def _refresh(self, name: Name) -> None:
+        """One of the plan's resources anew, with what stands in its place."""
+        kind, key = name
+        of_kind = self.current.layers(kind)
+        found = final(self.current, self.overlays, name)
+        if found is None or found is of_kind.plan.get(key):
+            of_kind.over.pop(key, None)
+        else:
+            of_kind.over[key] = found
+
+    def _note(self, before: Mapping[Name, Resource | None]) -> None:
+        for name, old in before.items():
+            if self.current.get(name) != old:
+                self.owed.setdefault(name, old)
+                self.version += 1
+
+
+class _Before(Mapping[Key, Resource]):
+    """What the kernel had: of what is owed as it was, else as it is wanted."""
+
+    def __init__(self, owed: Mapping[Key, Resource | None], rest: Mapping[Key, Resource]) -> None:
+        self._owed = owed
+        self._rest = rest
+
+    def __getitem__(self, key: Key) -> Resource:
+        found = self._owed[key] if key in self._owed else self._rest.get(key)
+        if found is None:
+            raise KeyError(key)
+        return found
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return (key for key in {**self._owed, **dict.fromkeys(self._rest)} if self.get(key) is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

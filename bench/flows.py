@@ -3,7 +3,7 @@
     python -m bench.flows receive PORT FILE          until SIGTERM; then FILE has every arrival
     python -m bench.flows send ADDRESS PORT FLOWS RATE [SOURCE]    until SIGTERM; RATE packets a second in each flow
 
-Flow N leaves from port SOURCES + N.
+Flow N leaves from port SOURCES + N. Where ADDRESS or SOURCE are several, with commas, the flows take them in turn.
 """
 
 from __future__ import annotations
@@ -93,10 +93,11 @@ def receive(port: int, file: Path) -> None:
 
 def send(address: str, port: int, flows: int, rate: float, source: str = "", size: int = 100) -> None:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    addresses, sources = address.split(","), source.split(",")
     sockets = []
     for flow in range(flows):
         sender = socket.socket(family, socket.SOCK_DGRAM)
-        sender.bind((source, SOURCES + flow))
+        sender.bind((sources[flow % len(sources)], SOURCES + flow))
         sockets.append(sender)
     padding = bytes(size - _PACKET.size)
     due, step, turn = time.monotonic(), 1.0 / (rate * flows), 0
@@ -105,7 +106,7 @@ def send(address: str, port: int, flows: int, rate: float, source: str = "", siz
             sequence, flow = divmod(turn, flows)
             packet = _PACKET.pack(flow, sequence, time.time()) + padding
             try:
-                sockets[flow].sendto(packet, (address, port))
+                sockets[flow].sendto(packet, (addresses[flow % len(addresses)], port))
             except OSError:
                 pass  # refused by a router; the receiver misses it
             turn, due = turn + 1, due + step

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from reconciler.kinds.base import ALIAS, Failure, Observed, Session
 from reconciler.kinds.firewall import PREFIX
 from reconciler.kinds.service import MARKER as SERVICES
 from reconciler.kinds.sysctl import MARKER
+from reconciler.system.wg_moves import freed
 from schema.plan import (
     PROTOCOL,
     RESOURCES,
@@ -139,6 +140,7 @@ class FakeHost:
 
     def apply(self, kind: str, changes: Sequence[Change]) -> list[Failure]:
         failures = []
+        done = []
         for change in changes:
             if self._lives is not None:
                 if self._lives <= 0:
@@ -149,8 +151,11 @@ class FakeHost:
                 if self._faults.get(kind):
                     raise _error(self._faults[kind].pop(0))
                 _APPLY[kind](self, change)
+                done.append(change)
             except OSError as error:
                 failures.append(Failure(change, error.errno or 0, error.strerror or ""))
+        if kind == "peer":
+            self._park(done)
         return failures
 
     def _interfaces(self) -> set[str]:
@@ -360,20 +365,29 @@ class FakeHost:
         session = there.session if there else None
         if there is not None and (endpoint is None or (before is not None and before.endpoint == endpoint)):
             endpoint = there.resource.endpoint
-        self._move_allowed_ips(wanted)
-        stored = _as_kernel_sees(wanted).model_copy(update={"endpoint": endpoint})
+        claimed = set(wanted.allowed_ips) - set(before.allowed_ips if before else ())
+        self._take(wanted.dev, claimed)
+        held = claimed | set(there.resource.allowed_ips) if there and before else claimed
+        update = {"endpoint": endpoint, "allowed_ips": tuple(sorted(held))}
+        stored = _as_kernel_sees(wanted).model_copy(update=update)
         age = session.handshake_age if session else None
         if there is not None and there.resource.preshared_key != stored.preshared_key:
             age = None
         self.stored["peer"][wanted.key] = Observed(stored, session=Session(endpoint, age))
 
-    def _move_allowed_ips(self, wanted: Peer) -> None:
+    def _park(self, changes: Sequence[Change]) -> None:
+        """What these changes leave to nobody is taken away last, from whoever has it by then."""
+        for dev in {str(change.resource.key[0]) for change in changes}:
+            self._take(dev, freed(change for change in changes if change.resource.key[0] == dev).keys())
+
+    def _take(self, dev: str, prefixes: Set[str]) -> None:
         """The last peer that claims a prefix has it; the one before is not told."""
-        claimed = set(wanted.allowed_ips)
+        if not prefixes:
+            return
         for place, other in self.stored["peer"].items():
             peer = other.resource
-            if peer.dev == wanted.dev and place != wanted.key and claimed & set(peer.allowed_ips):
-                left = tuple(prefix for prefix in peer.allowed_ips if prefix not in claimed)
+            if peer.dev == dev and not prefixes.isdisjoint(peer.allowed_ips):
+                left = tuple(prefix for prefix in peer.allowed_ips if prefix not in prefixes)
                 self.stored["peer"][place] = replace(other, resource=peer.model_copy(update={"allowed_ips": left}))
 
     # Firewall, kernel parameters

@@ -59,6 +59,8 @@ def rows(found: Figures) -> list[Row]:
         Row("one peer of 5,000 changed", 100 * peers["one"] / peers["syncconf"], "% of `wg syncconf`", 5,
             note=f"{peers['one'] * 1000:.0f} ms; {peers['syncconf']:.2f} s"),
         Row("  other peers touched", peers["touched"], "", 0),
+        Row("200 prefixes of 5,000 moved, 200 taken away: lost", found["moves"]["lost"], "packets", 0,
+            note=f"of {found['moves']['arrived'] + found['moves']['lost']:.0f}"),
     ]  # fmt: skip
 
 

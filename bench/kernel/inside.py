@@ -295,6 +295,8 @@ def main(given: Path, out: Path) -> None:
 
     say("peers: 5,000 of one device")
     note("peers", peers.measure(say))
+    say("prefixes: 200 moves and 200 removals among 5,000")
+    note("moves", peers.moves(say))
     WORK.mkdir()
     build(given)
     shutil.copytree(given / "layer2", WORK / "plans")

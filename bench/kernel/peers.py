@@ -1,4 +1,7 @@
-"""5,000 WireGuard peers: the driver against `wg setconf`, and one of them changed against `wg syncconf`."""
+"""5,000 WireGuard peers: the driver against `wg setconf`, and one of them changed against `wg syncconf`.
+
+And 5,000 prefixes of three peers, of which some move and some go while packets flow.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from hashlib import blake2b
 from pathlib import Path
 from statistics import median
 
+from bench.moves import measure as measure_moves
 from reconciler.system.netlink import Netlink
 from reconciler.system.peer import PeerDriver
 from reconciler.system.wg_devices import Devices
@@ -17,15 +21,17 @@ from schema.plan import Change, Peer
 
 PEERS = 5_000
 TURNS = 3
-DEV = "wgbench"
+DEV, MOVES = "wgbench", "wgmoves"
+RATE = 6.0
+"""Packets a second in each of thirty flows: what an emulated processor can do beside all else."""
 CONF = Path("/tmp/peers.conf")
+_PRIVATE = base64.b64encode(bytes(range(31)) + b"\x40").decode()
 
 
 def measure(say: Callable[[str], None]) -> dict[str, float]:
     """Medians of seconds, and how many sessions a change of one peer touched."""
     peers = [_peer(n) for n in range(PEERS)]
-    private = base64.b64encode(bytes(range(31)) + b"\x40").decode()
-    CONF.write_text(f"[Interface]\nPrivateKey = {private}\nListenPort = 51820\n" + "".join(map(_text, peers)))
+    CONF.write_text(f"[Interface]\nPrivateKey = {_PRIVATE}\nListenPort = 51820\n" + "".join(map(_text, peers)))
     changed = peers[PEERS // 2].model_copy(update={"allowed_ips": ("10.99.0.1/32",)})
     other = Path("/tmp/changed.conf")
     other.write_text(CONF.read_text().replace(_text(peers[PEERS // 2]), _text(changed)))
@@ -51,6 +57,18 @@ def measure(say: Callable[[str], None]) -> dict[str, float]:
     found = {name: median(values) for name, values in times.items()}
     say("  " + ", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in found.items()))
     return found | {"touched": float(touched)}
+
+
+def moves(say: Callable[[str], None]) -> dict[str, float]:
+    """How many packets arrive and how many are lost while prefixes move and are taken away."""
+    _fresh(MOVES)
+    _run("wg", "set", MOVES, "listen-port", "51821", "private-key", "/dev/stdin", given=_PRIVATE)
+    netlink = Netlink()
+    driver = PeerDriver(Devices(netlink), lambda reference: b"", lambda name: name)
+    found = measure_moves(driver, MOVES, Path("/tmp"), RATE)
+    netlink.close()
+    say(f"  {found.lost} of {found.arrived + found.lost} packets lost")
+    return {"arrived": found.arrived, "lost": found.lost}
 
 
 def _peer(n: int) -> Peer:
@@ -83,8 +101,8 @@ def _others() -> set[str]:
     return {line for line in _run("wg", "show", DEV, "dump").splitlines()[1:] if not line.startswith(one)}
 
 
-def _run(*words: str) -> str:
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+def _run(*words: str, given: str | None = None) -> str:
+    done = subprocess.run(words, input=given, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(words)}: {done.stderr.strip()}")
     return done.stdout

@@ -1,4 +1,4 @@
-"""WireGuard peers: one delta per peer, all of a device in as few messages as possible."""
+"""WireGuard peers: one delta per peer, all of a device in as few messages as a move without a gap takes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from reconciler.system.failure import failure, judge
 from reconciler.system.wg import PeerSet, endpoint_text
 from reconciler.system.wg_devices import Device, Devices
 from reconciler.system.wg_key import NO_KEY, decode
+from reconciler.system.wg_moves import freed, gained, parked
 from schema.plan import Change, Key, Peer, SecretRef
 from schema.plan.fingerprint import preshared_fingerprint
 
+Step = tuple[PeerSet, list[Change]]
+"""A part of a message, and the changes that it carries out."""
 NameEndpoint = tuple[str, str]
 """An endpoint as the plan names it, and as it was resolved and set."""
 
@@ -72,27 +75,39 @@ class PeerDriver:
             number = errno.ENODEV if device is None else errno.EPERM
             refusal = OSError(number, f"no WireGuard device {name}" if device is None else f"{name} is not ours")
             return [failure(change, refusal) for change in changes if change.after is not None]
+        # Whoever gains a prefix has it before anybody loses one, and before whoever had it goes.
         failures: list[Failure] = []
-        sent: list[Change] = []
-        peers: list[PeerSet] = []
         addresses: dict[str, str] = {}
+        carried: list[Change] = []
+        steps: list[Step] = []
         for change in changes:
+            if change.after is None:
+                continue
             try:
-                peers.append(self._delta(change, addresses, failures))
-                sent.append(change)
+                steps.append((self._delta(change, addresses, failures), [change]))
+                carried.append(change)
             except OSError as error:
                 failures.append(failure(change, error))
-        return failures + judge(sent, device.backend.set_peers(name, peers))[0]
+        refused = _send(device, [step for step in steps if not step[0].idle])
+        failures += refused
+        # A prefix whose new peer was refused is taken away all the same: its old peer is no longer to have it.
+        lost = {id(failed.change) for failed in refused}
+        failures += _send(device, parked(freed(change for change in carried if id(change) not in lost)))
+        gone = [change for change in changes if change.after is None]
+        return failures + _send(device, [(self._removal(change), [change]) for change in gone])
+
+    def _removal(self, change: Change) -> PeerSet:
+        assert isinstance(change.before, Peer)
+        self._names.pop(change.before.key, None)
+        return PeerSet(decode(change.before.public_key), remove=True)
 
     def _delta(self, change: Change, addresses: dict[str, str], failures: list[Failure]) -> PeerSet:
-        """What to set. A name that cannot be resolved costs the endpoint only: the peer may still speak first."""
+        """What to set of a peer that stays, but for the prefixes that it loses.
+
+        A name that cannot be resolved costs the endpoint only: the peer may still speak first.
+        """
         before, after = change.before, change.after
-        assert before is None or isinstance(before, Peer)
-        if after is None:
-            assert before is not None
-            self._names.pop(before.key, None)
-            return PeerSet(decode(before.public_key), remove=True)
-        assert isinstance(after, Peer)
+        assert (before is None or isinstance(before, Peer)) and isinstance(after, Peer)
         endpoint = None
         if after.endpoint is not None and (before is None or before.endpoint != after.endpoint):
             try:
@@ -102,13 +117,12 @@ class PeerDriver:
         preshared = None
         if _fingerprint(before) != _fingerprint(after):
             preshared = NO_KEY if after.preshared_key is None else self._preshared_key(after.preshared_key)
-        had = set(before.allowed_ips) if before else set()
-        shrinks = before is None or not had <= set(after.allowed_ips)
         return PeerSet(
             decode(after.public_key),
             update_only=before is not None,
-            replace_allowed_ips=shrinks,
-            allowed_ips=after.allowed_ips if shrinks else [ip for ip in after.allowed_ips if ip not in had],
+            # A new peer that is there already may have more than it should; one that is not there has nothing to lose.
+            replace_allowed_ips=before is None,
+            allowed_ips=gained(before, after),
             endpoint=endpoint,
             keepalive=after.keepalive if after.keepalive != (before.keepalive if before else 0) else None,
             preshared_key=preshared,
@@ -138,6 +152,15 @@ class PeerDriver:
         if len(key) != 32 or preshared_fingerprint(key) != reference.fingerprint:
             raise OSError(errno.EKEYREJECTED, f"the secret {reference.secret} on this host is another one")
         return key
+
+
+def _send(device: Device, steps: Sequence[Step]) -> list[Failure]:
+    """Set peers in their order; what was refused, as failures of the changes that it was for."""
+    failures: list[Failure] = []
+    for position, error in device.backend.set_peers(device.name, [peer for peer, _ in steps]).items():
+        of_step = steps[position][1]
+        failures += judge(of_step, dict.fromkeys(range(len(of_step)), error))[0]
+    return failures
 
 
 def _fingerprint(peer: Peer | None) -> str | None:

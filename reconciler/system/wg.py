@@ -11,6 +11,9 @@ from reconciler.system.wg_key import NO_KEY
 from schema.plan import Peer, SecretRef
 from schema.plan.fingerprint import preshared_fingerprint
 
+ALLOWED_IPS = 500
+"""Allowed IPs of one peer in one message; 40 bytes each with netlink, whose attributes have 64 KiB."""
+
 
 @dataclass(slots=True)
 class DeviceState:
@@ -48,6 +51,13 @@ class PeerSet:
     """A numeric address and a port."""
     keepalive: int | None = None
     preshared_key: bytes | None = field(default=None, repr=False)
+    transient: bool = False
+    """Remove it again in the same message, never to be separated, so it may have ALLOWED_IPS prefixes at most."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether it would change nothing."""
+        return self == PeerSet(self.public_key, update_only=True)
 
 
 class Backend(Protocol):

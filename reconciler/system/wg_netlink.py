@@ -24,7 +24,15 @@ from reconciler.system.netlink import (
     each_attribute,
     nested,
 )
-from reconciler.system.wg import DeviceSet, DeviceState, PeerMemory, PeerSet, endpoint_text, one_by_one
+from reconciler.system.wg import (
+    ALLOWED_IPS,
+    DeviceSet,
+    DeviceState,
+    PeerMemory,
+    PeerSet,
+    endpoint_text,
+    one_by_one,
+)
 from reconciler.system.wg_key import encode, public_key
 
 GET_DEVICE, SET_DEVICE = 0, 1
@@ -55,8 +63,6 @@ U64 = Struct("=Q")
 
 MESSAGE_BYTES = 32 * 1024
 """An attribute's length has 16 bits, and all peers of a message are one attribute."""
-_IPS = 500
-"""Allowed IPs of one peer in one message; 40 bytes each."""
 
 
 def encode_device(name: str, settings: DeviceSet) -> bytes:
@@ -72,7 +78,7 @@ def encode_device(name: str, settings: DeviceSet) -> bytes:
 
 
 def encode_peer(peer: PeerSet) -> bytes:
-    """One peer as it stands among a device's peers."""
+    """One peer as it stands among a device's peers; one that is transient stands there twice."""
     flags = (
         REMOVE_ME * peer.remove | REPLACE_ALLOWEDIPS * peer.replace_allowed_ips | UPDATE_ONLY * peer.update_only
     )  # fmt: skip
@@ -85,7 +91,8 @@ def encode_peer(peer: PeerSet) -> bytes:
         parts.append(_KEEPALIVE.pack(6, WGPEER_KEEPALIVE, peer.keepalive))
     if peer.allowed_ips:
         parts.append(nested(WGPEER_ALLOWEDIPS, *map(_encode_ip, peer.allowed_ips)))
-    return nested(0, *parts)
+    data = nested(0, *parts)
+    return data + encode_peer(PeerSet(peer.public_key, remove=True)) if peer.transient else data
 
 
 def _encode_ip(prefix: str) -> bytes:
@@ -120,9 +127,9 @@ def decode_endpoint(data: bytes) -> str | None:
 
 def split_peer(peer: PeerSet) -> Iterator[PeerSet]:
     """A peer with more allowed IPs than fit into a message as several: the first, then additions to it."""
-    yield replace(peer, allowed_ips=peer.allowed_ips[:_IPS]) if len(peer.allowed_ips) > _IPS else peer
-    for start in range(_IPS, len(peer.allowed_ips), _IPS):
-        yield PeerSet(peer.public_key, update_only=True, allowed_ips=peer.allowed_ips[start : start + _IPS])
+    yield replace(peer, allowed_ips=peer.allowed_ips[:ALLOWED_IPS]) if len(peer.allowed_ips) > ALLOWED_IPS else peer
+    for start in range(ALLOWED_IPS, len(peer.allowed_ips), ALLOWED_IPS):
+        yield PeerSet(peer.public_key, update_only=True, allowed_ips=peer.allowed_ips[start : start + ALLOWED_IPS])
 
 
 def encode_peers(name: str, peers: Sequence[PeerSet]) -> list[tuple[bytes, list[int]]]:

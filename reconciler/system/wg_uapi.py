@@ -35,9 +35,14 @@ def encode_device(settings: DeviceSet) -> str:
 
 def encode_peer(peer: PeerSet) -> str:
     """The lines that set one peer."""
-    lines = [f"public_key={peer.public_key.hex()}\n"]
+    name = f"public_key={peer.public_key.hex()}\n"
     if peer.remove:
-        return lines[0] + "remove=true\n"
+        return f"{name}remove=true\n"
+    lines = [name]
+    if peer.transient:
+        # Named twice before it is given anything: making a peer and starting its routines takes time, in which it
+        # shall not have what a wider prefix of somebody else covers too.
+        lines.append(name)
     if peer.update_only:
         lines.append("update_only=true\n")
     if peer.preshared_key is not None:
@@ -49,6 +54,8 @@ def encode_peer(peer: PeerSet) -> str:
     if peer.replace_allowed_ips:
         lines.append("replace_allowed_ips=true\n")
     lines += [f"allowed_ip={prefix}\n" for prefix in peer.allowed_ips]
+    if peer.transient:
+        lines.append(f"{name}remove=true\n")
     return "".join(lines)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from struct import pack
 
 from reconciler.system.netlink import attribute, attribute_text, attribute_u32, attributes, each_attribute, nested
-from reconciler.system.wg import DeviceSet, PeerMemory, PeerSet
+from reconciler.system.wg import ALLOWED_IPS, DeviceSet, PeerMemory, PeerSet
 from reconciler.system.wg_key import encode, public_key
 from reconciler.system.wg_netlink import (
     MESSAGE_BYTES,
@@ -44,6 +44,15 @@ def test_a_peer() -> None:
 
 def test_a_removal_says_nothing_else() -> None:
     assert attributes(attributes(encode_peer(PeerSet(KEY, remove=True)))[0]) == {1: KEY, 3: pack("=I", 1)}
+
+
+def test_a_transient_peer_and_its_removal_are_never_apart() -> None:
+    ips = [f"fd00::{number:x}/128" for number in range(ALLOWED_IPS)]
+    peers = [PeerSet(number.to_bytes(32, "big"), allowed_ips=ips, transient=True) for number in range(5)]
+    for body, _ in encode_peers("wg0", peers):
+        found = [attributes(data) for _, data in each_attribute(attributes(body, 4)[8])]
+        assert [piece[1] for piece in found[::2]] == [piece[1] for piece in found[1::2]]
+        assert [piece[3] for piece in found] == [pack("=I", 0), pack("=I", 1)] * (len(found) // 2)
 
 
 def test_endpoints_both_ways() -> None:

@@ -76,6 +76,12 @@ def test_what_is_set() -> None:
     assert encode_peer(PeerSet(KEY, remove=True)) == f"public_key={KEY.hex()}\nremove=true\n"
 
 
+def test_a_transient_peer_is_made_before_it_is_given_anything_and_removed_at_once() -> None:
+    name = f"public_key={KEY.hex()}\n"
+    given = f"{name}{name}allowed_ip=10.0.0.0/8\n{name}remove=true\n"
+    assert encode_peer(PeerSet(KEY, allowed_ips=["10.0.0.0/8"], transient=True)) == given
+
+
 def test_secrets_do_not_show() -> None:
     assert "\\x01" not in repr(DeviceSet(KEY)) and "\\x01" not in repr(PeerSet(bytes(32), preshared_key=KEY))
 

@@ -1,0 +1,214 @@
+"""Paced packets through WireGuard while prefixes move from peer to peer and others are taken away: what is lost.
+
+One device has three peers, real ones in a namespace of their own, which share 5,000 prefixes. Packets go to prefixes of
+all three, to some of those that move, and come from each; the driver moves and takes away one prefix at a time.
+"""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import flows
+from reconciler.system.peer import PeerDriver
+from reconciler.system.wg_key import generate_private, public_key
+from schema.plan import Change, Peer
+
+PREFIXES, MOVES, REMOVALS = 5_000, 200, 200
+FARS = ("far0", "far1", "far2")
+SPACE, NEAR, OUTER, INNER = "far", "10.0.0.1", ("192.0.2.1", "192.0.2.2"), "10.64.0.0/16"
+STAYING, MOVING = 12, 6
+"""Flows to prefixes that stay, and to prefixes that move; as many come back as go to those that stay."""
+PORT = 5400
+PAUSE = 0.01
+"""Seconds between two changes, in which packets arrive."""
+PATIENCE = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    arrived: int
+    lost: int
+
+
+def run(*words: str, given: str | None = None, check: bool = True) -> str:
+    """What a command prints. Raises RuntimeError with its words where it fails."""
+    done = subprocess.run(words, input=given, capture_output=True, text=True, check=False)
+    if check and done.returncode:
+        raise RuntimeError(f"{' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def measure(driver: PeerDriver, device: str, folder: Path, rate: float) -> Result:
+    """Packets of 30 flows, each of `rate` a second. `device` is ours, with a key, a port and no peer.
+
+    Takes the names of `FARS` and `SPACE`, and ends what it has started. Raises RuntimeError.
+    """
+    with ExitStack() as stack:
+        peers = stack.enter_context(_ground(driver, device))
+        sources = [_address(n) for n in range(STAYING)]
+        going = [*sources, *(_address(STAYING + n) for n in range(MOVING))]
+        files = [folder / "going", folder / "coming"]
+        for file, space in zip(files, ((SPACE,), ()), strict=True):
+            stack.enter_context(_receiver(file, *space))
+        stack.enter_context(_sender(going, [NEAR], rate))
+        stack.enter_context(_sender([NEAR], sources, rate, SPACE))
+        _until(lambda: _handshakes(device) == len(FARS), "every peer's handshake")
+        time.sleep(1.0)  # so that packets of all flows are on their way
+        _move(driver, peers)
+        time.sleep(1.0)
+    found = [flow for file in files for flow in flows.read(file).values()]
+    if len(found) != len(going) + len(sources):
+        raise RuntimeError(f"only {len(found)} flows arrived")
+    return Result(sum(len(flow.arrivals) for flow in found), sum(flow.lost for flow in found))
+
+
+def _address(n: int) -> str:
+    return f"10.64.{n >> 8}.{n & 255}"
+
+
+def _move(driver: PeerDriver, peers: list[Peer]) -> None:
+    """One prefix goes to the next peer, and another to nobody, again and again."""
+    for turn in range(max(MOVES, REMOVALS)):
+        if turn < MOVES:
+            prefix = f"{_address(STAYING + turn % MOVING)}/32"
+            holder = next(n for n, peer in enumerate(peers) if prefix in peer.allowed_ips)
+            _change(driver, peers, {holder: ("", prefix), (holder + 1) % len(peers): (prefix, "")})
+        if turn < REMOVALS:
+            prefix = f"{_address(PREFIXES - 1 - turn)}/32"
+            holder = next(n for n, peer in enumerate(peers) if prefix in peer.allowed_ips)
+            _change(driver, peers, {holder: ("", prefix)})
+
+
+def _change(driver: PeerDriver, peers: list[Peer], edits: dict[int, tuple[str, str]]) -> None:
+    """Give peers a prefix, or take one away, in one call."""
+    changes = []
+    for n, (gain, loss) in edits.items():
+        ips = {*peers[n].allowed_ips, gain} - {loss, ""}
+        after = peers[n].model_copy(update={"allowed_ips": tuple(sorted(ips))})
+        changes.append(Change(peers[n], after))
+        peers[n] = after
+    _apply(driver, changes)
+    time.sleep(PAUSE)
+
+
+def _apply(driver: PeerDriver, changes: list[Change]) -> None:
+    failures = driver.apply(changes)
+    if failures:
+        raise RuntimeError(f"{failures[0]}")
+
+
+# The ground
+
+
+@contextmanager
+def _ground(driver: PeerDriver, device: str) -> Iterator[list[Peer]]:
+    """Two namespaces, a cable, three peers at the far end and their prefixes at the near one."""
+    near_key, port = (run("wg", "show", device, word).strip() for word in ("public-key", "listen-port"))
+    run("ip", "netns", "add", SPACE)
+    try:
+        run("ip", "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", SPACE)
+        for space, address in (((), OUTER[0]), (("-n", SPACE), OUTER[1])):
+            run("ip", *space, "address", "add", f"{address}/24", "dev", "cable")
+            run("ip", *space, "link", "set", "cable", "up")
+        run("ip", "-n", SPACE, "link", "set", "lo", "up")
+        run("ip", "address", "add", f"{NEAR}/32", "dev", device)
+        run("ip", "link", "set", device, "up")
+        run("ip", "route", "add", INNER, "dev", device)
+        run("ip", "-n", SPACE, "route", "add", "local", INNER, "dev", "lo")
+        for scope in ("all", "default"):
+            run("ip", "netns", "exec", SPACE, "sysctl", "-qw", f"net.ipv4.conf.{scope}.rp_filter=0")
+        endpoint = f"{OUTER[0]}:{port}"
+        keys = [_far(n, name, near_key, endpoint) for n, name in enumerate(FARS)]
+        for n in range(STAYING):
+            # What comes from a prefix comes from its own peer, or WireGuard would refuse it.
+            run("ip", "-n", SPACE, "rule", "add", "from", _address(n), "lookup", str(100 + n % len(FARS)))
+        peers = [_peer(device, n, key) for n, key in enumerate(keys)]
+        _apply(driver, [Change(None, peer) for peer in peers])
+        yield peers
+    finally:
+        # wireguard-go ends with its device.
+        for name in FARS:
+            run("ip", "-n", SPACE, "link", "del", name, check=False)
+        run("ip", "link", "del", "cable", check=False)
+        run("ip", "netns", "del", SPACE, check=False)
+
+
+def _far(n: int, name: str, near_key: str, endpoint: str) -> str:
+    """A peer in the other namespace, of the kernel or else of wireguard-go; its public key."""
+    inside = ("ip", "netns", "exec", SPACE)
+    try:
+        run("ip", "-n", SPACE, "link", "add", name, "type", "wireguard")
+    except RuntimeError:
+        run(*inside, "wireguard-go", name)
+    private = generate_private()
+    run(
+        *inside, "wg", "set", name, "listen-port", str(_port(n)), "private-key", "/dev/stdin",
+        "peer", near_key, "allowed-ips", f"{NEAR}/32", "endpoint", endpoint,
+        given=base64.b64encode(private).decode(),
+    )  # fmt: skip
+    run("ip", "-n", SPACE, "link", "set", name, "up")
+    run("ip", "-n", SPACE, "route", "add", f"{NEAR}/32", "dev", name, "table", str(100 + n))
+    return public_key(private)
+
+
+def _port(n: int) -> int:
+    return 51900 + n
+
+
+def _peer(device: str, n: int, key: str) -> Peer:
+    ips = tuple(sorted(f"{_address(number)}/32" for number in range(n, PREFIXES, len(FARS))))
+    return Peer(dev=device, public_key=key, endpoint=f"{OUTER[1]}:{_port(n)}", allowed_ips=ips)
+
+
+def _handshakes(device: str) -> int:
+    lines = run("wg", "show", device, "latest-handshakes").splitlines()
+    return sum(not line.endswith("\t0") for line in lines)
+
+
+# The packets
+
+
+def _inside(space: str) -> list[str]:
+    return ["ip", "netns", "exec", space] if space else []
+
+
+@contextmanager
+def _receiver(file: Path, space: str = "") -> Iterator[None]:
+    words = [*_inside(space), sys.executable, "-m", "bench.flows", "receive", str(PORT), str(file)]
+    with _running(words):
+        _until(file.with_suffix(".ready").exists, "a receiver")
+        file.with_suffix(".ready").unlink()
+        yield
+
+
+@contextmanager
+def _sender(targets: list[str], sources: list[str], rate: float, space: str = "") -> Iterator[None]:
+    many = str(max(len(targets), len(sources)))
+    words = ["send", ",".join(targets), str(PORT), many, f"{rate:g}", ",".join(sources)]
+    with _running([*_inside(space), sys.executable, "-m", "bench.flows", *words]):
+        yield
+
+
+@contextmanager
+def _running(words: list[str]) -> Iterator[None]:
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+
+
+def _until(there: Callable[[], object], what: str) -> None:
+    end = time.monotonic() + PATIENCE
+    while not there():
+        if time.monotonic() > end:
+            raise RuntimeError(f"not within {PATIENCE:g} s: {what}")
+        time.sleep(0.05)

@@ -18,12 +18,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 SOURCES = 20000
 _PACKET = struct.Struct("!HId")
 """Flow, sequence, and when it was sent (the machine's real-time clock, as the kernel's time stamps have it)."""
 _TIMESPEC = struct.Struct("=qq")
 SO_TIMESTAMPNS = 35
+
+
+class Ended(Exception):  # noqa: N818 - it is no error: somebody has seen enough
+    """This process was told to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +86,14 @@ def receive(port: int, file: Path) -> None:
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         listener.bind(("::", port))
-        file.with_suffix(".ready").touch()
         try:
+            file.with_suffix(".ready").touch()
             while True:
                 packet, control, _, _ = listener.recvmsg(2048, 64)
                 flow, sequence, sent = _PACKET.unpack_from(packet)
                 seconds, nanoseconds = _TIMESPEC.unpack(control[0][2])
                 arrivals.append((flow, sequence, sent, seconds + nanoseconds / 1e9))
-        except KeyboardInterrupt:
+        except Ended:
             file.write_text(json.dumps(arrivals))
 
 
@@ -111,13 +117,20 @@ def send(address: str, port: int, flows: int, rate: float, source: str = "", siz
                 pass  # refused by a router; the receiver misses it
             turn, due = turn + 1, due + step
             time.sleep(max(0.0, due - time.monotonic()))
-    except KeyboardInterrupt:
+    except Ended:
         for sender in sockets:
             sender.close()
 
 
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    raise Ended
+
+
 def main(words: Sequence[str]) -> None:
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    # A handler of our own: Python raises KeyboardInterrupt only where SIGINT was not ignored at the start, and it is
+    # ignored in a job that a shell started in the background.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
     match words:
         case ["receive", port, file]:
             receive(int(port), Path(file))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -157,6 +158,8 @@ def test(
     folder = _folder(lab)
     console = Console(width=None if sys.stdout.isatty() else 160)
     good = False
+    # By default it would end at once, and leave the lab; and Ctrl-C does not reach a job in the background.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         up(sites, folder, lambda text: console.print(f"lab: {text}"))
         good = demonstrate(folder, console)

@@ -29,8 +29,6 @@ from schema.plan.exits import EXITS
 
 CONVERGE = 60.0
 HANDSHAKES = 30.0
-PUSH_LIMIT = 5.0
-"""Seconds from a push until every host has converged."""
 
 
 @dataclass(slots=True)
@@ -179,10 +177,9 @@ def _push(folder: Folder, checks: Checks) -> None:
     started = time.monotonic()
     git(folder.work, "push", "-q", "lab", "main")
     with checks.console.status("waiting for the hosts to converge") as status:
-        wait(folder, commit, CONVERGE, status.update)
-    seconds = time.monotonic() - started
-    name = f"all hosts converged within {PUSH_LIMIT:.0f} s of the push"
-    checks.row(name, seconds <= PUSH_LIMIT, f"{seconds:.1f} s")
+        there = wait(folder, commit, CONVERGE, status.update) is not None
+    # How long that takes is the machine's business; `make bench` holds it against what the machine can do.
+    checks.row("all hosts converged after the push", there, _seconds(time.monotonic() - started if there else None))
     ask(folder, "clients")
     if edit.addresses:
         sources = [e for e in ask(folder, "describe")["endpoints"] if e["addresses"]]

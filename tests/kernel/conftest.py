@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 
@@ -23,8 +22,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     lane = config.stash.get(_LANE, None)
     if lane is not None and lane.poll() is None:
-        # As from a keyboard, for it has a guest to end.
-        lane.send_signal(signal.SIGINT)
+        lane.terminate()  # it has a guest to end, and does
         lane.communicate()
 
 

@@ -62,6 +62,11 @@ class Command:
     modules: tuple[str, ...] = MODULES
 
 
+def heed_sigterm() -> None:
+    """Have this process end its guest where it is told to end: SIGINT may be ignored, as in a background job."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
+
 def run_tests(root: Path, kernel: Kernel, words: list[str], out: Path, say: SAY) -> list[Inner]:
     """Boot the kernel and run pytest with these words. Raises MissingError and BootError."""
     options = ["no:cacheprovider", "no:hypothesispytest", "no:xdist"]

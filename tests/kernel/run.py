@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.kernel.kernel import SAY, MissingError, provide
-from tests.kernel.machine import BootError, Inner, run_tests
+from tests.kernel.machine import BootError, Inner, heed_sigterm, run_tests
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CACHE = ROOT / ".cache" / "kernel"
@@ -41,6 +41,7 @@ def _summary(found: list[Inner]) -> str:
 
 
 def main() -> int:
+    heed_sigterm()
     started = time.monotonic()
     try:
         found = lane(lambda text: print(text, flush=True))

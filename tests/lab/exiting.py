@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -428,6 +428,20 @@ class Home:
     def carrying(self) -> list[str]:
         """The gateways that carry traffic, as the agent says."""
         return [tunnel["gateway"] for tunnel in self.exit["tunnels"] if tunnel["phase"] == "carrying"]
+
+    def elected(self, before: Sequence[str] = (), seconds: float = PATIENCE) -> list[str]:
+        """The gateways that carry traffic, once there are any, and others than those before.
+
+        The kernel has them first, and the agent says so then: whoever has seen packets pass may still ask too early.
+        """
+        found: list[str] = []
+
+        def there() -> bool:
+            found[:] = self.carrying()
+            return found not in ([], [*before])
+
+        self.until(there, "elected", seconds)
+        return found
 
     def until(self, true: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
         """Wait for what the agent brings about."""

@@ -13,8 +13,6 @@ from tests.lab.twin import Twin, eventually, soon_nothing
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
 
-SOON, LATER = 1.0, 5.0
-"""Seconds within which routes and addresses are repaired, and the rest."""
 HOST = "ams-gw1"
 WAYS = [
     ("home-pc", "10.10.0.100"),
@@ -33,37 +31,32 @@ class Damage:
     name: str
     command: str
     look: str
-    bound: float
     kind: str
 
 
 DAMAGES = [
-    Damage("a route", "ip route del 192.168.10.0/24", "ip route show 192.168.10.0/24", SOON, "route"),
-    Damage("an IPv6 route", "ip -6 route del fd00:20::/64", "ip -6 route show fd00:20::/64", SOON, "route"),
-    Damage(
-        "all routes of a tunnel", "ip route flush dev wg-ireland-1", "ip route show dev wg-ireland-1", SOON, "route"
-    ),
+    Damage("a route", "ip route del 192.168.10.0/24", "ip route show 192.168.10.0/24", "route"),
+    Damage("an IPv6 route", "ip -6 route del fd00:20::/64", "ip -6 route show fd00:20::/64", "route"),
+    Damage("all routes of a tunnel", "ip route flush dev wg-ireland-1", "ip route show dev wg-ireland-1", "route"),
     Damage(
         "a tunnel's address",
         "ip address del 10.255.0.1/32 dev wg-home-1",
         "ip -4 -br a show wg-home-1",
-        SOON,
         "address",
     ),
-    Damage("a LAN's address", "ip address del fd00:10::1/64 dev eno4", "ip -br a show eno4", SOON, "address"),
+    Damage("a LAN's address", "ip address del fd00:10::1/64 dev eno4", "ip -br a show eno4", "address"),
     Damage(
         "a peer",
         "wg set wg-home-1 peer $(wg show wg-home-1 peers) remove",
         "wg show wg-home-1 allowed-ips",
-        LATER,
         "peer",
     ),
-    Damage("a chain's rules", "iptables -F GITWAN-FORWARD", "iptables -S GITWAN-FORWARD", LATER, "firewall"),
-    Damage("a jump", "ip6tables -D FORWARD -j GITWAN-FORWARD", "ip6tables -S FORWARD", LATER, "firewall"),
-    Damage("a kernel parameter", "sysctl -w net.ipv4.ip_forward=0", "sysctl net.ipv4.ip_forward", LATER, "sysctl"),
-    Damage("an interface's state", "ip link set wg-home-1 down", "ip -br link show wg-home-1", LATER, "link"),
-    Damage("a tunnel's interface", "ip link del wg-ireland-1", "ip -br link show wg-ireland-1", LATER, "link"),
-    Damage("a tunnel of a group", "ip link del wg-fra-2", "ip -br link show wg-fra-2", LATER, "link"),
+    Damage("a chain's rules", "iptables -F GITWAN-FORWARD", "iptables -S GITWAN-FORWARD", "firewall"),
+    Damage("a jump", "ip6tables -D FORWARD -j GITWAN-FORWARD", "ip6tables -S FORWARD", "firewall"),
+    Damage("a kernel parameter", "sysctl -w net.ipv4.ip_forward=0", "sysctl net.ipv4.ip_forward", "sysctl"),
+    Damage("an interface's state", "ip link set wg-home-1 down", "ip -br link show wg-home-1", "link"),
+    Damage("a tunnel's interface", "ip link del wg-ireland-1", "ip -br link show wg-ireland-1", "link"),
+    Damage("a tunnel of a group", "ip link del wg-fra-2", "ip -br link show wg-fra-2", "link"),
 ]
 
 
@@ -78,10 +71,8 @@ def test_drift_is_repaired(twin: Twin, damage: Damage, measured: dict[str, list[
     soon_nothing(lambda: _difference(before, ours(twin, HOST)))
     everything = time.monotonic() - started
     measured.setdefault("drift: from the damage to the repair", []).append(
-        (damage.name, f"{seconds:.2f} s, everything {everything:.2f} s, at most {damage.bound:g} s")
+        (damage.name, f"{seconds:.2f} s, everything {everything:.2f} s")
     )
-    assert seconds <= damage.bound
-    assert everything <= LATER
     now = twin.status(HOST)["drift"]
     assert now["by_kind"].get(damage.kind, 0) > drift["by_kind"].get(damage.kind, 0)
     assert now["last"] and now["last_time"] > drift["last_time"]

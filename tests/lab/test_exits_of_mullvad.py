@@ -72,5 +72,5 @@ def test_a_device_that_was_forgotten_here_is_found_again_once_mullvad_answers(ho
     order(home, "next")
     eventually(lambda: carrying(home) not in ([], stays), 30.0, "another one")
     eventually(lambda: carried(home), what="carried")
-    assert home.condition(HOST, "Exits")["status"] == "True"
+    eventually(lambda: home.condition(HOST, "Exits")["status"] == "True", what="said to be well")
     assert set(addresses(home)) == set(before), "the same device"

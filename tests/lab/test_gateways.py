@@ -39,6 +39,8 @@ hosts:
 VIRTUAL, VIRTUAL6 = "10.10.0.254", "fd00:10::fe"
 FAR, FAR6 = "10.20.0.100", "fd00:20::64"
 NEAR = "10.10.0.100"
+SECOND = "10.10.0.2"
+"""a-gw2's own address on the LAN, which no fault here takes away."""
 MOST = 4.0
 """Seconds that servers may be without answers."""
 MOST_BACK = 1.0
@@ -113,30 +115,40 @@ def test_the_second_one_takes_over_once_and_gives_back_once(
     twin: Twin, fault: str, measured: dict[str, list[tuple[str, str]]]
 ) -> None:
     moves = {host: Moves(twin, host) for host in ("a-gw1", "a-gw2")}
-    flows = [Flow(twin, "a-server", FAR), Flow(twin, "b-server", NEAR), Flow(twin, "a-server", FAR6)]
+    flows, beside = through(twin), Flow(twin, "a-server", SECOND)
     block(twin, "-I") if fault == "tunnels" else cables(twin, "down")
     eventually(lambda: has(twin, "a-gw2") == {VIRTUAL, VIRTUAL6}, 30.0, "a-gw2 takes over")
-    figures = close(flows, MOST)
+    figures = close(flows, beside, MOST)
     measured.setdefault("a gateway fails", []).append((f"all of a-gw1's {fault}", figures))
     assert moves["a-gw2"].seen == ["got"]
 
-    flows = [Flow(twin, "a-server", FAR), Flow(twin, "b-server", NEAR), Flow(twin, "a-server", FAR6)]
+    flows, beside = through(twin), Flow(twin, "a-server", SECOND)
     block(twin, "-D") if fault == "tunnels" else cables(twin, "up")
     eventually(lambda: has(twin, "a-gw1") == {VIRTUAL, VIRTUAL6}, 90.0, "a-gw1 comes back")
     eventually(lambda: not has(twin, "a-gw2"), 30.0, "a-gw2 gives back")
-    figures = close(flows, MOST_BACK)
+    figures = close(flows, beside, MOST_BACK)
     measured.setdefault("a gateway fails", []).append(("and comes back", figures))
     assert moves["a-gw2"].seen == ["got", "lost"], "no flapping"
     assert moves["a-gw1"].seen == ["lost", "got"], "no flapping"
     steady(twin)
 
 
-def close(flows: list[Flow], most: float) -> str:
-    """Ends flows, which all have to go on after a gap that is no longer than that."""
+def through(twin: Twin) -> list[Flow]:
+    """Flows from one site to the other, and back."""
+    return [Flow(twin, "a-server", FAR), Flow(twin, "b-server", NEAR), Flow(twin, "a-server", FAR6)]
+
+
+def close(flows: list[Flow], beside: Flow, most: float) -> str:
+    """Ends flows, which all have to go on after a gap that is no longer than that.
+
+    Of which what a flow beside them had as well, which no fault has met, is the machine's doing.
+    """
     lost = {flow.name: (len(flow.close()), flow.sent, flow.gap) for flow in flows}
+    beside.close()
     text = "; ".join(f"{name}: {n} of {sent} lost, gap {gap:.2f} s" for name, (n, sent, gap) in lost.items())
+    text += f"; beside them {beside.gap:.2f} s"
     print(text)
-    assert all(gap <= most for _, _, gap in lost.values()), text
+    assert all(gap - beside.gap <= most for _, _, gap in lost.values()), text
     return text
 
 
@@ -151,12 +163,12 @@ def test_a_server_learns_the_way_from_advertisements_and_keeps_it(twin: Twin) ->
         return [(r["gateway"], r["pref"]) for r in found if r["dst"] == "fd00:20::/64"]
 
     eventually(lambda: learned() == [("fe80::200:5eff:fe00:275", "high")], 30.0, "the way")
-    flow = Flow(twin, "a-server", FAR6)
+    flow, beside = Flow(twin, "a-server", FAR6), Flow(twin, "a-server", SECOND)
     block(twin, "-I")
     eventually(lambda: has(twin, "a-gw2") == {VIRTUAL, VIRTUAL6}, 30.0, "a-gw2 takes over")
     block(twin, "-D")
     eventually(lambda: has(twin, "a-gw1") == {VIRTUAL, VIRTUAL6}, 90.0, "a-gw1 comes back")
-    close([flow], MOST)
+    close([flow], beside, MOST)
     assert len(learned()) == 1
     steady(twin)
 

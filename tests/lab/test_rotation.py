@@ -22,6 +22,8 @@ pytestmark = [pytest.mark.root, pytest.mark.lab, pytest.mark.timeout(600)]
 
 AMS, FRA, HOME = "10.10.0.100", "10.20.0.100", "192.168.10.100"
 INTERVAL = 0.1
+HANDSHAKE_AGAIN = 5.0
+"""Seconds after which WireGuard tries again (REKEY_TIMEOUT): a lost session costs as much, a busy machine does not."""
 LATER = 3.0
 """Seconds by which one host looks for a commit after the other."""
 
@@ -96,7 +98,7 @@ def streaming(twin: Twin, measured: dict[str, list[tuple[str, str]]], what: str)
         measured.setdefault("keys rotate under iperf3", []).append(
             (f"{what}: {stream.name}", f"longest gap {gap:.1f} s")
         )
-        assert gap <= 3 * INTERVAL
+        assert gap < HANDSHAKE_AGAIN
 
 
 def poll(twin: Twin, *hosts: str) -> None:

@@ -238,6 +238,7 @@ class Engine:
         outcome = self.converger.deliver(found.changes)
         report.done.update(outcome.done)
         refused = {name_of(failure.change.resource) for failure in outcome.failures}
+        self.wanted.fail(refused)
         self.wanted.settle(name for name in owed if name not in refused)
         apart = {one.resource.kind for one in found.changes if one.verb != "change"}
         moving = {kind for kind in apart if self.converger.carries(kind)} | {kind for kind, _ in refused}

@@ -115,7 +115,7 @@ class Store:
             data = path.read_bytes()
             if name_of(data) != digest:
                 raise ValueError("its contents do not match its name")
-            return HostPlan.model_validate_json(data)
+            return HostPlan.parse(data)
         except (OSError, ValidationError, ValueError) as error:
             if not isinstance(error, OSError):
                 set_aside(path)

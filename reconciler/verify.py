@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Sequence
 
 from reconciler.errors import CycleError, Transient, Waiting
 from reconciler.kinds.base import Failure
 from schema.plan import Change
-
-RESOLVE_AGAIN = 30.0
 
 
 def unfinished(missing: Sequence[Change], failures: Sequence[Failure]) -> CycleError:
@@ -21,7 +18,8 @@ def unfinished(missing: Sequence[Change], failures: Sequence[Failure]) -> CycleE
     first = failures[0]
     more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
     text = f"{first.change.describe()}: {first.message}{more}"
-    if all(failure.errno == errno.EAGAIN for failure in failures):
-        # A name that does not resolve right now is no fault of the commit.
-        return Waiting("Applied", "Unresolved", text, RESOLVE_AGAIN)
+    waits = [failure.retry_after for failure in failures if failure.retry_after is not None]
+    if len(waits) == len(failures):
+        # What passes by itself, such as a name that does not resolve right now, is no fault of the commit.
+        return Waiting("Applied", first.code, text, max(waits))
     return Transient("Applied", "Refused", text)

@@ -41,6 +41,8 @@ class Wanted:
         self.current: Composed = self.nothing()
         self.owed: dict[Name, Resource | None] = {}
         """What has changed, with what the kernel had acknowledged before."""
+        self._refused_by_kernel: dict[Name, Resource | None] = {}
+        """The same of what was tried in vain: the next look tries it again."""
         self.version = 0
         """Grows with every change."""
         self._scopes: dict[str, tuple[Scope, ...]] = {}
@@ -62,6 +64,7 @@ class Wanted:
         self.overlays.clear()
         self._scopes.clear()
         self.owed.clear()
+        self._refused_by_kernel.clear()
 
     def use(self, composed: Composed) -> None:
         """The kernel is led there from now on."""
@@ -176,10 +179,10 @@ class Wanted:
 
     def acknowledged(self, previous: Desired) -> Desired:
         """`previous`, with what the kernel had of what is owed."""
-        if not self.owed:
+        if not (self.owed or self._refused_by_kernel):
             return previous
         owed: dict[str, dict[Key, Resource | None]] = {}
-        for (kind, key), before in self.owed.items():
+        for (kind, key), before in (self._refused_by_kernel | self.owed).items():
             owed.setdefault(kind, {})[key] = before
         return Desired({kind: _Before(owed.get(kind, {}), previous.kind(kind)) for kind in self._kinds})
 
@@ -187,9 +190,18 @@ class Wanted:
         """The kernel has these as they are wanted."""
         for name in names:
             self.owed.pop(name, None)
+            self._refused_by_kernel.pop(name, None)
+
+    def fail(self, names: Iterable[Name]) -> None:
+        """The kernel has refused these: they are not owed again until they change, or the next look."""
+        for name in names:
+            if name in self.owed:
+                self._refused_by_kernel.setdefault(name, self.owed.pop(name))
 
     def settle_kinds(self, kinds: frozenset[str]) -> None:
-        self.owed = {name: before for name, before in self.owed.items() if name[0] not in kinds}
+        """The kernel has all of these kinds as it is wanted."""
+        for name in [name for name in (*self.owed, *self._refused_by_kernel) if name[0] in kinds]:
+            self.settle([name])
 
     # Inside
 
@@ -292,7 +304,7 @@ class Wanted:
     def _note(self, before: Mapping[Name, Resource | None]) -> None:
         for name, old in before.items():
             if self.current.get(name) != old:
-                self.owed.setdefault(name, old)
+                self.owed.setdefault(name, self._refused_by_kernel.pop(name, old))
                 self.version += 1
 
 

@@ -153,7 +153,7 @@ class FakeHost:
                 _APPLY[kind](self, change)
                 done.append(change)
             except OSError as error:
-                failures.append(Failure(change, error.errno or 0, error.strerror or ""))
+                failures.append(Failure(change, errno.errorcode.get(error.errno or 0, ""), error.strerror or ""))
         if kind == "peer":
             self._park(done)
         return failures

@@ -92,12 +92,14 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A change that the kernel refused."""
+    """A change that the kernel, or a service, refused."""
 
     change: Change
-    errno: int
-    """As in errno(3); 0 where a tool failed without one."""
+    code: str
+    """Why, in one word: as errno(3) names it (`ENODEV`), or as a service does; empty where a tool gave none."""
     message: str
+    retry_after: float | None = None
+    """Seconds after which it is worth another try; None where that is not known."""
 
 
 class Driver(Protocol[R]):

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 
 from reconciler.errors import Stalled, Transient
-from schema.plan import HostPlan
+from schema.plan import HostPlan, take_resources
 
 FileKind = Literal["file", "symlink", "submodule"]
 PASSED_ON = ("PATH", "PYTHONPATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
@@ -60,12 +60,13 @@ def compile_tree(command: Sequence[str], host: str, tree: Tree, limits: Limits =
     """One host's plan, and a note on problems that did not prevent it. Raises Stalled or Transient (Compiled)."""
     output = _run(command, _request(host, tree), limits)
     try:
-        answer = Answer.model_validate_json(output)
+        frame, resources = take_resources(output)
+        answer = Answer.model_validate_json(frame)
     except ValidationError as error:
         raise Stalled("Compiled", "CompilerFailed", f"the compiler's answer is not a plan: {_first(error)}") from None
     if answer.plan is None:
         raise Stalled("Compiled", "Problems", summarise(answer.problems) or f"there is no plan for {host}")
-    return answer.plan, summarise(answer.problems)
+    return answer.plan.having(resources), summarise(answer.problems)
 
 
 def summarise(problems: Sequence[Mapping[str, Any]]) -> str:

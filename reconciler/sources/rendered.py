@@ -59,7 +59,7 @@ class Folder:
 def parse(data: bytes, where: str) -> HostPlan:
     """A plan from JSON. Raises Stalled (Compiled) with the first thing that is wrong."""
     try:
-        return HostPlan.model_validate_json(data)
+        return HostPlan.parse(data)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

@@ -10,6 +10,7 @@ from reconciler.kinds.base import Failure
 from reconciler.system.netlink import Message, Netlink
 from schema.plan import Change
 
+RESOLVE_AGAIN = 30.0
 ABSENT = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL, errno.ENXIO})
 """What deleting something that is gone, or whose interface is gone, may return."""
 
@@ -17,7 +18,11 @@ ABSENT = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL
 def failure(change: Change, error: OSError) -> Failure:
     """A failed change, with the kernel's words and no more: a resource never holds a secret, an error might."""
     number = error.errno or 0
-    return Failure(change, number, error.strerror or (os.strerror(number) if number > 0 else "failed"))
+    text = error.strerror or (os.strerror(number) if number > 0 else "failed")
+    if number == errno.EAGAIN:
+        # A name that does not resolve right now.
+        return Failure(change, "Unresolved", text, RESOLVE_AGAIN)
+    return Failure(change, errno.errorcode.get(number, ""), text)
 
 
 def judge(sent: Sequence[Change], errors: Mapping[int, OSError]) -> tuple[list[Failure], list[Failure]]:

@@ -139,11 +139,11 @@ class FirewallDriver:
         try:
             refusal = self._restore(family, script(changes, self._read(family)))
         except FileNotFoundError:
-            return [Failure(change, errno.ENOENT, f"{RESTORE[family]} is not installed") for change in changes]
+            return [Failure(change, "ENOENT", f"{RESTORE[family]} is not installed") for change in changes]
         if not refusal:
             return []
         if len(changes) == 1:
-            return [Failure(changes[0], 0, refusal)]
+            return [Failure(changes[0], "", refusal)]
         failures: list[Failure] = []
         for change in changes:
             failures += self._apply_family(family, [change])

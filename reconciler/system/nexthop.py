@@ -160,7 +160,7 @@ class NexthopDriver:
     def _made_plain(self, failed: Failure) -> bool:
         """Whether a resilient group that was refused could be made as a plain one."""
         wanted = failed.change.after
-        if failed.errno != errno.EINVAL or not isinstance(wanted, Nexthop) or wanted.resilient is None:
+        if failed.code != "EINVAL" or not isinstance(wanted, Nexthop) or wanted.resilient is None:
             return False
         before = failed.change.before
         if isinstance(before, Nexthop) and before.resilient is not None and before.id not in self._plain:

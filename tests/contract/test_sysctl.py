@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 
 from schema.plan import Change, Sysctl
@@ -47,5 +46,5 @@ def test_one_of_an_interface(world: World) -> None:
 
 def test_one_that_is_not_there_is_refused(world: World) -> None:
     failures = world.create(Sysctl(name="net/ipv4/conf/gone/rp_filter", value="2"))
-    assert [failure.errno for failure in failures] == [errno.ENOENT]
+    assert [failure.code for failure in failures] == ["ENOENT"]
     assert world.observe("sysctl") == []

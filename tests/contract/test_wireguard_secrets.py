@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 
 import pytest
@@ -28,7 +27,7 @@ def test_a_secret_that_is_missing_or_another_one_is_refused_without_being_shown(
     failures = ready.apply(Change(DEVICE, DEVICE.model_copy(update={"private_key": other})))
     missing = SecretRef(secret="nowhere", fingerprint=preshared_fingerprint(PRESHARED))
     failures += ready.create(SIX.model_copy(update={"preshared_key": missing}))
-    assert [failure.errno for failure in failures] == [errno.EKEYREJECTED, errno.ENOKEY]
+    assert [failure.code for failure in failures] == ["EKEYREJECTED", "ENOKEY"]
     assert ready.satisfied(DEVICE)
     assert PRIVATE.hex() not in repr(failures)
 
@@ -50,5 +49,5 @@ def test_a_name_is_resolved_when_it_is_set_and_reported_as_long_as_it_stays(read
 
 def test_a_name_that_nobody_knows_costs_the_endpoint_only(ready: World) -> None:
     (failed,) = ready.create(SIX.model_copy(update={"endpoint": "nowhere.example:1"}))
-    assert failed.errno == errno.EAGAIN
+    assert failed.code == "Unresolved"
     assert named(ready)[SIX.public_key].allowed_ips == SIX.allowed_ips

@@ -67,7 +67,7 @@ def test_the_outcome_counts_what_was_done_and_keeps_what_was_refused() -> None:
     routes = [create(Route(dst=f"10.{i}.0.0/16", dev="eth0")) for i in range(3)]
     outcome = execute(routes, host.drivers())
     assert outcome.done == {("route", "create"): 2}
-    assert [failure.errno for failure in outcome.failures] == [errno.EPERM]
+    assert [failure.code for failure in outcome.failures] == ["EPERM"]
 
 
 def test_batches_of_one_with_a_hook_between() -> None:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import errno
-
 from reconciler.errors import Transient, Waiting
 from reconciler.kinds.base import Failure
 from reconciler.verify import unfinished
@@ -11,7 +9,7 @@ CHANGE = Change(None, Route(dst="10.0.0.0/8", dev="eth0"))
 
 
 def test_a_refusal_is_named_before_what_is_merely_different() -> None:
-    error = unfinished([CHANGE], [Failure(CHANGE, errno.ENODEV, "No such device")])
+    error = unfinished([CHANGE], [Failure(CHANGE, "ENODEV", "No such device")])
     assert (error.reason, error.message) == (
         "Refused",
         "+ route      10.0.0.0/8 dev eth0 metric 117: No such device",
@@ -22,6 +20,6 @@ def test_a_refusal_is_named_before_what_is_merely_different() -> None:
 
 
 def test_a_name_that_does_not_resolve_is_waited_for() -> None:
-    assert isinstance(unfinished([CHANGE], [Failure(CHANGE, errno.EAGAIN, "cannot resolve a")]), Waiting)
-    both = [Failure(CHANGE, errno.EAGAIN, "cannot resolve a"), Failure(CHANGE, errno.EPERM, "no")]
+    assert isinstance(unfinished([CHANGE], [Failure(CHANGE, "Unresolved", "cannot resolve a", 30.0)]), Waiting)
+    both = [Failure(CHANGE, "Unresolved", "cannot resolve a", 30.0), Failure(CHANGE, "EPERM", "no")]
     assert isinstance(unfinished([CHANGE], both), Transient)

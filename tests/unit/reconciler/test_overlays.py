@@ -1,0 +1,247 @@
+"""What loops add and amend, in an engine on a host: the plan is never held up by it, and nothing flaps."""
+
+from __future__ import annotations
+
+import errno
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.engine import ADOPTION
+from reconciler.layers import Amend
+from reconciler.wanted import Scope
+from schema.plan import PROTOCOL, Peer, Resource, Route
+from tests.fakes import FakeHost
+from tests.unit.reconciler.test_properties import DEVICES, PREFIXES, PROPERTY, new_host, plans
+from tests.unit.reconciler.worlds import apply, engine_on, key, peer, site, wg
+
+MORE = Route(dst="10.99.0.0/16", dev="wg0")
+CLIENT = peer("wg0", 8, "10.51.0.1/32", endpoint=None)
+
+
+def held(host: FakeHost, resource: Resource) -> Resource | None:
+    one = host.stored[resource.kind].get(resource.key)
+    return one.resource if one else None
+
+
+# One delta
+
+
+def test_a_delta_costs_one_operation_and_no_look(tmp_path: Path) -> None:
+    host = FakeHost()
+    looked: list[frozenset[str]] = []
+    engine = engine_on(host, tmp_path, covered=looked.append)
+    apply(engine, "c1", site())
+    looked.clear()
+    engine.change("jit", [CLIENT, MORE])
+    report = engine.follow()
+    assert report is not None and report.done == {("peer", "create"): 1, ("route", "create"): 1}
+    assert looked == []
+    assert engine.converge().operations == 0
+
+
+def test_a_link_of_a_loop_is_looked_at_as_it_takes_others_along(tmp_path: Path) -> None:
+    host = FakeHost()
+    engine = engine_on(host, tmp_path)
+    apply(engine, "c1", site())
+    engine.change("exits", [*wg("wg7", 5007), peer("wg7", 7, "0.0.0.0/0")])
+    assert engine.follow() is not None and held(host, peer("wg7", 7)) is not None
+    engine.change("exits", drop=[("link", ("wg7",)), ("wireguard", ("wg7",)), ("peer", ("wg7", key(7)))])
+    assert engine.follow() is not None and ("wg7",) not in host.stored["link"]
+    assert engine.converge().operations == 0
+
+
+def test_a_prefix_moves_between_peers_of_the_plan(tmp_path: Path) -> None:
+    host = FakeHost()
+    engine = engine_on(host, tmp_path)
+    near, far = peer("wg0", 9, "10.20.0.0/16"), peer("wg0", 7, "10.51.0.1/32")
+    apply(engine, "c1", [*wg(), near, far])
+    gone = Amend("peer", far.key, lose=("10.51.0.1/32",))
+    engine.change("backbone", amend=[gone, Amend("peer", near.key, gain=("10.51.0.1/32",))])
+    report = engine.follow()
+    assert report is not None and report.operations == 2
+    found = held(host, near)
+    assert isinstance(found, Peer) and found.allowed_ips == ("10.20.0.0/16", "10.51.0.1/32")
+    assert engine.converge().operations == 0
+    apply(engine, "c2", [*wg(), near, far, MORE])
+    assert held(host, near) == found, "a new commit changes nothing of that"
+
+
+# A commit is not held up
+
+
+def test_what_a_loop_wants_twice_stops_no_commit(tmp_path: Path) -> None:
+    host = FakeHost()
+    engine = engine_on(host, tmp_path)
+    apply(engine, "c1", site())
+    engine.change("jit", [MORE])
+    engine.follow()
+    report = apply(engine, "c2", [*site(), *wg("wg1", 5001), MORE.model_copy(update={"dev": "wg1"})])
+    assert report.result == "changed"
+    assert engine.wanted.refusals()[0].text == "route 10.99.0.0/16 metric 117 is the plan's"
+
+
+def test_somebody_elses_route_in_a_loops_way_stops_no_commit(tmp_path: Path) -> None:
+    host = FakeHost()
+    engine = engine_on(host, tmp_path)
+    apply(engine, "c1", site())
+    theirs = MORE.model_copy(update={"dev": "eth0"})
+    host.add(theirs, 4)
+    engine.change("jit", [MORE])
+    engine.follow()
+    report = apply(engine, "c2", [*site(), *wg("wg1", 5001)])
+    assert report.result == "changed" and report.confirmed and report.confirmed.commit == "c2"
+    assert held(host, MORE) == theirs
+    assert report.unmet and "somebody else's is there" in engine.wanted.refusals()[0].text
+
+
+def test_a_loops_resource_that_the_kernel_refuses_stops_no_commit_and_is_told_once(tmp_path: Path) -> None:
+    host = FakeHost()
+    engine = engine_on(host, tmp_path)
+    apply(engine, "c1", site())
+    lost = MORE.model_copy(update={"dev": "wg9"})
+    engine.change("jit", [lost])
+    report = engine.follow()
+    assert report is not None and report.error is None and "No such device" in report.unmet[0]
+    report = apply(engine, "c2", [*site(), *wg("wg1", 5001)])
+    assert report.result == "changed" and report.unmet
+    assert len(engine.wanted.refusals()) == 1
+    report = apply(engine, "c3", [*site(), *wg("wg9", 5001)])
+    assert not report.unmet and held(host, lost) == lost, "what was missing has come"
+
+
+def test_a_plan_that_cannot_be_had_with_an_amendment_is_had_without_it(tmp_path: Path) -> None:
+    host = FakeHost()
+    engine = engine_on(host, tmp_path)
+    planned = peer("wg0", 9, "10.20.0.0/16")
+    apply(engine, "c1", [*wg(), peer("wg0", 7)])
+    engine.change("backbone", amend=[Amend("peer", planned.key, gain=("10.51.0.1/32",))])
+    apply_peer = host.apply
+
+    def refusing(kind: str, changes: Any) -> Any:
+        if kind == "peer" and any("10.51.0.1/32" in c.after.allowed_ips for c in changes if c.after):
+            host.fail_next("peer", errno.EINVAL, len(changes))
+        return apply_peer(kind, changes)
+
+    host.apply = refusing  # type: ignore[method-assign]
+    report = apply(engine, "c2", [*wg(), planned])
+    assert report.result == "changed" and held(host, planned) is not None
+    assert engine.wanted.refusals()[0].owner == "backbone"
+
+
+# After a restart
+
+
+def test_what_a_loop_had_put_there_outlives_the_agent_until_the_loop_has_spoken(tmp_path: Path) -> None:
+    host = FakeHost()
+    engine = engine_on(host, tmp_path)
+    apply(engine, "c1", site())
+    other = peer("wg0", 7, "10.51.0.2/32", endpoint=None)
+    engine.change("jit", [CLIENT, other])
+    engine.follow()
+
+    scopes = [Scope("jit", "peer", ("wg0",))]
+    again = engine_on(host, tmp_path)
+    again.expect("jit", scopes)
+    assert again.restore().operations == 0
+    assert {one.resource.key for one in again.adoptable(scopes)} == {CLIENT.key, other.key}
+    again.change("jit", [CLIENT])
+    again.converge()
+    assert held(host, CLIENT) is not None and held(host, other) is None
+
+
+def test_a_client_that_git_revoked_goes_although_a_loop_might_adopt_it(tmp_path: Path) -> None:
+    host = FakeHost()
+    written = peer("wg0", 5, "10.51.0.9/32", endpoint=None)
+    apply(engine_on(host, tmp_path), "c1", [*site(), written])
+    again = engine_on(host, tmp_path)
+    scopes = [Scope("jit", "peer", ("wg0",))]
+    again.expect("jit", scopes)
+    again.restore()
+    assert again.adoptable(scopes) == []
+    apply(again, "c2", site())
+    assert held(host, written) is None
+
+
+def test_a_loop_that_never_speaks_is_waited_for_a_minute(tmp_path: Path) -> None:
+    host = FakeHost()
+    now = [0.0]
+    engine = engine_on(host, tmp_path)
+    apply(engine, "c1", site())
+    engine.change("jit", [CLIENT])
+    engine.follow()
+    again = engine_on(host, tmp_path, ticks=lambda: now[0])
+    again.expect("jit", [Scope("jit", "peer")])
+    again.restore()
+    now[0] = ADOPTION
+    assert again.converge().operations == 0
+    now[0] += 1.0
+    assert again.converge().done == {("peer", "delete"): 1}
+
+
+# Whatever is drawn
+
+
+@st.composite
+def wishes(draw: st.DrawFn) -> tuple[list[Resource], list[Amend]]:
+    """What a loop could want: more peers and routes, on devices that may not be there, and amendments."""
+    put: dict[tuple[str, Any], Resource] = {}
+    for number in draw(st.lists(st.integers(8, 13), unique=True, max_size=3)):
+        device = draw(st.sampled_from(DEVICES))
+        ips = tuple(sorted(draw(st.lists(st.sampled_from(PREFIXES), unique=True, max_size=2))))
+        one = Peer(dev=device, public_key=key(number), allowed_ips=ips)
+        put[one.kind, one.key] = one
+    for prefix in draw(st.lists(st.sampled_from(PREFIXES), unique=True, max_size=2)):
+        route = Route(dst=prefix, dev=draw(st.sampled_from(DEVICES)))
+        put[route.kind, route.key] = route
+    amends = [
+        Amend(
+            "peer",
+            (draw(st.sampled_from(DEVICES)), key(number)),
+            tuple(draw(st.lists(st.sampled_from(PREFIXES), unique=True, max_size=1))),
+            tuple(draw(st.lists(st.sampled_from(PREFIXES), unique=True, max_size=1))),
+        )
+        for number in draw(st.lists(st.integers(8, 10), unique=True, max_size=2))
+    ]
+    return list(put.values()), amends
+
+
+@PROPERTY
+@given(plans(), plans(), st.lists(st.tuples(st.sampled_from(["backbone", "jit"]), wishes()), max_size=4), st.data())
+def test_the_plan_wins_the_next_commit_applies_and_nothing_is_changed_twice(
+    first: list[Resource],
+    second: list[Resource],
+    wanted: list[tuple[str, tuple[list[Resource], list[Amend]]]],
+    data: st.DataObject,
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        host = new_host()
+        engine = engine_on(host, Path(folder))
+        apply(engine, "c1", first)
+        for number, (owner, (put, amends)) in enumerate(wanted):
+            drop = data.draw(st.lists(st.sampled_from([(one.kind, one.key) for one in put]))) if put else ()
+            engine.change(owner, put, drop, amends)
+            engine.follow()
+            if number == data.draw(st.integers(0, 3)):
+                assert apply(engine, f"d{number}", second).error is None
+        report = apply(engine, "c2", second)
+        assert report.error is None and report.confirmed is not None and report.confirmed.commit == "c2"
+        amended = {amend.name for overlay in engine.wanted.overlays.values() for amend in overlay.amends.values()}
+        for resource in second:
+            if (resource.kind, resource.key) not in amended:
+                found = [one.resource for one in host.observe(resource.kind) if one.resource.key == resource.key]
+                assert found, resource
+                if isinstance(resource, Route):
+                    assert resource in found
+        overlays = engine.wanted.overlays.values()
+        beside = {name for overlay in overlays for name in overlay.names()}
+        for _ in range(2):
+            assert {(c.resource.kind, c.resource.key) for c in engine.preview().changes} <= beside, "but in vain"
+            engine.converge()
+        before = host.snapshot()
+        engine.converge()
+        assert engine.follow() is None and host.snapshot() == before
+        assert all(one.marker == PROTOCOL for one in host.observe("route") if one.resource.metric == 117)

@@ -1,0 +1,166 @@
+"""A process of ours beside the agent, for what is heavy or must not wait for Python's lock.
+
+It speaks lines of JSON on its standard input and output, has limits, ends with the agent, and is started again when it
+has died. It runs in a session of its own, so that a Ctrl-C for the agent is no signal for it, and without the agent's
+supplementary group, which leads past the kill switch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+PASSED_ON = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
+"""The environment that a child gets."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 30.0
+"""Seconds before a child that died is started again; they double as long as it does not live for as long."""
+GRACE = 2.0
+"""Seconds that a child has to end by itself when its input does."""
+LINE = 16 << 20
+"""Bytes of the longest line."""
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a child may have. Its memory is the agent's to give: a leak must not take the host with it."""
+
+    memory: int = 256 << 20
+    """Bytes of data: heap and anonymous pages (RLIMIT_DATA)."""
+    files: int = 1024
+
+
+class Child:
+    """One process, from its first start until the loop that it serves ends."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        heard: Callable[[Message], None],
+        *,
+        began: Callable[[], Awaitable[None]] | None = None,
+        say: Callable[[str, str], None] = lambda level, text: None,
+        limits: Limits | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """`heard` is called with each message, in the event loop. `began` is awaited after each start: a child that is
+        new knows nothing. `say` writes to the log."""
+        self.name = name
+        self._command = list(command)
+        self._heard = heard
+        self._began = began
+        self._say = say
+        self._limits = limits or Limits()
+        self._environment = dict(environment or {})
+        self._process: asyncio.subprocess.Process | None = None
+        self.starts = 0
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that runs now."""
+        return self._process.pid if self._process is not None else None
+
+    async def run(self) -> None:
+        """Keep it running until cancelled; it is gone then."""
+        clock, pause = asyncio.get_running_loop().time, FIRST_PAUSE
+        while True:
+            started = clock()
+            try:
+                why = await self._live()
+            except OSError as error:
+                why = f"cannot be started: {error.strerror}"
+            if clock() - started > LONGEST_PAUSE:
+                pause = FIRST_PAUSE
+            self._say("error", f"{self.name} {why}; it is started again in {pause:g} s")
+            await asyncio.sleep(pause)
+            pause = min(LONGEST_PAUSE, 2 * pause)
+
+    async def send(self, message: Message) -> bool:
+        """Say something to it; whether there was anybody to hear it."""
+        process = self._process
+        if process is None or process.stdin is None:
+            return False
+        try:
+            process.stdin.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+            await process.stdin.drain()
+        except (ConnectionError, RuntimeError):
+            return False  # it has just died, and what it has to know is said when it has begun anew
+        return True
+
+    async def _live(self) -> str:
+        """One life; what ended it."""
+        environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | self._environment
+        process = await asyncio.create_subprocess_exec(
+            *_limited(self._command, self._limits),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=None,
+            env=environment,
+            start_new_session=True,
+            limit=LINE,
+        )
+        self._process, self.starts = process, self.starts + 1
+        try:
+            if self._began is not None:
+                await self._began()
+            await self._listen(process)
+            code = await process.wait()
+        finally:
+            self._process = None
+            await _end(process)
+        return f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+
+    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        while True:
+            try:
+                line = await process.stdout.readline()
+            except ValueError:
+                self._say("error", f"{self.name} says more than {LINE >> 20} MiB in one line")
+                return
+            if not line:
+                return
+            try:
+                message = json.loads(line)
+            except ValueError:
+                message = None
+            if isinstance(message, dict):
+                self._heard(message)
+            else:
+                self._say("error", f"{self.name} says what is no message: {line[:80].decode(errors='replace').strip()}")
+
+
+def _limited(command: Sequence[str], limits: Limits) -> list[str]:
+    """The command in its limits, without the agent's groups, and with a signal for when the agent dies.
+
+    By util-linux, because a function that runs between fork and exec might wait for another thread's lock for ever.
+    """
+    bounds = [f"--data={limits.memory}", f"--nofile={limits.files}", "--core=0"]
+    groups = ["--clear-groups"] if os.geteuid() == 0 else []  # who is not root has none that leads anywhere
+    return ["prlimit", *bounds, "setpriv", "--pdeathsig", "KILL", *groups, "--", *command]
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Close its input, which tells it to end, and make sure that it does."""
+    if process.stdin is not None:
+        process.stdin.close()
+    with suppress(TimeoutError, ProcessLookupError):
+        async with asyncio.timeout(GRACE):
+            await process.wait()
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+def python(module: str, *words: str) -> list[str]:
+    """The command that runs a module of ours as a child."""
+    return [sys.executable, "-m", module, *words]

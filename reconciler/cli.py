@@ -279,6 +279,7 @@ def _forever(settings: AgentConfig, compile_command: Sequence[str]) -> None:
     from reconciler.agent import Agent
     from reconciler.kinds import UNANNOUNCED
     from reconciler.setup import Parts, iptables_is_nft
+    from reconciler.system.ends import Ends
     from reconciler.system.events import Watch
     from reconciler.touched import Touched
 
@@ -286,7 +287,8 @@ def _forever(settings: AgentConfig, compile_command: Sequence[str]) -> None:
         watch = Watch()
     except OSError as error:
         _fail(f"cannot listen to the kernel's events: {error.strerror}")
-    parts = Parts(Touched(watch), _metrics(settings))
+    ends = Ends()
+    parts = Parts(Touched(watch, ends), ends, _metrics(settings))
     host = _locked_host(settings, compile_command, LOCK_SECONDS, parts)
     gc.freeze()
 

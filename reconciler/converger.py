@@ -17,6 +17,8 @@ from schema.plan import Change
 
 PASSES = 3
 """How often to execute what is still missing: a link that is replaced takes its addresses and routes with it."""
+LONGEST = 20
+"""Passes after which those count too that others made outdated."""
 
 
 @dataclass(slots=True)
@@ -42,13 +44,15 @@ class Converger:
         refine: Callable[[list[Change]], list[Change]] = lambda changes: changes,
         seen: Callable[[Observation], None] = lambda observation: None,
         aside: Callable[[], AbstractContextManager[None]] = nullcontext,
+        version: Callable[[], int] = lambda: 0,
         wait: float = 0.0,
         sleep: Callable[[float], None] = time.sleep,
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         """`batch` bounds the changes of one driver call, and `on_stage` is called before each. `covered` hears which
-        kinds are about to be read, and `seen` what was read; `refine` has the last word on what is done. `wait` are
-        the seconds from a change until it shows."""
+        kinds are about to be read, and `seen` what was read; `refine` has the last word on what is done. `version`
+        grows with what is wanted: changes that were computed before are not gone on with. `wait` are the seconds from
+        a change until it shows."""
         self.drivers = drivers
         self.kinds = kinds
         self.batch = batch
@@ -58,6 +62,9 @@ class Converger:
         self._refine = refine
         self._seen = seen
         self._aside = aside
+        self._version = version
+        self.busy: str | None = None
+        """The kind whose driver is at work. It may wait meanwhile, and is not to be called twice at once."""
         self._wait = wait
         self._sleep = sleep
         self._ticks = ticks
@@ -136,7 +143,17 @@ class Converger:
     def execute(self, changes: list[Change]) -> Outcome:
         """Apply the changes; the mirror is in doubt until the next look. Raises OSError where a driver does."""
         self.mirror.doubt(self.widen({change.resource.kind for change in changes}))
-        return execute(changes, self.drivers, batch=self.batch, between=lambda: self.on_stage("apply"))
+        version = self._version()
+
+        def between(kind: str) -> bool:
+            self.on_stage("apply")
+            self.busy = kind
+            return self._version() == version
+
+        try:
+            return execute(changes, self.drivers, batch=self.batch, between=between)
+        finally:
+            self.busy = None
 
     def deliver(self, changes: list[Change]) -> Outcome:
         """Apply a few changes, and have the mirror follow what was acknowledged. Raises OSError where a driver does."""
@@ -157,16 +174,17 @@ class Converger:
         `compare` says what is still different, and `done` hears of each further pass. Raises Transient or OSError.
         """
         found = Settled(outcome=outcome)
-        for tries_left in reversed(range(PASSES)):
-            if not changes:
-                break
+        tries_left = PASSES
+        while changes:
             found.passes += 1
+            if not found.outcome.outdated or found.passes > LONGEST:
+                tries_left -= 1
             if self._wait:
                 with self._aside():
                     self._sleep(self._wait)
             kinds = self.widen({change.resource.kind for change in changes})
             changes = found.left = compare(self.look(kinds), kinds, found.outcome)
-            if not tries_left or not changes:
+            if tries_left <= 0 or not changes:
                 break
             found.outcome = self.execute(changes)
             done(found.outcome)

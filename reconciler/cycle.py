@@ -274,7 +274,7 @@ class Stages:
         return self.wanted.has(name) and not cycle.target.names_in_plan(name)
 
     def _look_again(self, cycle: Cycle, observed: Observation, kinds: frozenset[str], outcome: Outcome) -> list[Change]:
-        if not outcome.failures:
+        if not outcome.failures and not outcome.outdated:
             # Everything was set once; what the kernel moves on its own from here on is no difference.
             cycle.previous = cycle.target
             self.wanted.settle_kinds(kinds)

@@ -76,6 +76,7 @@ class Engine:
             refine=self._heard.recall,
             seen=self._saw,
             aside=self.lane.aside,
+            version=lambda: self.wanted.version,
             ticks=ticks,
         )
         self.probing = Probing(prober, self._peers, self._routes, ticks, self.lane.aside) if prober else None
@@ -209,21 +210,22 @@ class Engine:
         The few things that changed are compared with the mirror and applied; the next look verifies. Only where that
         may have moved more than it named, or something was refused, is the kernel read.
         """
-        if not self.wanted.owed or self.wanted.current.digest == "":
+        # A driver that waits, in the middle of a cycle, is not to be called again: that cycle sees to what is owed.
+        owed = [name for name in self.wanted.owed if name[0] != self.converger.busy]
+        if not owed or self.wanted.current.digest == "":
             return None
         with self._reporting("move") as report:
             report.partial = True
             report.newest = self.newest
             report.confirmed = self._confirmed
             current = self.wanted.current
-            kinds = self._deliver(report, current)
-            if kinds:
+            kinds = self._deliver(report, current, owed)
+            if kinds and self.converger.busy is None:
                 self._converge(Cycle(report, current, current, kinds))
         return report
 
-    def _deliver(self, report: Report, current: Composed) -> frozenset[str]:
+    def _deliver(self, report: Report, current: Composed, owed: list[Name]) -> frozenset[str]:
         """The fast lane. The kinds that have to be looked at now."""
-        owed = list(self.wanted.owed)
         kinds = self.converger.kinds
         wholes = {(whole, key[:1]) for kind, key in owed if (whole := kinds[kind].part_of)}
         names = list({*owed, *wholes})

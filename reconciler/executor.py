@@ -21,6 +21,8 @@ class Outcome:
 
     done: Counter[tuple[str, str]] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
+    outdated: bool = False
+    """Something was changed by others meanwhile, and the rest was left for another comparison."""
 
     @property
     def operations(self) -> int:
@@ -38,19 +40,21 @@ def execute(
     drivers: Drivers,
     *,
     batch: int | None = None,
-    between: Callable[[], None] = lambda: None,
+    between: Callable[[str], bool] = lambda kind: True,
 ) -> Outcome:
     """Apply every change, one driver call per kind and direction, or per `batch` changes.
 
-    `between` is called before each driver call. A refused change does not stop the others: the next diff knows what
-    is missing. Raises OSError where a driver does.
+    `between` is called with the kind before each driver call, and says whether to go on. A refused change does not
+    stop the others: the next diff knows what is missing. Raises OSError where a driver does.
     """
     outcome = Outcome()
     for kind, ordered in plan_batches(changes):
         step = batch or len(ordered)
         for start in range(0, len(ordered), step):
             part = ordered[start : start + step]
-            between()
+            if not between(kind):
+                outcome.outdated = True
+                return outcome
             outcome.add(part, drivers[kind].apply(part))
     return outcome
 

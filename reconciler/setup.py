@@ -26,6 +26,7 @@ from reconciler.touched import Touched
 if TYPE_CHECKING:
     from reconciler.metrics import Metrics
     from reconciler.sources.git import Mirror
+    from reconciler.system.ends import Ends
 
 
 class SetupError(Exception):
@@ -47,6 +48,8 @@ class Parts:
     """What only an agent that goes on running has."""
 
     touched: Touched
+    ends: Ends
+    """Of daemons, which `touched` hears of."""
     metrics: Metrics | None
 
 
@@ -59,7 +62,8 @@ def host_of(config: AgentConfig, store: Store, compile_command: Sequence[str], p
     secret = secret_reader(config.keys, store.sealed, config.identity, config.state / EXITS)
     try:
         inventory = Inventory(config.state / "inventory.json")
-        found = drivers(Context(secret, inventory, config.state / "services", resolve, lane.aside))
+        ends = parts.ends if parts else None
+        found = drivers(Context(secret, inventory, config.state / "services", resolve, lane.aside, ends))
     except (InventoryError, OSError) as error:
         raise SetupError(str(error)) from None
     source = source_of(config, compile_command)

@@ -20,14 +20,14 @@ class Watch(Protocol):
 class Touched:
     """The kinds touched. Two threads read: the event loop, and whoever is about to look at the kernel."""
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+    def __init__(self, *watches: Watch) -> None:
+        self._watches = watches
         self._lock = threading.Lock()
         self._kinds: set[str] = set()
 
     def filenos(self) -> Iterable[int]:
         """Descriptors that become readable with the next event."""
-        return self._watch.filenos()
+        return [descriptor for watch in self._watches for descriptor in watch.filenos()]
 
     def hear(self) -> bool:
         """Read a bounded number of events, and say whether any kind waits to be looked at. Raises OSError."""
@@ -51,6 +51,6 @@ class Touched:
 
     def _step(self) -> bool:
         with self._lock:
-            kinds, more = self._watch.read()
-            self._kinds |= kinds
-            return more
+            found = [watch.read() for watch in self._watches]
+            self._kinds.update(kind for kinds, _ in found for kind in kinds)
+            return any(more for _, more in found)

@@ -44,7 +44,7 @@ TABLE: tuple[tuple[str, set[str], str], ...] = (
      "the one place that checks a provider's signature"),
     ("reconciler.system", {"schema", "reconciler.system", "reconciler.kinds", "reconciler.inventory", "cryptography"},
      "effects know resources, not who asked for them"),
-    ("reconciler.system.service", {"schema", "reconciler.system", "reconciler.kinds", "reconciler.files"},
+    ("reconciler.system.service_files", {"schema", "reconciler.system", "reconciler.kinds", "reconciler.files"},
      "a daemon's configuration is a file that has to be whole"),
     ("reconciler.system.https", {"reconciler.web", "schema"}, "it sends what others have written"),
     ("reconciler.system.age", {"pyrage"}, "the one place of this room that decrypts"),

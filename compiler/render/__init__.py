@@ -40,7 +40,9 @@ def render(plan: HostPlan) -> dict[str, str]:
     files["ip6tables.rules"] = _firewall(plan, kinds.get(Firewall, []), "inet6")
     files |= _batches(plan, kinds)
     files["sysctl.conf"] = _template("sysctl.conf", plan=plan, sysctl=kinds.get(Sysctl, []))
-    files |= {f"{service.name}.conf": service.config for service in kinds.get(Service, [])}
+    for service in kinds.get(Service, []):
+        files[f"{service.name}.conf"] = service.config
+        files |= {f"{service.name}.d/{file.name}": file.text for file in service.files or ()}
     return files
 
 

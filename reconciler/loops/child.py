@@ -13,8 +13,10 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
+
+from reconciler.system import group
+from reconciler.system.launch import Limits, limited
 
 PASSED_ON = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
 """The environment that a child gets."""
@@ -25,16 +27,10 @@ GRACE = 2.0
 LINE = 16 << 20
 """Bytes of the longest line."""
 
+_END_WITH_AGENT = ("setpriv", "--pdeathsig", "KILL", "--")
+"""By util-linux: a function that runs between fork and exec might wait for another thread's lock for ever."""
+
 Message = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a child may have. Its memory is the agent's to give: a leak must not take the host with it."""
-
-    memory: int = 256 << 20
-    """Bytes of data: heap and anonymous pages (RLIMIT_DATA)."""
-    files: int = 1024
 
 
 class Child:
@@ -99,11 +95,14 @@ class Child:
         """One life; what ended it."""
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | self._environment
         process = await asyncio.create_subprocess_exec(
-            *_limited(self._command, self._limits),
+            *limited(self._limits),
+            *_END_WITH_AGENT,
+            *self._command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=None,
             env=environment,
+            extra_groups=group.others(),
             start_new_session=True,
             limit=LINE,
         )
@@ -136,16 +135,6 @@ class Child:
                 self._heard(message)
             else:
                 self._say("error", f"{self.name} says what is no message: {line[:80].decode(errors='replace').strip()}")
-
-
-def _limited(command: Sequence[str], limits: Limits) -> list[str]:
-    """The command in its limits, without the agent's groups, and with a signal for when the agent dies.
-
-    By util-linux, because a function that runs between fork and exec might wait for another thread's lock for ever.
-    """
-    bounds = [f"--data={limits.memory}", f"--nofile={limits.files}", "--core=0"]
-    groups = ["--clear-groups"] if os.geteuid() == 0 else []  # who is not root has none that leads anywhere
-    return ["prlimit", *bounds, "setpriv", "--pdeathsig", "KILL", *groups, "--", *command]
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -189,6 +189,7 @@ class Mirror:
             strip_newline_in_stdout=False,
             kill_after_timeout=timeout,
             env={"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": "file:ssh:https:http", **environment},
+            start_new_session=True,
         )
         if status and time.monotonic() >= deadline:
             # The library's own word on this comes too late at times: the killed process ends before it is noted.

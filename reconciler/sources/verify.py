@@ -135,7 +135,9 @@ def _pinned(signers: Path, signed: Signed, signature: str) -> bool:
 
 def _run(command: Sequence[str], stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     try:
-        return subprocess.run(command, input=stdin, capture_output=True, check=False, timeout=TIMEOUT)
+        return subprocess.run(
+            command, input=stdin, capture_output=True, check=False, timeout=TIMEOUT, start_new_session=True
+        )
     except FileNotFoundError:
         raise Transient("Verified", "NoTool", f"{command[0]} is not installed on this host") from None
     except subprocess.TimeoutExpired:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from reconciler.kinds.base import Driver
+from reconciler.system.aside import Aside
+from reconciler.system.ends import Ends
 from reconciler.system.sysctl import Inventory
 from schema.plan import SecretRef
 
-__all__ = ["Context", "Inventory", "drivers", "resolve"]
+__all__ = ["Aside", "Context", "Ends", "Inventory", "drivers", "resolve"]
 
 
 def resolve(host: str) -> str:
@@ -34,8 +36,10 @@ class Context:
     """The folder of the daemons that it runs; on a machine with several agents each has its own."""
     resolve: Callable[[str], str] = resolve
     """An address for a DNS name. Raises OSError."""
-    aside: Callable[[], AbstractContextManager[None]] = nullcontext
-    """Held while a driver waits for something else than the kernel."""
+    aside: Aside = nullcontext
+    """Entered by a driver for as long as it waits for a process: others may use the drivers meanwhile."""
+    ends: Ends | None = None
+    """What is told which daemons to wait for, so that their end is an event."""
 
 
 def drivers(context: Context) -> dict[str, Driver[Any]]:
@@ -62,7 +66,7 @@ def drivers(context: Context) -> dict[str, Driver[Any]]:
     nexthops = Table()
     return {
         "firewall": FirewallDriver(),
-        "link": LinkDriver(netlink, devices),
+        "link": LinkDriver(netlink, devices, context.aside),
         "sysctl": SysctlDriver(context.inventory),
         "wireguard": WireguardDriver(devices, context.secret),
         "address": AddressDriver(netlink),
@@ -70,5 +74,5 @@ def drivers(context: Context) -> dict[str, Driver[Any]]:
         "nexthop": NexthopDriver(netlink, nexthops),
         "route": RouteDriver(netlink, nexthops),
         "rule": RuleDriver(netlink),
-        "service": ServiceDriver(context.services),
+        "service": ServiceDriver(context.services, context.aside, context.ends),
     }

@@ -166,7 +166,10 @@ class FirewallDriver:
 
 def _run(command: list[str], text: str) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=_TOOL_SECONDS, check=False)
+        return subprocess.run(
+            command, input=text, capture_output=True, text=True, timeout=_TOOL_SECONDS, check=False,
+            start_new_session=True,
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise OSError(errno.ETIMEDOUT, f"{command[0]} did not end") from None
 

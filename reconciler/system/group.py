@@ -12,3 +12,12 @@ def join() -> None:
     groups = os.getgroups()
     if AGENT not in groups:
         os.setgroups([*groups, AGENT])
+
+
+def others() -> list[int] | None:
+    """The groups of a child whose packets are not the agent's; None where it may have all that this process has.
+
+    Giving them to a child takes CAP_SETGID.
+    """
+    groups = os.getgroups()
+    return [group for group in groups if group != AGENT] if AGENT in groups else None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, cast
 
 from reconciler.kinds.base import ALIAS, Failure, Observed
 from reconciler.system import wireguard_go
+from reconciler.system.aside import Aside
 from reconciler.system.failure import ABSENT, failure
 from reconciler.system.interfaces import (
     IFF_UP,
@@ -91,9 +93,10 @@ def name_of(names: Sequence[str], number: bytes | None) -> str:
 class LinkDriver:
     """Links of the three types; of other interfaces nothing is said."""
 
-    def __init__(self, netlink: Netlink, devices: Devices) -> None:
+    def __init__(self, netlink: Netlink, devices: Devices, aside: Aside = nullcontext) -> None:
         self._netlink = netlink
         self._devices = devices
+        self._aside = aside
 
     def observe(self) -> list[Observed[Link]]:
         interfaces = read_interfaces(self._netlink)
@@ -170,7 +173,8 @@ class LinkDriver:
         except OSError as error:
             if link.type != "wireguard" or error.errno not in _NO_KIND:
                 raise
-            wireguard_go.start(link.name, self._devices.uapi)
+            wireguard_go.start(link.name, self._devices.uapi, self._aside)
+            self._devices.changed()  # others may have looked meanwhile
         self._change(attribute_text(IFLA_IFNAME, link.name) + attribute(IFLA_IFALIAS, ALIAS.encode()))
 
     def _set(self, link: Link, there: Interface, interfaces: dict[str, Interface]) -> None:
@@ -220,7 +224,7 @@ class LinkDriver:
             if member.master == there.index and member.up:
                 self._change(b"", member.index, IFF_UP)  # bonding sets down what it lets go
         if connection is not None:
-            wireguard_go.await_end(connection)
+            wireguard_go.await_end(connection, self._aside)
 
     def _change(self, parts: bytes, index: int = 0, up: int | None = None) -> None:
         self._netlink.request((RTM_NEWLINK, 0, _header(index, up) + parts))

@@ -60,7 +60,8 @@ def _neighbour(address: str, dev: str) -> bool:
 
 
 def _ip(*words: str) -> str:
-    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False, timeout=5.0)
+    command = ["ip", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=5.0, start_new_session=True)
     return done.stdout
 
 

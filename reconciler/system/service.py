@@ -1,51 +1,31 @@
-"""Daemons of the host that run with our configuration, one of each in a state folder.
-
-NAME.conf   the configuration, written whole after the daemon itself has found it good
-NAME.told   the digest of what the running daemon was told last
-NAME.pid    the daemon's own pid file
-"""
+"""Daemons of the host that run with our configuration, one of each in a state folder (`service_files.py`)."""
 
 from __future__ import annotations
 
 import errno
 import os
-import select
 import signal
-import subprocess
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from hashlib import blake2b
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from reconciler.files import write_atomic
 from reconciler.kinds.base import Failure, Observed
 from reconciler.kinds.service import MARKER
+from reconciler.system import launch
+from reconciler.system import service_files as files
+from reconciler.system.aside import Aside
+from reconciler.system.ends import Ends
 from reconciler.system.failure import failure
+from reconciler.system.programs import PROGRAMS, reloads
+from reconciler.system.ready import Ready, Runs, Starting, ended, opened
+from reconciler.system.service_files import Paths
 from schema.plan import Change, Service
 from schema.plan.service import Daemon
 
 SECONDS = 5.0
 """How long a daemon may take to check, to start or to end."""
-STEP = 0.01
 _WORDS = 3
 """Lines of a complaint that are shown."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Program:
-    """How a daemon is told to check a file, and to run in the background with one."""
-
-    check: tuple[str, ...]
-    run: tuple[str, ...]
-
-
-_PROGRAMS: dict[Daemon, _Program] = {
-    "keepalived": _Program(("-t", "-f"), ("-P", "-p", "{pid}", "-r", "{pid}.vrrp", "-f")),
-    "radvd": _Program(("-c", "-C"), ("-m", "syslog", "-p", "{pid}", "-C")),
-}
 
 
 class ServiceDriver:
@@ -54,17 +34,21 @@ class ServiceDriver:
     They are no children of the agent, and stay when it ends.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, aside: Aside = nullcontext, ends: Ends | None = None) -> None:
+        """`ends` is told which processes to wait for."""
+        self._folder = folder.absolute()
+        self._aside = aside
+        self._ends = ends
 
     def observe(self) -> list[Observed[Service]]:
         found = []
-        for name in _PROGRAMS:
-            config = self._told(name)
-            alive = self._process(name) is not None
-            if config is not None or alive:
-                service = Service.model_construct(None, kind="service", name=name, config=config or "")
-                found.append(Observed(service, MARKER, up=alive))
+        for name in PROGRAMS:
+            paths = self._paths(name)
+            service, alive = files.told(paths, name), self._process(name)
+            self._follow(name, alive)
+            files.trim(paths.path("log"))
+            if service is not None or alive is not None:
+                found.append(Observed(service or files.unknown(name), MARKER, up=alive is not None))
         return found
 
     def apply(self, changes: Sequence[Change]) -> list[Failure]:
@@ -79,53 +63,89 @@ class ServiceDriver:
                     self._tell(service)
             except OSError as error:
                 failures.append(failure(change, error))
+            self._follow(service.name, self._process(service.name))
         return failures
 
     def _tell(self, service: Service) -> None:
         """Bring a daemon to run with a configuration. One that it refuses leaves the running one alone."""
-        name = service.name
-        if self._told(name) == service.config and self._process(name) is not None:
+        name, paths = service.name, self._paths(service.name)
+        if files.told(paths, name) == service and self._process(name) is not None:
             return
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        data = service.config.encode()
-        new = self._path(name, "new")
-        write_atomic(new, data)
-        try:
-            _run(name, *_PROGRAMS[name].check, str(new))
-            new.replace(self._path(name, "conf"))
-        finally:
-            new.unlink(missing_ok=True)
-        if not self._signal(name, signal.SIGHUP):
+        self._check(service)
+        before = set(files.told_of(paths)[1])
+        files.write(service, paths)
+        if not (reloads(name) and self._signal(name, signal.SIGHUP)):
+            self._end(name)
             self._start(name)
-        write_atomic(self._path(name, "told"), _digest(data).encode())
+        for gone in before - {file.name for file in service.files or ()}:
+            paths.files.joinpath(gone).unlink(missing_ok=True)
+        files.note(service, paths)
+
+    def _check(self, service: Service) -> None:
+        """Show a configuration with all of its files to the daemon's own check. Raises OSError with its words."""
+        name, program = service.name, PROGRAMS[service.name]
+        new = Paths(self._folder, f"{service.name}.new")
+        try:
+            files.write(service, new)
+            code, said = self._run(name, *program.check, str(new.path("conf")))
+        finally:
+            files.remove(new)
+        if code:
+            raise OSError(errno.EINVAL, f"{name} refuses its configuration: {_first(said, code)}")
 
     def _start(self, name: Daemon) -> None:
-        pid, conf = self._path(name, "pid"), self._path(name, "conf")
-        for old in self._folder.glob(f"{name}.pid*"):
-            old.unlink()  # it would not start where one names a process that is there
+        program, paths = PROGRAMS[name], self._paths(name)
+        pid, ready, log = (paths.path(ending) for ending in ("pid", "ready", "log"))
+        for old in [ready, *self._folder.glob(f"{name}.pid*")]:
+            old.unlink(missing_ok=True)  # it would not start where one names a process that is there
         # With our file as the last word, by which `_process` knows the daemon again.
-        _run(name, *(word.format(pid=pid) for word in _PROGRAMS[name].run), str(conf))
-        end = time.monotonic() + SECONDS
-        while self._process(name) is None:  # it writes its pid file after the command has ended
-            if time.monotonic() > end:
-                raise OSError(errno.EIO, f"{name} ended as soon as it was started: the system's log says why")
-            time.sleep(STEP)
+        words = [*(word.format(pid=pid, ready=ready) for word in program.run), str(paths.path("conf"))]
+        said_before = files.size(log)
+        with Starting(self._folder) as starting:
+            if program.ready is None:
+                code, said = self._run(name, *words)
+                if code:
+                    raise OSError(errno.EINVAL, f"{name} refuses its configuration: {_first(said, code)}")
+                started: Ready = Runs(lambda: self._process(name))
+            else:
+                _needs(name)
+                launch.start([name, *words], program.limits, pid, log, SECONDS, self._aside)
+                started = program.ready(paths)
+            with self._aside():
+                is_ready = starting.wait(started, lambda: files.number(pid), SECONDS)
+        if is_ready:
+            return
+        lines = files.tail(log, files.size(log) - said_before).strip().splitlines()
+        why = lines[-1] if lines else "the system's log says why"
+        if self._process(name) is not None:
+            self._end(name)  # it would hold what the next one needs
+            raise OSError(errno.ETIMEDOUT, f"{name} was not ready within {SECONDS:g} s: {why}")
+        raise OSError(errno.EIO, f"{name} ended as soon as it was started: {why}")
 
-    def _stop(self, name: str) -> None:
+    def _run(self, name: Daemon, *words: str) -> tuple[int, str]:
+        """Run a command of a daemon to its end. Raises OSError."""
+        _needs(name)
+        return launch.run([name, *words], PROGRAMS[name].limits, SECONDS, self._aside)
+
+    def _stop(self, name: Daemon) -> None:
         """End a daemon, however long it takes to say goodbye, and remove its files."""
-        with self._handle(name) as handle:
-            if handle is not None:
-                ended = False
-                for number in (signal.SIGTERM, signal.SIGKILL):
-                    signal.pidfd_send_signal(handle, number)
-                    if ended := _ended(handle, SECONDS):
-                        break
-                if not ended:
-                    raise OSError(errno.ETIMEDOUT, f"{name} does not end")
-        for path in self._folder.glob(f"{name}.*"):
-            path.unlink(missing_ok=True)
+        self._end(name)
+        files.remove(self._paths(name))
 
-    def _signal(self, name: str, number: signal.Signals) -> bool:
+    def _end(self, name: Daemon) -> None:
+        self._follow(name, None)
+        with self._handle(name) as handle:
+            if handle is None:
+                return
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                signal.pidfd_send_signal(handle, number)
+                with self._aside():
+                    if ended(handle, SECONDS):
+                        return
+        raise OSError(errno.ETIMEDOUT, f"{name} does not end")
+
+    def _signal(self, name: Daemon, number: signal.Signals) -> bool:
         """Whether there was a process to tell."""
         with self._handle(name) as handle:
             if handle is None:
@@ -134,79 +154,38 @@ class ServiceDriver:
             return True
 
     @contextmanager
-    def _handle(self, name: str) -> Iterator[int | None]:
+    def _handle(self, name: Daemon) -> Iterator[int | None]:
         """A descriptor of the daemon's process, which no other can come to stand for; None where none runs."""
         pid = self._process(name)
-        try:
-            handle = None if pid is None else os.pidfd_open(pid)
-        except ProcessLookupError:
-            handle = None
-        try:
+        with opened(pid) as handle:
             yield handle if self._process(name) == pid else None
-        finally:
-            if handle is not None:
-                os.close(handle)
 
     def _process(self, name: str) -> int | None:
         """The process of a daemon of ours, if it lives."""
+        paths = self._paths(name)
+        pid = files.number(paths.path("pid"))
+        if pid is None:
+            return None
+        process = Path("/proc") / str(pid)
         try:
-            pid = int(self._path(name, "pid").read_text())
-            process = Path("/proc") / str(pid)
             program = process.joinpath("exe").readlink().name.removesuffix(" (deleted)")
             words = process.joinpath("cmdline").read_bytes().split(b"\0")
-        except (OSError, ValueError):
+        except OSError:
             return None
-        return pid if program == name and os.fsencode(self._path(name, "conf")) in words else None
+        return pid if program == name and os.fsencode(paths.path("conf")) in words else None
 
-    def _told(self, name: str) -> str | None:
-        """What a daemon was told last; nothing where the file is another by now; None where it was told nothing."""
-        try:
-            data = self._path(name, "conf").read_bytes()
-        except FileNotFoundError:
-            return None
-        try:
-            told = self._path(name, "told").read_text()
-        except FileNotFoundError:
-            told = ""
-        return data.decode(errors="replace") if told == _digest(data) else ""
+    def _follow(self, name: Daemon, pid: int | None) -> None:
+        if self._ends is not None:
+            self._ends.follow(name, pid)
 
-    def _path(self, name: str, ending: str) -> Path:
-        return self._folder / f"{name}.{ending}"
+    def _paths(self, name: str) -> Paths:
+        return Paths(self._folder, name)
 
 
-def _digest(data: bytes) -> str:
-    return blake2b(data, digest_size=16).hexdigest()
+def _needs(name: Daemon) -> None:
+    if not launch.installed(name):
+        raise OSError(errno.ENOENT, f"{name} is not installed: apt install {PROGRAMS[name].package}")
 
 
-def _ended(handle: int, seconds: float) -> bool:
-    """Whether a process has ended within a time."""
-    waiting = select.poll()
-    waiting.register(handle, select.POLLIN)
-    return bool(waiting.poll(seconds * 1000))
-
-
-def _run(program: str, *words: str) -> None:
-    """Run a command of a daemon to its end. Raises OSError with the daemon's words."""
-    environment = {"PATH": os.environ.get("PATH", os.defpath)}
-    # No pipe: what stays in the background would hold it open.
-    with tempfile.TemporaryFile() as errors:
-        try:
-            done = subprocess.run(
-                [program, *words],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                env=environment,
-                start_new_session=True,
-                timeout=SECONDS,
-                check=False,
-            )
-        except FileNotFoundError:
-            raise OSError(errno.ENOENT, f"{program} is not installed: apt install {program}") from None
-        except subprocess.TimeoutExpired:
-            raise OSError(errno.ETIMEDOUT, f"{program} {words[0]} does not end") from None
-        if done.returncode:
-            errors.seek(0)
-            said = errors.read().decode(errors="replace").strip().splitlines()
-            text = "; ".join(said[:_WORDS]) or f"exit code {done.returncode}"
-            raise OSError(errno.EINVAL, f"{program} refuses its configuration: {text}")
+def _first(said: str, code: int) -> str:
+    return "; ".join(said.splitlines()[:_WORDS]) or f"exit code {code}"

@@ -6,29 +6,35 @@ import errno
 import os
 import socket
 import subprocess
+from contextlib import nullcontext
 
+from reconciler.system.aside import Aside
 from reconciler.system.wg_uapi import UapiBackend
 
 _SECONDS = 10.0
 
 
-def start(name: str, uapi: UapiBackend) -> None:
-    """Start wireguard-go for a new device, and wait until it answers. Raises OSError.
+def start(name: str, uapi: UapiBackend, aside: Aside = nullcontext) -> None:
+    """Start wireguard-go for a new device, in a session of its own, and wait until it answers. Raises OSError.
+
+    What interrupts the agent at a terminal interrupts its whole session, and its tunnels outlive the agent.
 
     It opens the TUN device and its socket before it puts itself into the background, so when the command has ended
     the socket takes connections, and the first answer says that the process behind it runs.
     """
     environment = {"PATH": os.environ.get("PATH", os.defpath), "LOG_LEVEL": "silent"}
     try:
-        done = subprocess.run(
-            ["wireguard-go", name],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=environment,
-            timeout=_SECONDS,
-            check=False,
-        )
+        with aside():
+            done = subprocess.run(
+                ["wireguard-go", name],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=environment,
+                start_new_session=True,
+                timeout=_SECONDS,
+                check=False,
+            )
     except FileNotFoundError:
         raise OSError(errno.EOPNOTSUPP, "the kernel has no WireGuard, and wireguard-go is not installed") from None
     except subprocess.TimeoutExpired:
@@ -37,20 +43,21 @@ def start(name: str, uapi: UapiBackend) -> None:
         words = done.stderr.decode(errors="replace").strip().splitlines()
         raise OSError(errno.EIO, f"wireguard-go for {name}: {words[-1] if words else 'failed'}")
     try:
-        uapi.read(name)
+        with aside():
+            uapi.read(name)
     except ConnectionError:
         # It watches its socket by inotify, of which a user may have a number of instances: 128 unless told otherwise.
         text = f"wireguard-go for {name} ended at once; where there are many, raise fs.inotify.max_user_instances"
         raise OSError(errno.EMFILE, text) from None
 
 
-def await_end(connection: socket.socket) -> None:
+def await_end(connection: socket.socket, aside: Aside = nullcontext) -> None:
     """Wait until the process on the other side of a connection has ended, which it does when its device is gone.
 
     It removes its socket file as its last act: a successor that starts before that would lose its own.
     """
     connection.settimeout(_SECONDS)
-    with connection:
+    with connection, aside():
         try:
             while connection.recv(4096):
                 pass

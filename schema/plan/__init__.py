@@ -22,7 +22,7 @@ from schema.plan.peer import Peer
 from schema.plan.route import MAIN_TABLE, METRIC, Route
 from schema.plan.rule import Rule
 from schema.plan.runtime import DEADLINE, Bond, Lost, Probe, Rider, Runtime, Standby, Takeover, Tunnel, Watch
-from schema.plan.service import Service
+from schema.plan.service import Service, ServiceFile
 from schema.plan.sysctl import Sysctl
 from schema.plan.wireguard import Wireguard
 
@@ -30,8 +30,8 @@ __all__ = [
     "DEADLINE", "MAIN_TABLE", "METRIC", "PROTOCOL", "RESOURCES", "Address", "AnyResource", "Bond", "BondOptions",
     "Change", "Disruption", "Exit", "ExitGateway", "ExitHealth", "ExitSlot", "Firewall", "HostPlan", "Key", "Link",
     "Lost", "Member", "Model", "Nexthop", "Peer", "Probe", "Resilient", "Resource", "Rider", "Route", "Rule",
-    "Runtime", "SecretRef", "Service", "Standby", "Sysctl", "Takeover", "Tunnel", "Watch", "Wireguard", "diff",
-    "family_of", "take_resources",
+    "Runtime", "SecretRef", "Service", "ServiceFile", "Standby", "Sysctl", "Takeover", "Tunnel", "Watch",
+    "Wireguard", "diff", "family_of", "take_resources",
 ]  # fmt: skip
 
 PROTOCOL = 117

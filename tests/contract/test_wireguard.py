@@ -122,6 +122,37 @@ def test_two_peers_swap_their_allowed_ips(ready: World) -> None:
     assert ready.satisfied(ones, twos)
 
 
+def test_a_prefix_moves_in_one_call_whether_its_old_peer_stays_or_goes(ready: World) -> None:
+    one, two, three = a_peer(1, allowed_ips=("10.1.0.0/16", "10.2.0.0/16", "fd01::/32")), a_peer(2), a_peer(3)
+    ready.made(one, two, three)
+    left = one.model_copy(update={"allowed_ips": ("10.1.0.0/16",)})
+    gains = two.model_copy(update={"allowed_ips": (*two.allowed_ips, "10.2.0.0/16", *three.allowed_ips)})
+    assert ready.apply(Change(three, None), Change(one, left), Change(two, gains)) == []
+    assert ready.satisfied(left, gains)
+    assert set(named(ready)) == {left.public_key, gains.public_key}
+
+
+def test_what_goes_to_nobody_is_with_nobody_and_no_other_peer_is_left(ready: World) -> None:
+    many = a_peer(1, allowed_ips=tuple(f"10.{100 + (i >> 8)}.{i & 255}.0/24" for i in range(1200)))
+    ready.made(many, SIX)
+    one = many.model_copy(update={"allowed_ips": many.allowed_ips[:1]})
+    none = many.model_copy(update={"allowed_ips": ()})
+    for before, after in ((many, one), (one, none), (none, many)):
+        assert ready.apply(Change(before, after)) == []
+        assert ready.satisfied(after, SIX)
+        assert set(named(ready)) == {many.public_key, SIX.public_key}
+
+
+def test_a_change_says_what_is_gained_and_lost_and_nothing_of_the_rest(ready: World) -> None:
+    """What changed behind the agent's back is for the next look at the device to find."""
+    one, thief = a_peer(1, allowed_ips=("10.1.0.0/16", "10.2.0.0/16")), a_peer(2, allowed_ips=("10.1.0.0/16",))
+    ready.made(one, thief)
+    after = one.model_copy(update={"allowed_ips": ("10.1.0.0/16", "10.3.0.0/16")})
+    assert ready.apply(Change(one, after)) == []
+    assert named(ready)[one.public_key].allowed_ips == ("10.3.0.0/16",)
+    assert ready.satisfied(thief)
+
+
 def test_an_allowed_ip_moves_to_the_last_that_claims_it_without_a_word(ready: World) -> None:
     one, thief = a_peer(1), a_peer(2, allowed_ips=("10.0.1.0/24", "10.0.2.0/24"))
     ready.made(one)

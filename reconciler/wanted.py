@@ -193,9 +193,9 @@ class Wanted:
             self._refused_by_kernel.pop(name, None)
 
     def fail(self, names: Iterable[Name]) -> None:
-        """The kernel has refused these: they are not owed again until they change, or the next look."""
+        """The kernel has refused these. What is the plan's stays owed; the rest waits for a change or the next look."""
         for name in names:
-            if name in self.owed:
+            if name in self.owed and not self.current.names_in_plan(name):
                 self._refused_by_kernel.setdefault(name, self.owed.pop(name))
 
     def settle_kinds(self, kinds: frozenset[str]) -> None:

@@ -131,4 +131,7 @@ def test_unit_tests_mirror_sources() -> None:
         assert source.exists() or package.is_dir(), f"{relative} mirrors nothing"
 
 
-MIRRORLESS = {"test_properties.py": "invariants of several modules together"}
+MIRRORLESS = {
+    "test_properties.py": "invariants of several modules together",
+    "test_overlays.py": "what loops add and amend, from `wanted.py` down to a host",
+}

@@ -17,8 +17,9 @@ from compiler.compile import Result, compile_files
 from compiler.inputs import read_folder
 from compiler.tunnel import Tunnel
 from reconciler.diff import Desired
-from reconciler.groups import resources as moved
-from reconciler.takeover import awaited, resources
+from reconciler.kinds import KINDS
+from reconciler.layers import compose
+from reconciler.takeover import awaited
 from schema.ip import Prefix, address_text
 from schema.lock import lock_text
 from schema.plan import HostPlan, Key, Nexthop, Resource, Route, Service
@@ -161,7 +162,7 @@ class Groups:
     def _held(self, host: str, dead: set[tuple[str, str]]) -> list[Resource]:
         plan = self.plans[host]
         watched = {tunnel.dev for watch in plan.runtime.watches or () for tunnel in watch.tunnels}
-        return list(moved(plan, plan.resources, frozenset(dev for dev in watched if (host, dev) not in dead)))
+        return wanted(plan, frozenset(dev for dev in watched if (host, dev) not in dead))
 
     def pairs(self) -> list[tuple[tuple[str, Prefix], tuple[str, Prefix]]]:
         """Every two LANs of one family, each with its site, of the families that all gateways have between them."""
@@ -244,8 +245,10 @@ def test_a_rotation_makes_before_it_breaks(files: dict[str, bytes], data: st.Dat
             assert tunnels(before.plan(name)) <= tunnels(plan), "the first commit only adds"
             assert tunnels(after.plan(name)) <= tunnels(plan), "the second only takes away"
             assert ways(before.plan(name).resources) == ways(plan.resources), "nothing moves by itself"
-            assert ways(resources(plan, awaited(plan))) == ways(after.plan(name).resources), "all has moved before"
-            assert not Desired.of(plan.resources).clashes
+            assert ways(wanted(plan, sessions=awaited(plan.runtime))) == ways(after.plan(name).resources), (
+                "all has moved before"
+            )
+            assert not Desired.of(plan.resources, KINDS).clashes
         before = after
 
 
@@ -253,6 +256,16 @@ def with_lock(files: dict[str, bytes]) -> dict[str, bytes]:
     fabric = good(files).fabric
     assert fabric is not None
     return {**files, "fabric.lock": lock_text(fabric.lock).encode()}
+
+
+def wanted(
+    plan: HostPlan, alive: frozenset[str] | None = None, sessions: frozenset[Key] = frozenset()
+) -> list[Resource]:
+    """What an agent makes of a plan while these tunnels are alive, or all, and these peers of new keys have sessions."""
+    if alive is None:
+        alive = frozenset(tunnel.dev for watch in plan.runtime.watches or () for tunnel in watch.tunnels)
+    composed = compose(plan, "", {}, KINDS, alive, sessions)
+    return [one for kind in KINDS for _, one in composed.of_plan(kind)]
 
 
 def tunnels(plan: HostPlan) -> set[Resource]:

@@ -73,5 +73,5 @@ def test_the_outcome_counts_what_was_done_and_keeps_what_was_refused() -> None:
 def test_batches_of_one_with_a_hook_between() -> None:
     host, seen = FakeHost(), []
     routes = [create(Route(dst=f"10.{i}.0.0/16", dev="eth0")) for i in range(3)]
-    execute(routes, host.drivers(), batch=1, between=lambda: seen.append(host.operations))
+    execute(routes, host.drivers(), batch=1, between=lambda kind: seen.append(host.operations) is None)
     assert seen == [0, 1, 2]

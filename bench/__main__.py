@@ -1,6 +1,7 @@
 """`python -m bench [GROUP ...]`: every measure with its limit; exit code 1 where one is missed.
 
-Groups: compiling, text, routes, processes, rest, lab. Without any, all of them, and bench/out/results.json is written.
+Groups: compiling, text, routes, processes, rest, overlays, lab. Without any, all of them, and bench/out/results.json
+is written.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import os
 import sys
 import time
 
-from bench import compiling, lab, processes, rest, routes, text
+from bench import compiling, lab, overlays, processes, rest, routes, text
 from bench.rows import Board
 
 GROUPS = {
@@ -18,9 +19,10 @@ GROUPS = {
     "routes": routes.measure,
     "processes": processes.measure,
     "rest": rest.measure,
+    "overlays": overlays.measure,
     "lab": lab.measure,
 }
-PRIVATE = {"routes", "processes", "rest", "lab"}
+PRIVATE = {"overlays", "routes", "processes", "rest", "lab"}
 
 
 def main(names: list[str]) -> int:

@@ -16,7 +16,7 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
@@ -27,7 +27,6 @@ from reconciler.errors import CycleError, Waiting
 from reconciler.ground import HostGround
 from reconciler.host import TRIAL_INTERVAL, Host
 from reconciler.kinds import UNANNOUNCED
-from reconciler.loops import LOOPS
 from reconciler.loops.base import Loop, Plug
 from reconciler.parent import BEAT
 from reconciler.report import Acquired, Report
@@ -59,14 +58,13 @@ class Agent:
         config: AgentConfig,
         touched: Touched,
         quiet: frozenset[str] = UNANNOUNCED,
-        plugs: Sequence[Plug] = LOOPS,
     ) -> None:
         """`quiet` are the kinds that have to be polled."""
         self.host = host
         self.config = config
         self.touched = touched
         self.quiet = quiet
-        self.plugs = plugs
+        self.plugs = host.plugs
         self.line = host.engine.line
         self.resolver = Resolver()
         self._cycles = ThreadPoolExecutor(1, "cycle")
@@ -106,6 +104,14 @@ class Agent:
         self._moves.shutdown(wait=True)
         self._git.shutdown(wait=False, cancel_futures=True)
         self.host.say("info", "stopped; the network stays as it is")
+
+    def poll_now(self) -> None:
+        """Fetch at once rather than with the next poll."""
+        self._poll_now.set()
+
+    def stop(self) -> None:
+        """Have `run` return; the network stays as it is."""
+        self._stop.set()
 
     async def _forever(self, job: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
         """Keep one of the jobs going: what it did not foresee is logged, and it starts again."""
@@ -280,7 +286,7 @@ class Agent:
         }
 
     async def _on_notify(self, request: dict[str, Any]) -> Answer:
-        self._poll_now.set()
+        self.poll_now()
         return {"ok": True}
 
     async def _on_status(self, request: dict[str, Any]) -> Answer:
@@ -312,7 +318,7 @@ class Agent:
         return loop.order(request) if loop else {"ok": False, "error": f"this agent looks after no {plug.name}"}
 
     async def _on_stop(self, request: dict[str, Any]) -> Answer:
-        asyncio.get_running_loop().call_soon(self._stop.set)
+        asyncio.get_running_loop().call_soon(self.stop)
         return {"ok": True}
 
 

@@ -307,10 +307,10 @@ def _forever(settings: AgentConfig, compile_command: Sequence[str]) -> None:
 def _metrics(settings: AgentConfig) -> Metrics | None:
     if not settings.metrics_address:
         return None
-    from reconciler.loops import LOOPS
+    from reconciler import loops
     from reconciler.metrics import Metrics
 
-    metrics = Metrics(LOOPS)
+    metrics = Metrics(loops.LOOPS)
     address, port = settings.metrics_address
     try:
         metrics.serve(address, port)

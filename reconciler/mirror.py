@@ -56,7 +56,7 @@ class Mirror:
             if change.after is not None:
                 session = before.session if before else None
                 if session is None and isinstance(resource, Peer):
-                    session = Session(resource.endpoint, None)
+                    session = Session(resource.endpoint, None) if resource.endpoint else None
                 part[key] = Observed(resource, kind.marker, session)
 
     def doubt(self, kinds: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from reconciler import loops
 from reconciler.acquire import Acquirer, Verifies
 from reconciler.config import AgentConfig
 from reconciler.engine import Engine
@@ -15,7 +16,6 @@ from reconciler.inventory import Inventory, InventoryError
 from reconciler.keys import EXITS, secret_reader
 from reconciler.kinds import KINDS
 from reconciler.lane import Lane
-from reconciler.loops import LOOPS
 from reconciler.parent import line
 from reconciler.probes import Check, Tunnel
 from reconciler.resolve import Resolve
@@ -83,7 +83,7 @@ def host_of(config: AgentConfig, store: Store, compile_command: Sequence[str], p
         store=store,
         engine=engine,
         acquirer=acquirer,
-        plugs=LOOPS,
+        plugs=loops.LOOPS,
         metrics=parts.metrics if parts else None,
     )
     host.recall()

@@ -6,10 +6,10 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from reconciler import loops
 from reconciler.conditions import REMARKS, Condition, short
 from reconciler.kinds.base import Observed
 from reconciler.kinds.peer import is_fresh
-from reconciler.loops import LOOPS
 from reconciler.loops.base import TunnelNote
 from reconciler.report import Report
 from reconciler.state import Rejected
@@ -148,7 +148,7 @@ def render(status: Mapping[str, Any], now: float) -> str:
         for one in status.get("rejected", [])[-1:]
     ]
     lines += [pad + line for line in _tunnel_lines(status["tunnels"])]
-    lines += [pad + line for plug in LOOPS if plug.shows for line in plug.lines(status.get(plug.name, ()))]
+    lines += [pad + line for plug in loops.LOOPS if plug.shows for line in plug.lines(status.get(plug.name, ()))]
     drift = status["drift"]
     held = drift["held"]
     last = f"; last repaired {ago(now - drift['last_time'])}: {drift['last']}" if drift["repaired"] else ""

@@ -133,5 +133,6 @@ def test_unit_tests_mirror_sources() -> None:
 
 MIRRORLESS = {
     "test_properties.py": "invariants of several modules together",
+    "test_plug.py": "a loop that is written in a test, and given through the tuple only",
     "test_overlays.py": "what loops add and amend, from `wanted.py` down to a host",
 }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from struct import Struct
 
-from reconciler.system.netlink import U32, Netlink, attribute_u32, attributes, each_attribute, text_of
+from reconciler.system.netlink import U32, Netlink, attribute_text, attribute_u32, attributes, each_attribute, text_of
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO, IFLA_IFALIAS, IFLA_GROUP, IFLA_EXT_MASK = 3, 4, 10, 18, 20, 27, 29
@@ -65,6 +66,17 @@ def decode(body: bytes) -> Interface:
 def read_interfaces(netlink: Netlink) -> dict[str, Interface]:
     """Every interface by its name. Raises OSError."""
     return {interface.name: interface for interface in map(decode, _dump(netlink))}
+
+
+def read_interface(netlink: Netlink, name: str) -> Interface | None:
+    """One interface; None where there is none of that name. Raises OSError."""
+    body = IFINFO.pack(0, 0, 0, 0, 0) + attribute_text(IFLA_IFNAME, name) + attribute_u32(IFLA_EXT_MASK, SKIP_STATS)
+    try:
+        return decode(netlink.request((RTM_GETLINK, 0, body))[0])
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise
+        return None
 
 
 class Interfaces:

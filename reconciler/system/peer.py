@@ -60,10 +60,10 @@ class PeerDriver:
 
     def apply(self, changes: Sequence[Change]) -> list[Failure]:
         self._devices.changed()
-        named = self._devices.named()
         by_device: dict[str, list[Change]] = {}
         for change in changes:
             by_device.setdefault(str(change.resource.key[0]), []).append(change)
+        named = self._devices.some(by_device.keys())
         failures: list[Failure] = []
         for name, of_device in by_device.items():
             failures += self._apply_to(name, named.get(name), of_device)
@@ -93,6 +93,7 @@ class PeerDriver:
         # A prefix whose new peer was refused is taken away all the same: its old peer is no longer to have it.
         lost = {id(failed.change) for failed in refused}
         failures += _send(device, parked(freed(change for change in carried if id(change) not in lost)))
+        device.backend.remember(name, [one for change in carried if isinstance(one := change.after, Peer)])
         gone = [change for change in changes if change.after is None]
         return failures + _send(device, [(self._removal(change), [change]) for change in gone])
 

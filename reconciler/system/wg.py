@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -75,16 +75,25 @@ class Backend(Protocol):
         """In as few messages as possible; the errors by the position of the peer that caused them."""
         ...
 
+    def remember(self, name: str, peers: Iterable[Peer]) -> None:
+        """These were set: one that is read as it was set is that object, and takes no second place in memory."""
+        ...
 
-PeerKey = tuple[str, str, str | None, str | None, int, tuple[str, ...]]
+
+NEVER = Session(None, None)
+"""The session of a peer that was never heard."""
 
 
 class PeerMemory:
-    """Peers by what they hold, so that an unchanged peer costs a dictionary lookup."""
+    """A device's peers as they were read or set last, so that an unchanged one costs a look and no memory."""
 
     def __init__(self) -> None:
-        self._known: dict[PeerKey, Peer] = {}
-        self._seen: dict[PeerKey, Peer] = {}
+        self._known: dict[str, Peer] = {}
+        self._seen: dict[str, Peer] = {}
+
+    def learn(self, peers: Iterable[Peer]) -> None:
+        """What was set. What has a name for people is left out: it is read without one."""
+        self._known.update((peer.public_key, peer) for peer in peers if not peer.name)
 
     def peer(
         self, dev: str, public: str, preshared: bytes, endpoint: str | None, keepalive: int, allowed: list[str]
@@ -92,15 +101,14 @@ class PeerMemory:
         """A peer, built without validation: it comes from the kernel."""
         secret = preshared_fingerprint(preshared) if preshared and preshared != NO_KEY else None
         allowed.sort()
-        key: PeerKey = (dev, public, secret, endpoint, keepalive, tuple(allowed))
-        peer = self._known.get(key)
-        if peer is None:
+        ips = tuple(allowed)
+        peer = self._known.get(public)
+        if peer is None or (secret, endpoint, keepalive, ips) != (
+            peer.preshared_key and peer.preshared_key.fingerprint, peer.endpoint, peer.keepalive, peer.allowed_ips
+        ):  # fmt: skip
             reference = SecretRef(secret="preshared-key", fingerprint=secret) if secret else None
-            peer = Peer.model_construct(
-                None, kind="peer", dev=dev, public_key=public, preshared_key=reference, endpoint=endpoint,
-                allowed_ips=key[5], keepalive=keepalive, name="",
-            )  # fmt: skip
-        self._seen[key] = peer
+            peer = Peer.of(dev, public, ips, endpoint=endpoint, keepalive=keepalive, preshared_key=reference)
+        self._seen[peer.public_key] = peer
         return peer
 
     def turn(self) -> None:

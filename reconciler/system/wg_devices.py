@@ -8,12 +8,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from reconciler.system.failure import ABSENT
-from reconciler.system.interfaces import Interface, read_interfaces
+from reconciler.system.interfaces import Interface, read_interface, read_interfaces
 from reconciler.system.netlink import Netlink
 from reconciler.system.wg import Backend, DeviceState
 from reconciler.system.wg_netlink import NetlinkBackend
 from reconciler.system.wg_uapi import UapiBackend
 
+FEW = 4
+"""As many interfaces are asked for one by one rather than all at once."""
 _SHARE_SECONDS = 0.25
 """For so long may the look at the peers that follows a look at the devices use what that one read."""
 
@@ -43,12 +45,19 @@ class Devices:
 
     def named(self) -> dict[str, Device]:
         """The devices by name. Raises OSError."""
-        found = {}
-        for interface in read_interfaces(self._netlink).values():
-            if self.is_device(interface):
-                backend: Backend = self._kernel if interface.kind == "wireguard" else self.uapi
-                found[interface.name] = Device(interface.name, interface.alias, backend)
-        return found
+        interfaces = read_interfaces(self._netlink).values()
+        return {interface.name: self._of(interface) for interface in interfaces if self.is_device(interface)}
+
+    def some(self, names: Collection[str]) -> dict[str, Device]:
+        """Those of these devices that there are. Raises OSError."""
+        if len(names) > FEW:
+            return {name: device for name, device in self.named().items() if name in names}
+        found = (read_interface(self._netlink, name) for name in names)
+        return {one.name: self._of(one) for one in found if one is not None and self.is_device(one)}
+
+    def _of(self, interface: Interface) -> Device:
+        backend: Backend = self._kernel if interface.kind == "wireguard" else self.uapi
+        return Device(interface.name, interface.alias, backend)
 
     def read(self, only: Collection[str] | None = None) -> list[tuple[Device, DeviceState]]:
         """The devices with their states, all or some; what vanishes meanwhile is left out. Raises OSError."""

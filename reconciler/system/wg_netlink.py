@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import time
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from struct import Struct
 
@@ -26,6 +26,7 @@ from reconciler.system.netlink import (
 )
 from reconciler.system.wg import (
     ALLOWED_IPS,
+    NEVER,
     DeviceSet,
     DeviceState,
     PeerMemory,
@@ -34,6 +35,7 @@ from reconciler.system.wg import (
     one_by_one,
 )
 from reconciler.system.wg_key import encode, public_key
+from schema.plan import Peer
 
 GET_DEVICE, SET_DEVICE = 0, 1
 WGDEVICE_IFNAME, WGDEVICE_PRIVATE_KEY, WGDEVICE_PUBLIC_KEY = 2, 3, 4
@@ -195,6 +197,8 @@ def _decode_ip(data: bytes) -> str:
 def _session(fields: dict[int, bytes], endpoint: str | None, now: float) -> Session:
     seconds, nanoseconds = TIMESPEC.unpack(fields.get(WGPEER_LAST_HANDSHAKE, bytes(16)))
     age = max(0.0, now - seconds - nanoseconds / 1e9) if seconds else None
+    if age is None and endpoint is None:
+        return NEVER
     rx, tx = (U64.unpack(fields.get(kind, bytes(8)))[0] for kind in (WGPEER_RX_BYTES, WGPEER_TX_BYTES))
     return Session(endpoint, age, rx, tx)
 
@@ -212,6 +216,9 @@ class NetlinkBackend:
         netlink = self._open()
         bodies = netlink.dump(self._family, body)
         return decode(name, bodies, self._memories.setdefault(name, PeerMemory()), time.time())
+
+    def remember(self, name: str, peers: Iterable[Peer]) -> None:
+        self._memories.setdefault(name, PeerMemory()).learn(peers)
 
     def set_device(self, name: str, settings: DeviceSet) -> None:
         netlink = self._open()

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from reconciler.kinds.base import Session
-from reconciler.system.wg import DeviceSet, DeviceState, PeerMemory, PeerSet, endpoint_text, one_by_one
+from reconciler.system.wg import NEVER, DeviceSet, DeviceState, PeerMemory, PeerSet, endpoint_text, one_by_one
 from reconciler.system.wg_key import NO_KEY, public_key
+from schema.plan import Peer
 
 RUN = Path("/var/run/wireguard")
 TIMEOUT = 10.0
@@ -91,7 +92,8 @@ def decode(name: str, text: str, memory: PeerMemory, now: float) -> DeviceState:
         )
         seconds = int(fields.get("last_handshake_time_sec", 0)) + int(fields.get("last_handshake_time_nsec", 0)) / 1e9
         age = max(0.0, now - seconds) if seconds else None
-        session = Session(endpoint, age, int(fields.get("rx_bytes", 0)), int(fields.get("tx_bytes", 0)))
+        counts = int(fields.get("rx_bytes", 0)), int(fields.get("tx_bytes", 0))
+        session = NEVER if age is None and endpoint is None else Session(endpoint, age, *counts)
         device.peers.append((resource, session))
     memory.turn()
     return device
@@ -136,6 +138,9 @@ class UapiBackend:
         text = self._ask(name, "get=1\n\n")
         memory = self._memories.setdefault(name, PeerMemory())
         return decode(name, text, memory, time.time())
+
+    def remember(self, name: str, peers: Iterable[Peer]) -> None:
+        self._memories.setdefault(name, PeerMemory()).learn(peers)
 
     def set_device(self, name: str, settings: DeviceSet) -> None:
         self._ask(name, f"set=1\n{encode_device(settings)}\n")

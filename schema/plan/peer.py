@@ -14,6 +14,10 @@ Endpoint = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-f:.]+\]|[A-Za-z0
 """`address:port`, `[address]:port`, or a DNS name in place of the address."""
 
 
+_FIELDS = {"kind", "dev", "public_key", "preshared_key", "endpoint", "allowed_ips", "keepalive", "name"}
+"""Shared by all that are made by `Peer.of`: a set for each would be as large as the peer."""
+
+
 class Peer(Resource):
     """A peer. An endpoint is where to speak first; once a session is up, roaming may move it."""
 
@@ -30,6 +34,24 @@ class Peer(Resource):
     """Seconds between two keepalives; 0 for none."""
     name: str = ""
     """Who it is, for people; the kernel has no room for it, so it is never compared."""
+
+    @classmethod
+    def of(
+        cls,
+        dev: str,
+        public_key: str,
+        allowed_ips: tuple[str, ...] = (),
+        *,
+        endpoint: str | None = None,
+        keepalive: int = 0,
+        preshared_key: SecretRef | None = None,
+        name: str = "",
+    ) -> Peer:
+        """A peer of which every word is known to be right: there may be a hundred thousand, so nothing is checked."""
+        return cls.model_construct(
+            _FIELDS, kind="peer", dev=dev, public_key=public_key, preshared_key=preshared_key, endpoint=endpoint,
+            allowed_ips=allowed_ips, keepalive=keepalive, name=name,
+        )  # fmt: skip
 
     @property
     def key(self) -> Key:

@@ -261,7 +261,7 @@ def with_lock(files: dict[str, bytes]) -> dict[str, bytes]:
 def wanted(
     plan: HostPlan, alive: frozenset[str] | None = None, sessions: frozenset[Key] = frozenset()
 ) -> list[Resource]:
-    """What an agent makes of a plan while these tunnels are alive, or all, and these peers of new keys have sessions."""
+    """What an agent makes of a plan while these tunnels are alive, or all, and these new keys have sessions."""
     if alive is None:
         alive = frozenset(tunnel.dev for watch in plan.runtime.watches or () for tunnel in watch.tunnels)
     composed = compose(plan, "", {}, KINDS, alive, sessions)

@@ -14,7 +14,6 @@ from reconciler.config import parse
 from reconciler.control import call
 from reconciler.errors import Stalled
 from reconciler.kinds import UNANNOUNCED
-from reconciler.loops.base import Plug
 from reconciler.loops.exits import PLUG
 from reconciler.loops.exits.loop import Exits
 from reconciler.touched import Touched
@@ -56,7 +55,7 @@ class Running:
     """An agent in this process, its socket, and a world around it."""
 
     def __init__(self, folder: Path) -> None:
-        self.world = World(folder)
+        self.world = World(folder, ())
         self.world.source.plan = lambda commit: (HostPlan.of("h1", site()), "")  # type: ignore[method-assign]
         self.socket = str(folder / "agent.sock")
         self.config = parse(
@@ -67,10 +66,9 @@ class Running:
         self.touched = Touched(self.watch)
         self.world.covered = self.touched.covered
         self.quiet = UNANNOUNCED
-        self.plugs: tuple[Plug, ...] = ()
 
     def agent(self) -> Agent:
-        return Agent(self.world.host, self.config, self.touched, self.quiet, self.plugs)
+        return Agent(self.world.host, self.config, self.touched, self.quiet)
 
     def run(self, script: Callable[[Running], Awaitable[None]]) -> None:
         async def main() -> None:
@@ -236,7 +234,7 @@ def test_a_job_that_stumbles_is_logged_and_goes_on(running: Running, monkeypatch
 def test_an_exit_that_is_not_there_is_an_error(running: Running) -> None:
     plan = HostPlan.of("h1", [], Runtime(exits=(EXIT,)))
     running.world.source.plan = lambda commit: (plan, "")  # type: ignore[method-assign]
-    running.plugs = (replace(PLUG, make=lambda ground: Exits(ground, Internet().tools)),)
+    running.world.host.plugs = (replace(PLUG, make=lambda ground: Exits(ground, Internet().tools)),)
 
     async def script(r: Running) -> None:
         while not (await r.ask("exits")).get("gateways"):

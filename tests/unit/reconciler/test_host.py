@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from reconciler.host import Host
 from reconciler.journal import Journal
 from reconciler.layers import NOTHING
 from reconciler.loops import LOOPS
+from reconciler.loops.base import Plug
 from reconciler.metrics import Metrics
 from reconciler.probes import Tunnel
 from reconciler.report import Acquired, Report
@@ -26,7 +27,8 @@ from tests.unit.reconciler.worlds import NOW, candidate, engine_on, site
 class World:
     """A host on a fake kernel with a scripted source, and what it said."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, plugs: Sequence[Plug] = LOOPS) -> None:
+        self.plugs = plugs
         self.kernel = FakeHost()
         self.source = Scripted()
         self.said: list[str] = []
@@ -44,9 +46,10 @@ class World:
             acquirer=acquirer,
             clock=lambda: NOW,
             say=lambda level, text: self.said.append(f"{level} {text}"),
-            plugs=LOOPS,
-            metrics=Metrics(LOOPS),
+            plugs=self.plugs,
+            metrics=Metrics(self.plugs),
         )
+        self.host.recall()
 
     def apply(self, commit: str) -> None:
         self.host.converge(Acquired(commit=commit, candidate=candidate(commit, site())))

@@ -10,7 +10,7 @@ import base64
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,10 +56,10 @@ def measure(driver: PeerDriver, device: str, folder: Path, rate: float) -> Resul
         going = [*sources, *(_address(STAYING + n) for n in range(MOVING))]
         files = [folder / "going", folder / "coming"]
         for file, space in zip(files, ((SPACE,), ()), strict=True):
-            stack.enter_context(_receiver(file, *space))
-        stack.enter_context(_sender(going, [NEAR], rate))
-        stack.enter_context(_sender([NEAR], sources, rate, SPACE))
-        _until(lambda: _handshakes(device) == len(FARS), "every peer's handshake")
+            stack.enter_context(receiver(file, *space))
+        stack.enter_context(sender(going, [NEAR], rate))
+        stack.enter_context(sender([NEAR], sources, rate, SPACE))
+        until(lambda: _handshakes(device) == len(FARS), "every peer's handshake")
         time.sleep(1.0)  # so that packets of all flows are on their way
         _move(driver, peers)
         time.sleep(1.0)
@@ -109,8 +109,26 @@ def _apply(driver: PeerDriver, changes: list[Change]) -> None:
 
 @contextmanager
 def _ground(driver: PeerDriver, device: str) -> Iterator[list[Peer]]:
-    """Two namespaces, a cable, three peers at the far end and their prefixes at the near one."""
+    """The near end of three peers, with their prefixes."""
     near_key, port = (run("wg", "show", device, word).strip() for word in ("public-key", "listen-port"))
+    with far_end(FARS, near_key, f"{OUTER[0]}:{port}") as keys:
+        run("ip", "address", "add", f"{NEAR}/32", "dev", device)
+        run("ip", "link", "set", device, "up")
+        run("ip", "route", "add", INNER, "dev", device)
+        for n in range(STAYING):
+            # What comes from a prefix comes from its own peer, or WireGuard would refuse it.
+            run("ip", "-n", SPACE, "rule", "add", "from", _address(n), "lookup", str(100 + n % len(FARS)))
+        peers = [_peer(device, n, key) for n, key in enumerate(keys)]
+        _apply(driver, [Change(None, peer) for peer in peers])
+        yield peers
+
+
+@contextmanager
+def far_end(names: Sequence[str], near_key: str, endpoint: str) -> Iterator[list[str]]:
+    """A namespace at the other end of a cable, and in it a WireGuard device of each name; their public keys.
+
+    It answers for every address of `INNER`, and listens on ports from 51900 on.
+    """
     run("ip", "netns", "add", SPACE)
     try:
         run("ip", "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", SPACE)
@@ -118,23 +136,13 @@ def _ground(driver: PeerDriver, device: str) -> Iterator[list[Peer]]:
             run("ip", *space, "address", "add", f"{address}/24", "dev", "cable")
             run("ip", *space, "link", "set", "cable", "up")
         run("ip", "-n", SPACE, "link", "set", "lo", "up")
-        run("ip", "address", "add", f"{NEAR}/32", "dev", device)
-        run("ip", "link", "set", device, "up")
-        run("ip", "route", "add", INNER, "dev", device)
         run("ip", "-n", SPACE, "route", "add", "local", INNER, "dev", "lo")
         for scope in ("all", "default"):
             run("ip", "netns", "exec", SPACE, "sysctl", "-qw", f"net.ipv4.conf.{scope}.rp_filter=0")
-        endpoint = f"{OUTER[0]}:{port}"
-        keys = [_far(n, name, near_key, endpoint) for n, name in enumerate(FARS)]
-        for n in range(STAYING):
-            # What comes from a prefix comes from its own peer, or WireGuard would refuse it.
-            run("ip", "-n", SPACE, "rule", "add", "from", _address(n), "lookup", str(100 + n % len(FARS)))
-        peers = [_peer(device, n, key) for n, key in enumerate(keys)]
-        _apply(driver, [Change(None, peer) for peer in peers])
-        yield peers
+        yield [_far(n, name, near_key, endpoint) for n, name in enumerate(names)]
     finally:
         # wireguard-go ends with its device.
-        for name in FARS:
+        for name in names:
             run("ip", "-n", SPACE, "link", "del", name, check=False)
         run("ip", "link", "del", "cable", check=False)
         run("ip", "netns", "del", SPACE, check=False)
@@ -180,16 +188,16 @@ def _inside(space: str) -> list[str]:
 
 
 @contextmanager
-def _receiver(file: Path, space: str = "") -> Iterator[None]:
+def receiver(file: Path, space: str = "") -> Iterator[None]:
     words = [*_inside(space), sys.executable, "-m", "bench.flows", "receive", str(PORT), str(file)]
     with _running(words):
-        _until(file.with_suffix(".ready").exists, "a receiver")
+        until(file.with_suffix(".ready").exists, "a receiver")
         file.with_suffix(".ready").unlink()
         yield
 
 
 @contextmanager
-def _sender(targets: list[str], sources: list[str], rate: float, space: str = "") -> Iterator[None]:
+def sender(targets: list[str], sources: list[str], rate: float, space: str = "") -> Iterator[None]:
     many = str(max(len(targets), len(sources)))
     words = ["send", ",".join(targets), str(PORT), many, f"{rate:g}", ",".join(sources)]
     with _running([*_inside(space), sys.executable, "-m", "bench.flows", *words]):
@@ -206,7 +214,7 @@ def _running(words: list[str]) -> Iterator[None]:
         process.wait(PATIENCE)
 
 
-def _until(there: Callable[[], object], what: str) -> None:
+def until(there: Callable[[], object], what: str) -> None:
     end = time.monotonic() + PATIENCE
     while not there():
         if time.monotonic() > end:

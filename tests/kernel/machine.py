@@ -23,7 +23,7 @@ from xml.etree import ElementTree
 from tests.kernel.kernel import SAY, Kernel, MissingError, missing_tools
 
 QEMU = {"x86_64": ("qemu-system-x86_64", "qemu-system-x86"), "aarch64": ("qemu-system-aarch64", "qemu-system-arm")}
-BOUND = 12 * 60.0
+BOUND = 30 * 60.0
 """Seconds that everything may take."""
 KVM_BOUND = 25.0
 """Seconds in which a guest under KVM has to be up; it takes three."""

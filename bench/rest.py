@@ -36,7 +36,10 @@ def measure(board: Board) -> None:
     with board.working("the agent at rest"), tempfile.TemporaryDirectory(dir=OUT) as folder:
         found = in_private("bench.rest", folder)
     plan = f"{found['resources']} resources, metrics on, its parent counted"
-    board.add(Row("the agent at rest, resident", found["rss"], "MB", 70.0, note=f"{plan}; peak {found['peak']:.0f} MB"))
+    board.add(
+        Row("the agent at rest, proportional set size", found["pss"], "MB", 70.0,
+            note=f"{plan}; peak {found['peak']:.0f} MB resident")
+    )  # fmt: skip
     board.add(
         Row("the agent at rest, processor", found["cpu"], "% of a core", 1.0,
             note=f"over {WATCH:.0f} s with a poll, git and iptables-save included: {found['children']:.2f} %")
@@ -57,9 +60,8 @@ def _inside(folder: Path) -> dict[str, float]:
         time.sleep(WATCH)
         own, children = (b - a for a, b in zip(before, _cpu(pair), strict=True))
         elapsed = time.monotonic() - started
-        memory = _memory(pair[-1])
         return {
-            "rss": memory["VmRSS"] + _own_pages(agent.pid), "peak": memory["VmHWM"],
+            "pss": sum(_proportional(pid) for pid in pair), "peak": _memory(pair[-1])["VmHWM"],
             "cpu": (own + children) / elapsed * 100,
             "children": children / elapsed * 100, "resources": resources,
         }  # fmt: skip
@@ -116,10 +118,10 @@ def _cpu(pids: Sequence[int]) -> tuple[float, float]:
     return own / ticks, waited / ticks
 
 
-def _own_pages(pid: int) -> float:
-    """Millions of bytes that a process shares with nobody: what the agent's parent costs beside the agent."""
+def _proportional(pid: int) -> float:
+    """Millions of bytes of a process: what several share is divided by their number."""
     lines = (line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines())
-    return sum(int(words[1]) * 1024 / 1e6 for words in lines if words[0].startswith("Private_"))
+    return sum(int(words[1]) * 1024 / 1e6 for words in lines if words[0] == "Pss:")
 
 
 def _memory(pid: int) -> dict[str, float]:

@@ -219,7 +219,8 @@ class Engine:
             report.newest = self.newest
             report.confirmed = self._confirmed
             current = self.wanted.current
-            kinds = self._deliver(report, current, owed)
+            with self.lane.firmly():
+                kinds = self._deliver(report, current, owed)
             if kinds and self.converger.busy is None:
                 self._converge(Cycle(report, current, current, kinds))
         return report

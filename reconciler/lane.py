@@ -19,6 +19,7 @@ class Lane:
         self._guard = threading.Lock()
         self._holder: int | None = None
         self._depth = 0
+        self._firm = False
         self._waiting: deque[tuple[int, threading.Event]] = deque()
 
     @contextmanager
@@ -36,7 +37,7 @@ class Lane:
 
         A thread that does not hold the lane, as in a command that runs alone, gives nothing up.
         """
-        depth = self._depth if self._holder == threading.get_ident() else 0
+        depth = self._depth if self._holder == threading.get_ident() and not self._firm else 0
         for _ in range(depth):
             self._leave()
         try:
@@ -44,6 +45,15 @@ class Lane:
         finally:
             for _ in range(depth):
                 self._enter()
+
+    @contextmanager
+    def firmly(self) -> Iterator[None]:
+        """Do not step aside in what follows: it is short, and must not be overtaken by what comes after it."""
+        was, self._firm = self._firm, True
+        try:
+            yield
+        finally:
+            self._firm = was
 
     def _enter(self) -> None:
         me = threading.get_ident()

@@ -52,6 +52,23 @@ def test_who_waits_for_something_else_lets_others_pass_and_has_the_lane_again_af
     assert passed.is_set()
 
 
+def test_what_is_done_firmly_is_not_overtaken() -> None:
+    lane, passed = Lane(), threading.Event()
+
+    def other() -> None:
+        with lane.hold():
+            passed.set()
+
+    with lane.hold():
+        with lane.firmly():
+            thread = started(other)
+            with lane.aside():
+                assert not passed.wait(0.01)
+        with lane.aside():
+            assert passed.wait(10)
+    thread.join(10)
+
+
 def test_who_does_not_hold_it_gives_nothing_up() -> None:
     lane = Lane()
     with lane.aside():

@@ -32,7 +32,6 @@ from reconciler.parent import BEAT
 from reconciler.report import Acquired, Report
 from reconciler.server import Answer, Handler, serve
 from reconciler.touched import Touched
-from schema.plan import Change
 
 T = TypeVar("T")
 
@@ -47,6 +46,8 @@ STATUS_INTERVAL = 10.0
 RESOLVE_TIMEOUT = 5.0
 FIRST_RETRY = 2.0
 LONGEST_RETRY = 120.0
+DOUBLINGS = 10
+"""As often a pause doubles at the most."""
 
 
 class Agent:
@@ -91,7 +92,7 @@ class Agent:
         jobs = (self._poll, self._events, self._quiet, self._full, self._trial, self._beat)
         tasks = [asyncio.create_task(self._forever(job, job.__name__.strip("_"))) for job in jobs]
         for plug in self.plugs:
-            loop = HostGround(self.host, plug, self.config, self._move, self._note).make()
+            loop = HostGround(self.host, plug, self.config, self._move, self._cycle, self._note).make()
             self._loops[plug.name] = loop
             tasks.append(asyncio.create_task(self._forever(loop.run, plug.name)))
         await self._stop.wait()
@@ -149,7 +150,7 @@ class Agent:
             failed = report.acquired is not None and report.acquired.error is not None
             failures = failures + 1 if failed else 0
             if failed:
-                pause = min(pause, FIRST_RETRY * 2.0 ** (failures - 1) * random.uniform(0.8, 1.2))
+                pause = min(pause, FIRST_RETRY * 2.0 ** min(failures - 1, DOUBLINGS) * random.uniform(0.8, 1.2))
             await _wait(self._poll_now, pause)
 
     async def _acquire_and_converge(self, *, full: bool) -> Report:
@@ -235,15 +236,7 @@ class Agent:
         answers = await asyncio.gather(*(_addresses(lookup) for lookup in due))
         changes = [change for lookup, found in zip(due, answers, strict=True) if (change := decide(lookup, found))]
         if changes:
-            await self._move(lambda: self._point(changes))
-
-    def _point(self, changes: list[Change]) -> None:
-        for change in changes:
-            self.host.say("info", f"the name of a silent peer moved: {change.resource.describe()}")
-        try:
-            self.host.engine.set_endpoints(changes)
-        except OSError as error:
-            self.host.say("warning", f"cannot set an endpoint: {error}")
+            await self._move(lambda: self.host.point(changes))
 
     # Everything, now and then
 
@@ -263,7 +256,7 @@ class Agent:
             if not report.partial:
                 self._retries = 0
             return
-        pause = min(LONGEST_RETRY, FIRST_RETRY * 2.0**self._retries) * random.uniform(0.8, 1.2)
+        pause = min(LONGEST_RETRY, FIRST_RETRY * 2.0 ** min(self._retries, DOUBLINGS)) * random.uniform(0.8, 1.2)
         if isinstance(error, Waiting):
             pause = error.retry_after
         self._retries += 1

@@ -93,7 +93,7 @@ def _applied(report: Report) -> Condition | None:
         return _false("Applied", report.error, rolled_back=report.rolled_back)
     if report.unmet:
         more = f" (and {len(report.unmet) - 1} more)" if len(report.unmet) > 1 else ""
-        return Condition("Applied", "False", "Unmet", report.unmet[0] + more)
+        return Condition("Applied", "False", "Unmet", next(iter(report.unmet.values())) + more)
     if report.conflicts:
         first, rest = report.conflicts[0], len(report.conflicts) - 1
         more = f" (and {rest} more)" if rest else ""

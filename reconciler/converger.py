@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
@@ -69,6 +69,8 @@ class Converger:
         self._sleep = sleep
         self._ticks = ticks
         self._pace = Pace()
+        self._spent = 0.0
+        """Seconds that the last look took for devices."""
 
     @property
     def all_kinds(self) -> frozenset[str]:
@@ -99,33 +101,37 @@ class Converger:
 
     def look(self, kinds: frozenset[str], devices: Collection[str] | None = None) -> Observation:
         """What there is of these kinds; of those that are dumped by device, on these devices. Raises Transient."""
-        self._covered(kinds)
-        began = self._ticks()
+        self._spent = 0.0
         try:
             found = {name: self._observe(name, devices) for name in self.drivers if name in kinds}
         except OSError as error:
             raise _unreadable(error) from error
         self.mirror.take(found, devices)
         self._seen(found)
-        self._took(found, devices, began)
+        return found
+
+    def observe(self, kinds: frozenset[str], devices: Collection[str] | None = None) -> Observation:
+        """A look that is compared with what is wanted: what was announced until now is covered by it."""
+        self._covered(kinds)
+        found = self.look(kinds, devices)
+        largest: dict[str, int] = {}
+        for name in found:
+            if self.kinds[name].dumped_by == "device":
+                counts = self.mirror.counts(name, self.mirror.devices(name) if devices is None else devices)
+                largest |= {device: max(count, largest.get(device, 0)) for device, count in counts.items()}
+        if largest:
+            # Comparing takes about as long as reading.
+            self._pace.took(largest, 2 * self._spent, self._ticks())
         return found
 
     def _observe(self, name: str, devices: Collection[str] | None):  # type: ignore[no-untyped-def]
         driver = self.drivers[name]
-        if devices is not None and self.kinds[name].dumped_by == "device":
-            return driver.observe_on(devices)  # type: ignore[attr-defined]
-        return driver.observe()
-
-    def _took(self, found: Observation, devices: Collection[str] | None, began: float) -> None:
-        """Remember what looking at each device costs."""
-        largest: Mapping[str, int] = {}
-        for name in found:
-            if self.kinds[name].dumped_by == "device":
-                counts = self.mirror.counts(name, self.mirror.devices(name) if devices is None else devices)
-                largest = {device: max(count, largest.get(device, 0)) for device, count in counts.items()}
-        if largest:
-            now = self._ticks()
-            self._pace.took(largest, now - began, now)
+        if self.kinds[name].dumped_by != "device":
+            return driver.observe()
+        began = self._ticks()
+        found = driver.observe() if devices is None else driver.observe_on(devices)  # type: ignore[attr-defined]
+        self._spent += self._ticks() - began
+        return found
 
     def diff(
         self,
@@ -151,14 +157,22 @@ class Converger:
             return self._version() == version
 
         try:
-            return execute(changes, self.drivers, batch=self.batch, between=between)
+            outcome = execute(changes, self.drivers, batch=self.batch, between=between)
         finally:
             self.busy = None
+        outcome.outdated |= self._version() != version
+        return outcome
 
     def deliver(self, changes: list[Change]) -> Outcome:
         """Apply a few changes, and have the mirror follow what was acknowledged. Raises OSError where a driver does."""
-        outcome = execute(changes, self.drivers)
+        kinds = {change.resource.kind for change in changes}
+        try:
+            outcome = execute(changes, self.drivers)
+        except OSError:
+            self.mirror.doubt(kinds)
+            raise
         refused = {name_of(failure.change.resource) for failure in outcome.failures}
+        self.mirror.doubt({kind for kind, _ in refused})  # some of it may have been done
         self.mirror.acknowledge(change for change in changes if name_of(change.resource) not in refused)
         return outcome
 
@@ -168,10 +182,13 @@ class Converger:
         outcome: Outcome,
         compare: Callable[[Observation, frozenset[str], Outcome], list[Change]],
         done: Callable[[Outcome], None] = lambda outcome: None,
+        devices: Collection[str] | None = None,
+        worth: Callable[[list[Change]], bool] = bool,
     ) -> Settled:
         """Look again until nothing is missing; what a first pass broke or could not do yet, a later one repairs.
 
-        `compare` says what is still different, and `done` hears of each further pass. Raises Transient or OSError.
+        `compare` says what is still different, `done` hears of each further pass, and `worth` says whether what is left
+        is worth one. Raises Transient or OSError.
         """
         found = Settled(outcome=outcome)
         tries_left = PASSES
@@ -183,8 +200,8 @@ class Converger:
                 with self._aside():
                     self._sleep(self._wait)
             kinds = self.widen({change.resource.kind for change in changes})
-            changes = found.left = compare(self.look(kinds), kinds, found.outcome)
-            if tries_left <= 0 or not changes:
+            changes = found.left = compare(self.observe(kinds, devices), kinds, found.outcome)
+            if tries_left <= 0 or not worth(changes):
                 break
             found.outcome = self.execute(changes)
             done(found.outcome)

@@ -6,11 +6,11 @@ observe -> compare -> baseline -> write_journal -> execute -> verify -> probe ->
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from reconciler.converger import Converger
-from reconciler.diff import ChangeSet, Desired, Observation, name_of
+from reconciler.diff import ChangeSet, Name, Observation, name_of
 from reconciler.errors import CycleError, Stalled, Transient, Waiting
 from reconciler.executor import Outcome
 from reconciler.journal import Journal, here
@@ -22,7 +22,7 @@ from reconciler.report import Candidate, Report
 from reconciler.state import Confirmed, Store
 from reconciler.verify import unfinished
 from reconciler.wanted import Wanted
-from schema.plan import DEADLINE, Change
+from schema.plan import DEADLINE, Change, Resource
 
 RETRY_DISK = 60.0
 PROBE_SHARE, PROBE_MOST = 0.5, 60.0
@@ -42,7 +42,10 @@ class Cycle:
     report: Report
     target: Composed
     previous: Composed
+    """What the kernel was led to last."""
     kinds: frozenset[str]
+    confirmed: Composed | None = None
+    """What is known to work, where that is not what the kernel was led to last."""
     candidate: Candidate | None = None
     """Set where the plan changes: then there is a journal, and a confirmation."""
     adopt: bool = False
@@ -56,6 +59,13 @@ class Cycle:
     criteria: Criteria = field(default_factory=Criteria)
     started: float = 0.0
     """When the journal was written, on a monotonic clock."""
+    pending: dict[Name, Resource | None] = field(default_factory=dict)
+    """What was owed when the kernel was compared last, of what that look covered, and what was wanted of it."""
+    before: Composed = field(init=False)
+    """`previous`, as it was when the cycle began."""
+
+    def __post_init__(self) -> None:
+        self.before = self.previous
 
 
 @dataclass(slots=True)
@@ -109,7 +119,7 @@ class Stages:
 
     def run(self, cycle: Cycle) -> None:
         if cycle.candidate is None:
-            self.wanted.use(cycle.target)
+            cycle.target = self.wanted.use(cycle.target)
         for stage in self.stages:
             self.converger.on_stage(stage.__name__)
             stage(cycle)
@@ -131,7 +141,7 @@ class Stages:
     # The stages
 
     def observe(self, cycle: Cycle) -> None:
-        cycle.observed = self.converger.look(cycle.kinds, cycle.devices)
+        cycle.observed = self.converger.observe(cycle.kinds, cycle.devices)
 
     def compare(self, cycle: Cycle) -> None:
         cycle.changes = self._diff(cycle, cycle.observed)
@@ -154,11 +164,11 @@ class Stages:
             return
         if self.probing is not None and not cycle.adopt and cycle.changes.changes:
             runtime = candidate.plan.runtime
-            cycle.criteria = self.probing.before(cycle.previous, cycle.target, runtime, observed)
+            cycle.criteria = self.probing.before(cycle.confirmed or cycle.previous, cycle.target, runtime, observed)
             if self.wanted.version != version:
                 cycle.target = self.wanted.compose(candidate.plan, candidate.digest)
-                cycle.changes = self._diff(cycle, self.converger.look(cycle.kinds))
-        self.wanted.use(cycle.target)
+                cycle.changes = self._diff(cycle, self.converger.observe(cycle.kinds))
+        cycle.target = self.wanted.use(cycle.target)
 
     def write_journal(self, cycle: Cycle) -> None:
         """On disk before the first change: the plan, what will be confirmed, and that something is under way."""
@@ -199,6 +209,8 @@ class Stages:
                 outcome,
                 lambda seen, kinds, done: self._look_again(cycle, seen, kinds, done),
                 lambda outcome: report.done.update(outcome.done),
+                cycle.devices,
+                lambda left: bool(self._missing(cycle, left)),
             )
             report.passes += settled.passes
             changes, outcome = settled.left, settled.outcome
@@ -207,7 +219,7 @@ class Stages:
             given_up = [name for change in changes if self.wanted.give_up(name := name_of(change.resource), text)]
             if not given_up:
                 break
-            changes = self._diff(cycle, self.converger.look(cycle.kinds)).changes
+            changes = self._diff(cycle, self.converger.observe(cycle.kinds)).changes
             outcome = self.converger.execute(changes)
             report.done.update(outcome.done)
         self._conclude(cycle, changes, outcome)
@@ -250,39 +262,48 @@ class Stages:
 
     def _diff(self, cycle: Cycle, observed: Observation) -> ChangeSet:
         """What to do, without what an owner that has not spoken yet may want, and without what is only overlays'."""
-        found = self.converger.diff(
-            cycle.target, observed, self._before(cycle), adopt=cycle.adopt, devices=cycle.devices
-        )
-        found.changes = [change for change in found.changes if not self._awaits_owner(cycle, change)]
-        for conflict in found.conflicts:
-            if self._is_overlays(name_of(conflict.resource), cycle):
-                self.wanted.refuse(name_of(conflict.resource), conflict.text)
-                cycle.report.unmet.append(conflict.text)
-        found.conflicts = [one for one in found.conflicts if not self._is_overlays(name_of(one.resource), cycle)]
-        return found
+        devices, kinds = cycle.devices, self.converger.kinds
 
-    def _before(self, cycle: Cycle) -> Desired:
-        """What the kernel had acknowledged. Once the plan in force is executed, that is the plan in force."""
-        return self.wanted.acknowledged(cycle.previous)
+        def covered(name: Name) -> bool:
+            by_device = kinds[name[0]].dumped_by == "device"
+            return name[0] in observed and (devices is None or not by_device or name[1][0] in devices)
+
+        cycle.pending = self.wanted.pending(covered)
+        previous = self.wanted.acknowledged(cycle.previous)
+        found = self.converger.diff(cycle.target, observed, previous, adopt=cycle.adopt, devices=devices)
+        found.changes = [change for change in found.changes if not self._awaits_owner(cycle, change)]
+        cycle.report.unmet.clear()
+        conflicts, found.conflicts = found.conflicts, []
+        for conflict in conflicts:
+            name = name_of(conflict.resource)
+            if self._is_plans(cycle, name):
+                found.conflicts.append(conflict)
+            else:
+                self._refuse(cycle, name, conflict.text)
+        return found
 
     def _awaits_owner(self, cycle: Cycle, change: Change) -> bool:
         """Whether this would delete what a loop may still want. What a plan has named is never a loop's."""
         name = name_of(change.resource)
         return change.after is None and self.wanted.claimed(name) and not cycle.previous.names_in_plan(name)
 
-    def _is_overlays(self, name: tuple[str, tuple[str | int, ...]], cycle: Cycle) -> bool:
-        return self.wanted.has(name) and not cycle.target.names_in_plan(name)
+    def _is_plans(self, cycle: Cycle, name: Name) -> bool:
+        """Whether the plan, or the one before it, has it: what else is different is no fault of a commit."""
+        return cycle.target.names_in_plan(name) or cycle.before.names_in_plan(name)
+
+    def _missing(self, cycle: Cycle, left: Iterable[Change]) -> list[Change]:
+        return [change for change in left if self._is_plans(cycle, name_of(change.resource))]
+
+    def _refuse(self, cycle: Cycle, name: Name, text: str) -> None:
+        self.wanted.refuse(name, text)
+        cycle.report.unmet[name] = text
 
     def _look_again(self, cycle: Cycle, observed: Observation, kinds: frozenset[str], outcome: Outcome) -> list[Change]:
         if not outcome.failures and not outcome.outdated:
             # Everything was set once; what the kernel moves on its own from here on is no difference.
             cycle.previous = cycle.target
-            self.wanted.settle_kinds(kinds)
-        devices, cycle.devices = cycle.devices, None
-        try:
-            found = self._diff(cycle, observed)
-        finally:
-            cycle.devices = devices
+            self.wanted.settle_as(cycle.pending)
+        found = self._diff(cycle, observed)
         if cycle.candidate and found.conflicts:
             raise Stalled("Applied", "Conflict", found.conflicts[0].text)
         return found.changes
@@ -290,19 +311,18 @@ class Stages:
     def _conclude(self, cycle: Cycle, left: list[Change], outcome: Outcome) -> None:
         """Fail for what the plan misses, and tell owners what they miss."""
         names = {name_of(change.resource) for change in left}
-        if not left and cycle.devices is None and not cycle.hold:
-            self.wanted.settle_kinds(cycle.kinds)
-        overlays = {name for name in names if self._is_overlays(name, cycle)}
-        cycle.report.repaired = [one for one in cycle.report.repaired if name_of(one.resource) not in overlays]
-        missing = [change for change in left if name_of(change.resource) not in overlays]
+        if not cycle.hold:
+            self.wanted.settle_as({name: want for name, want in cycle.pending.items() if name not in names})
+        repaired = cycle.report.repaired
+        cycle.report.repaired = [one for one in repaired if name_of(one.resource) not in names]
+        missing = self._missing(cycle, left)
         if missing:
-            failures = [one for one in outcome.failures if name_of(one.change.resource) not in overlays]
-            raise unfinished(missing, failures)
+            lost = {name_of(change.resource) for change in missing}
+            raise unfinished(missing, [one for one in outcome.failures if name_of(one.change.resource) in lost])
         for change in left:
-            own = [one for one in outcome.failures if name_of(one.change.resource) == name_of(change.resource)]
-            text = unfinished([change], own).message
-            self.wanted.refuse(name_of(change.resource), text)
-            cycle.report.unmet.append(text)
+            name = name_of(change.resource)
+            own = [one for one in outcome.failures if name_of(one.change.resource) == name]
+            self._refuse(cycle, name, unfinished([change], own).message)
 
 
 def _deadline(candidate: Candidate) -> float:

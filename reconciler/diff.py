@@ -54,7 +54,7 @@ class Desired:
             of_kind = by_kind.setdefault(resource.kind, {})
             if of_kind.setdefault(resource.key, resource) is not resource:
                 clashes.append(Conflict(resource, "wanted twice", ""))
-        clashes += (clash for name, of_kind in by_kind.items() for clash in claimed_twice(kinds[name], of_kind))
+        clashes += (clash for name, of_kind in by_kind.items() for clash in claim_all(kinds[name], of_kind, {}))
         return cls(by_kind, tuple(clashes))
 
     def kind(self, name: str) -> ByKey:
@@ -84,8 +84,8 @@ def diff(
 ) -> ChangeSet:
     """What turns `observed` into `desired`, for the kinds that were observed.
 
-    `previous` is what was confirmed last: the kernel moves some fields on its own (a peer's endpoint), and those are
-    set again only where the plan itself changed them. `adopt` takes over what is foreign and wanted. Of kinds that
+    `previous` is what the kernel was told last: it moves some fields on its own (a peer's endpoint), and those are set
+    again only where something else is wanted of them now. `adopt` takes over what is foreign and wanted. Of kinds that
     are dumped by device only the things on `devices` are compared, where that is given.
     """
     result = ChangeSet(conflicts=list(desired.clashes))
@@ -189,14 +189,13 @@ def _keep_off(part: ChangeSet, foreign: set[str | int]) -> None:
     part.changes = kept
 
 
-def claimed_twice(kind: Kind, resources: ByKey) -> Iterator[Conflict]:
-    """What two resources of one kind have and only one may, found before the kernel is asked."""
-    holders: dict[Hashable, Resource] = {}
-    for resource in resources.values():
+def claim_all(kind: Kind, resources: ByKey, held: dict[Hashable, Key]) -> Iterator[Conflict]:
+    """Give every resource of a kind what only one may have; what two of them claim, before the kernel is asked."""
+    for key, resource in resources.items():
         for claim in kind.claims(resource):
-            first = holders.setdefault(claim, resource)
-            if first is not resource:
-                yield Conflict(resource, f"{claim_text(claim)} is also claimed by {first.label}", "")
+            holder = held.setdefault(claim, key)
+            if holder is not key:
+                yield Conflict(resource, f"{claim_text(claim)} is also claimed by {resources[holder].label}", "")
 
 
 def claim_text(claim: Hashable) -> str:

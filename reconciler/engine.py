@@ -18,8 +18,8 @@ from reconciler.converger import Converger
 from reconciler.cycle import INTERRUPTIONS, LOST, Conflicted, Cycle, Stages, Trial, as_cycle_error
 from reconciler.diff import ChangeSet, Desired, Kinds, Name, Observation, name_of
 from reconciler.endpoints import Heard
-from reconciler.errors import CycleError, Stalled, Waiting
-from reconciler.executor import Drivers, execute
+from reconciler.errors import CycleError, Stalled, Transient, Waiting
+from reconciler.executor import Drivers
 from reconciler.kinds.base import Failure, Observed
 from reconciler.kinds.peer import is_name
 from reconciler.lane import Lane
@@ -30,6 +30,7 @@ from reconciler.probes import Check, Criteria, Tunnel, complaint
 from reconciler.probing import Prober, Probing
 from reconciler.report import Acquired, Candidate, Mode, Report
 from reconciler.state import Confirmed, Rejected, Store
+from reconciler.verify import unfinished
 from reconciler.wanted import Amend, Refused, Scope, Wanted
 from schema.plan import Change, HostPlan, Key, Peer, Resource, Runtime
 from schema.quiet import quiet_gc
@@ -100,7 +101,11 @@ class Engine:
         """The links whose tunnels' life is known."""
         self._out: frozenset[str] = frozenset()
         self._confirmed: Confirmed | None = None
-        self._adopted_by: float | None = ticks() + ADOPTION
+        self._later: frozenset[str] = frozenset()
+        """The kinds to look at, which `follow` has left."""
+        self._adopted_by: float | None = None
+        """When whoever has not spoken wants nothing, on a monotonic clock; counted from the first cycle."""
+        self._adopting = True
 
     # What others ask of it
 
@@ -152,6 +157,7 @@ class Engine:
                 previous = self._perhaps(journal.to_digest)
             self._converge(Cycle(report, target, previous, self.all_kinds))
             self.store.end()
+            self.wanted.confirm()
         return report
 
     def converge(
@@ -198,7 +204,7 @@ class Engine:
                 self._try(candidate, report, known, wanted, adopt)
             elif known is not None:
                 self._converge(Cycle(report, known, known, wanted, adopt=adopt, hold=hold, devices=devices))
-                if not report.partial and self.trial is None:
+                if not report.partial and self.trial is None and not hold:
                     self.store.end()
             else:
                 report.nothing_to_do = True
@@ -207,27 +213,52 @@ class Engine:
     def follow(self) -> Report | None:
         """Give the kernel what loops, tunnels and sessions have changed since; None where nothing is owed.
 
-        The few things that changed are compared with the mirror and applied; the next look verifies. Only where that
-        may have moved more than it named, or something was refused, is the kernel read.
+        The few things that changed are compared with the mirror and applied; the next look verifies. What may have to
+        wait for a process, may have moved more than it named, or was refused is left for `catch_up`.
         """
-        # A driver that waits, in the middle of a cycle, is not to be called again: that cycle sees to what is owed.
-        owed = [name for name in self.wanted.owed if name[0] != self.converger.busy]
+        owed = self._quick(self.wanted.owed)
         if not owed or self.wanted.current.digest == "":
             return None
         with self._reporting("move") as report:
             report.partial = True
             report.newest = self.newest
             report.confirmed = self._confirmed
-            current = self.wanted.current
             with self.lane.firmly():
-                kinds = self._deliver(report, current, owed)
-            if kinds and self.converger.busy is None:
-                self._converge(Cycle(report, current, current, kinds))
+                self._deliver(report, owed)
         return report
 
-    def _deliver(self, report: Report, current: Composed, owed: list[Name]) -> frozenset[str]:
-        """The fast lane. The kinds that have to be looked at now."""
+    def catch_up(self) -> Report | None:
+        """Look at what `follow` has left; None where that is nothing. It may take as long as a cycle, and is one."""
+        kinds, self._later = self._later, frozenset()
+        if not kinds or self.wanted.current.digest == "":
+            return None
+        with self._reporting("move") as report:
+            report.partial = True
+            report.newest = self.newest
+            report.confirmed = self._confirmed
+            current = self.wanted.current
+            self._converge(Cycle(report, current, current, kinds & self.all_kinds))
+        return report
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is anything to catch up with."""
+        return bool(self._later)
+
+    def _quick(self, owed: Iterable[Name]) -> list[Name]:
+        """What of that can be given to the kernel at once; the rest is for a cycle."""
         kinds = self.converger.kinds
+        slow = {kind for kind, _ in owed if kinds[kind].waits}
+        later = self.converger.widen(slow) if slow else frozenset()
+        if self.converger.busy is not None:
+            # A driver that waits in the middle of a cycle is not to be called again, nor what stands on its work.
+            later |= self.converger.widen({self.converger.busy})
+        self._later |= {kind for kind, _ in owed if kind in later}
+        return [name for name in owed if name[0] not in later]
+
+    def _deliver(self, report: Report, owed: list[Name]) -> None:
+        """The fast lane."""
+        current, kinds = self.wanted.current, self.converger.kinds
         wholes = {(whole, key[:1]) for kind, key in owed if (whole := kinds[kind].part_of)}
         names = list({*owed, *wholes})
         unknown = frozenset(kind for kind, _ in names if not self.mirror.knows(kind))
@@ -235,17 +266,27 @@ class Engine:
             self.converger.look(self.converger.beside(unknown))
         target = _some(current, names)
         found = self.converger.diff(target, self.mirror.of(names), self.wanted.acknowledged(target))
+        wanted = set(owed)
+        changes = [change for change in found.changes if name_of(change.resource) in wanted]
         for conflict in found.conflicts:
-            self.wanted.refuse(name_of(conflict.resource), conflict.text)
-            report.unmet.append(conflict.text)
-        outcome = self.converger.deliver(found.changes)
+            self._refuse(report, name_of(conflict.resource), conflict.text)
+        outcome = self.converger.deliver(changes)
         report.done.update(outcome.done)
+        for failure in outcome.failures:
+            self._refuse(report, name_of(failure.change.resource), unfinished([failure.change], [failure]).message)
         refused = {name_of(failure.change.resource) for failure in outcome.failures}
         self.wanted.fail(refused)
         self.wanted.settle(name for name in owed if name not in refused)
-        apart = {one.resource.kind for one in found.changes if one.verb != "change"}
+        apart = {one.resource.kind for one in changes if one.verb != "change"}
         moving = {kind for kind in apart if self.converger.carries(kind)} | {kind for kind, _ in refused}
-        return self.converger.widen(moving) if moving else frozenset()
+        self._later |= self.converger.widen(moving) if moving else frozenset()
+
+    def _refuse(self, report: Report, name: Name, text: str) -> None:
+        if self.wanted.current.names_in_plan(name):
+            report.error = Transient("Applied", "Refused", text)
+        else:
+            self.wanted.refuse(name, text)
+            report.unmet[name] = text
 
     def preview(self, acquired: Acquired | None = None, *, adopt: bool = False) -> ChangeSet:
         """What `converge` would do. Raises CycleError where even that is not known."""
@@ -280,14 +321,15 @@ class Engine:
         self, candidate: Candidate, report: Report, known: Composed | None, kinds: frozenset[str], adopt: bool
     ) -> None:
         """Apply a new plan; on a failure go back to the known one and remember the commit as rejected."""
-        cycle = Cycle(report, self._compose(candidate), known or NOTHING, kinds, candidate, adopt)
+        led = self.wanted.current if self.wanted.current.digest else known or NOTHING
+        cycle = Cycle(report, self._compose(candidate), led, kinds, known, candidate, adopt)
         try:
             self._converge(cycle)
         except Conflicted:
             # The new plan has to wait for a person; what is confirmed is still looked after.
             if known is not None:
                 conflicts, foreign = report.conflicts, report.satisfied_foreign
-                self._converge(Cycle(report, known, known, kinds))
+                self._converge(Cycle(report, known, led, kinds))
                 self.store.end()  # of a plan on trial, which this one would have replaced
                 report.conflicts = conflicts + [c for c in report.conflicts if c not in conflicts]
                 report.satisfied_foreign = foreign
@@ -367,7 +409,7 @@ class Engine:
 
     def expect(self, owner: str, scopes: Iterable[Scope]) -> None:
         """Delete nothing in these scopes before the owner has spoken, or a minute has passed."""
-        if self._adopted_by is not None:
+        if self._adopting:
             self.wanted.expect(owner, scopes)
 
     def adoptable(self, scopes: Iterable[Scope]) -> list[Observed[Any]]:
@@ -386,9 +428,9 @@ class Engine:
         seen = (self.mirror.get("peer", key) for key in named)
         return named, [one for one in seen if one is not None]
 
-    def set_endpoints(self, changes: Iterable[Change]) -> list[Failure]:
-        """Point peers at what their names resolve to now. Raises OSError."""
-        return execute(changes, self.converger.drivers).failures
+    def set_endpoints(self, changes: list[Change]) -> list[Failure]:
+        """Point peers at what their names resolve to now, unless somebody is just setting peers. Raises OSError."""
+        return [] if self.converger.busy == "peer" else self.converger.deliver(changes).failures
 
     # Tunnels and sessions
 
@@ -462,7 +504,7 @@ class Engine:
     def _learn(self, plan: HostPlan) -> None:
         """See which tunnels and sessions live, of those of which a plan makes something and nobody has told yet."""
         if awaited := takeover.awaited(plan.runtime):
-            self._awaited = awaited
+            self._awaited = awaited | takeover.awaited(self.wanted.current.runtime)
             self._peers({str(key[0]) for key in awaited})
         for watch in plan.runtime.watches or ():
             if watch.name not in self._looked_at:
@@ -475,9 +517,11 @@ class Engine:
     # Inside
 
     def _converge(self, cycle: Cycle) -> None:
-        if self._adopted_by is not None and self.ticks() > self._adopted_by:
-            self._adopted_by = None
-            self.wanted.waive()
+        if self._adopting and not cycle.hold:
+            self._adopted_by = self._adopted_by or self.ticks() + ADOPTION
+            if self.ticks() > self._adopted_by:
+                self._adopting = False
+                self.wanted.waive()
         self.stages.run(cycle)
         if not cycle.hold:
             self.runtime = cycle.target.runtime

@@ -23,8 +23,8 @@ T = TypeVar("T")
 
 
 class HostGround:
-    """`in_lane` runs a function in the thread that the kernel is touched in; `note_report` hears what became of each
-    change, and looks again where one failed."""
+    """`in_lane` runs a function while nobody else touches the kernel, and `in_cycle` one that may take as long as a
+    cycle; `note_report` hears what became of each change, and looks again where one failed."""
 
     def __init__(
         self,
@@ -32,11 +32,13 @@ class HostGround:
         plug: Plug,
         config: AgentConfig,
         in_lane: Callable[[Callable[[], Any]], Awaitable[Any]],
+        in_cycle: Callable[[Callable[[], Any]], Awaitable[Any]] | None = None,
         note_report: Callable[[Report], None] = lambda report: None,
     ) -> None:
         self._host = host
         self._plug = plug
         self._in_lane = in_lane
+        self._in_cycle = in_cycle or in_lane
         self._note_report = note_report
         self.config = config
 
@@ -84,14 +86,18 @@ class HostGround:
 
     async def _applied(self, change: Callable[[], tuple[list[Refused], Report | None]]) -> list[Refused]:
         refused, report = await self._in_lane(change)
-        if report is not None:
-            self._note_report(report)
+        await self._caught_up(report)
         return list(refused)
 
-    async def move(self, watched: Iterable[str], alive: frozenset[str], condition: Condition | None) -> None:
-        report = await self._in_lane(lambda: self._host.move(watched, alive, condition))
+    async def _caught_up(self, report: Report | None) -> None:
+        """What of a change takes a cycle is done when this returns, too."""
+        if self._host.behind:
+            report = await self._in_cycle(self._host.catch_up) or report
         if report is not None:
             self._note_report(report)
+
+    async def move(self, watched: Iterable[str], alive: frozenset[str], condition: Condition | None) -> None:
+        await self._caught_up(await self._in_lane(lambda: self._host.move(watched, alive, condition)))
 
     async def remark(self, type_: str, condition: Condition | None) -> None:
         await self._in_lane(lambda: self._host.remark(type_, condition))

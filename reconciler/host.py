@@ -19,7 +19,7 @@ from reconciler.report import Acquired, Report
 from reconciler.state import Store
 from reconciler.status import Drift
 from reconciler.wanted import Amend, Refused
-from schema.plan import Resource
+from schema.plan import Change, Resource
 
 if TYPE_CHECKING:
     from reconciler.metrics import Metrics
@@ -138,6 +138,33 @@ class Host:
         self._tell()
         return report
 
+    @property
+    def behind(self) -> bool:
+        """Whether something that was changed takes a cycle: see `catch_up`."""
+        return self.engine.behind and not self._suspended()
+
+    def catch_up(self) -> Report | None:
+        """Have the kernel hold what could not be given to it at once."""
+        report = None if self._suspended() else self.engine.catch_up()
+        if report is not None:
+            self.finish(report)
+            self._moved()
+        return report
+
+    def point(self, changes: list[Change]) -> None:
+        """Have peers spoken to where their names point now."""
+        if self._suspended():
+            return
+        for change in changes:
+            self.say("info", f"the name of a silent peer moved: {change.resource.describe()}")
+        try:
+            failures = self.engine.set_endpoints(changes)
+        except OSError as error:
+            self.say("warning", f"cannot set an endpoint: {error}")
+            return
+        for failure in failures:
+            self.say("warning", f"cannot set an endpoint: {failure.message}")
+
     def _finish_move(self, report: Report) -> None:
         """A move is small and there may be a thousand of them in a second: it is not the end of a cycle."""
         if self.metrics is not None:
@@ -151,9 +178,8 @@ class Host:
             self.write_status()
 
     def _tell(self) -> None:
-        for refused in self.engine.wanted.refusals():
-            if refused.owner in self._listeners:
-                self._listeners[refused.owner]([refused])
+        for refused in self.engine.wanted.refusals(self._listeners):
+            self._listeners[refused.owner]([refused])
 
     # Cycles
 
@@ -193,12 +219,14 @@ class Host:
         except CycleError as error:
             self._complain(error.message)
             return None
-        return self.converge(kinds=kinds, cascade=False, devices=devices)
+        # What is held back is shown as a whole.
+        return self.converge(kinds=kinds, cascade=False, devices=None if self._suspended() else devices)
 
     def _followed(self, report: Report) -> Report:
         """Finish a cycle, and let traffic follow what came up or went meanwhile."""
         self.finish(report)
         self._moved()
+        self.catch_up()
         return report
 
     def resumed(self) -> bool:

@@ -9,13 +9,13 @@ overlays    what loops want beside the plan
 
 from __future__ import annotations
 
-from collections.abc import Hashable, ItemsView, Iterator, Mapping
+from collections.abc import Hashable, ItemsView, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
 from reconciler import groups, takeover
-from reconciler.diff import ByKey, Conflict, Desired, Kinds, Name, claim_text
+from reconciler.diff import Desired, Kinds, Name, claim_all, claim_text
 from schema.plan import HostPlan, Key, Resource, Runtime
 
 
@@ -126,6 +126,8 @@ class Composed(Desired):
 
     plan: HostPlan = field(default_factory=lambda: HostPlan(host=""))
     digest: str = ""
+    version: int = 0
+    """Of `Wanted`, when it was composed."""
     moved: dict[Name, Resource] = field(default_factory=dict)
     """What takeovers and groups put in the place of the plan's."""
     claims: dict[str, dict[Hashable, Key]] = field(default_factory=dict)
@@ -166,11 +168,17 @@ class Composed(Desired):
 
 
 NOTHING = Composed({})
-"""Not even overlays."""
+"""Before anything was ever wanted."""
 
 
 def compose(
-    plan: HostPlan, digest: str, overlays: Overlays, kinds: Kinds, alive: frozenset[str], sessions: frozenset[Key]
+    plan: HostPlan,
+    digest: str,
+    overlays: Overlays,
+    kinds: Kinds,
+    alive: frozenset[str] = frozenset(),
+    sessions: frozenset[Key] = frozenset(),
+    version: int = 0,
 ) -> Composed:
     """What is wanted by a plan: while these tunnels are alive, and these peers of new keys have sessions."""
     base: dict[str, dict[Key, Resource]] = {kind: {} for kind in kinds}
@@ -179,18 +187,24 @@ def compose(
     left_out: dict[Name, Refused] = {}
     claims: dict[str, dict[Hashable, Key]] = {kind: {} for kind in kinds}
     layers = {kind: Layers(kind, base[kind], overlays, left_out) for kind in kinds}
-    clashes = tuple(_claim_all(kinds, base, claims))
-    composed = Composed(layers, clashes, plan, digest, moved(plan, layers, alive, sessions), claims, left_out)
-    for name, one in composed.moved.items():
+    clashes = tuple(clash for kind in kinds for clash in claim_all(kinds[kind], base[kind], claims[kind]))
+    replaced = moved(plan, layers, alive, sessions)
+    composed = Composed(layers, clashes, plan, digest, version, replaced, claims, left_out)
+    for name, one in replaced.items():
         layers[name[0]].over[name[1]] = one
+    for owner, overlay in overlays.items():
+        # None is in force before its owner's turn has come.
+        composed.unamended.update(((owner, one.name), _later(owner, one)) for one in overlay.amends.values())
     for overlay in overlays.values():
-        for amend in overlay.amends.values():
-            if (refused := amend_one(composed, overlays, overlay, amend, kinds)) is not None:
-                composed.unamended[overlay.owner, amend.name] = refused
+        admit(composed, overlays, overlay, list(overlay.amends.values()), (), kinds)
         for name in overlay.names():
             if (refused := add_one(composed, overlay, name, kinds)) is not None:
                 left_out[name] = refused
     return composed
+
+
+def _later(owner: str, amend: Amend) -> Refused:
+    return Refused(owner, amend.kind, amend.key, "its turn has not come")
 
 
 def moved(
@@ -205,23 +219,9 @@ def moved(
     return {name: one for name, one in found.items() if name[1] in layers[name[0]].plan}
 
 
-def _claim_all(
-    kinds: Kinds, base: Mapping[str, ByKey], claims: Mapping[str, dict[Hashable, Key]]
-) -> Iterator[Conflict]:
-    """Give everything of the plan what it claims; what two of them claim is a fault of the plan."""
-    for kind, of_kind in base.items():
-        held, of = claims[kind], kinds[kind].claims
-        for key, resource in of_kind.items():
-            for claim in of(resource):
-                holder = held.setdefault(claim, key)
-                if holder is not key:
-                    text = f"{claim_text(claim)} is also claimed by {of_kind[holder].label}"
-                    yield Conflict(resource, text, "")
-
-
 def final(composed: Composed, overlays: Overlays, name: Name) -> Resource | None:
     """One of the plan's resources with all that stands in its place and amends it; None where the plan has none."""
-    found = composed.moved.get(name) or composed.layers(name[0]).plan.get(name[1])
+    found = _base(composed, name)
     if found is None:
         return None
     for owner, overlay in overlays.items():
@@ -231,22 +231,73 @@ def final(composed: Composed, overlays: Overlays, name: Name) -> Resource | None
     return found
 
 
-def amend_one(composed: Composed, overlays: Overlays, overlay: Overlay, amend: Amend, kinds: Kinds) -> Refused | None:
-    """Put an amendment in force, or say why not. One of what the plan does not have waits for it."""
-    kind, key = name = amend.name
-    before = composed.get(name) if composed.names_in_plan(name) else None
-    if before is None:
-        return None
-    held, of = composed.claims[kind], kinds[kind].claims
-    after = before.amended(amend.gain, amend.lose)
-    for claim in of(after):
-        holder = held.get(claim, key)
-        if holder != key:
-            return _refused(overlay, name, claim, composed.get((kind, holder)))
-    release(composed, name, before, kinds)
-    held.update(dict.fromkeys(of(after), key))
-    composed.layers(kind).over[key] = after
+def _base(composed: Composed, name: Name) -> Resource | None:
+    """The same without amendments."""
+    return composed.moved.get(name) or composed.layers(name[0]).plan.get(name[1])
+
+
+def admit(
+    composed: Composed, overlays: Overlays, overlay: Overlay, amends: list[Amend], ended: Sequence[Name], kinds: Kinds
+) -> tuple[list[Refused], list[Name]]:
+    """Put amendments of one owner in force, all at once, and see to those of its that have ended.
+
+    What of them is refused, as somebody else has what it would gain; and who has lost something to the plan, which has
+    back what its resources had lost. An amendment of what the plan does not have waits for it.
+    """
+    owner = overlay.owner
+    for amend in amends:
+        composed.unamended.pop((owner, amend.name), None)
+    trying = [amend for amend in amends if composed.names_in_plan(amend.name)]
+    names = [name for name in {*ended, *(amend.name for amend in trying)} if composed.names_in_plan(name)]
+    for name in names:
+        if (there := composed.get(name)) is not None:
+            release(composed, name, there, kinds)
+    refused: list[Refused] = []
+    while (bad := _infeasible(composed, overlays, trying, names, kinds)) is not None:
+        amend, claim, holder = bad
+        why = _refused(overlay, amend.name, claim, composed.get((amend.kind, holder)))
+        composed.unamended[owner, amend.name] = why
+        refused.append(why)
+        trying.remove(amend)
+    displaced: list[Name] = []
+    for name in names:
+        refresh(composed, overlays, name)
+        held, after = composed.claims[name[0]], composed.get(name)
+        for claim in kinds[name[0]].claims(after) if after is not None else ():
+            if held.get(claim, name[1]) != name[1]:
+                displaced.append((name[0], held[claim]))
+            held[claim] = name[1]
+    return refused, displaced
+
+
+def _infeasible(
+    composed: Composed, overlays: Overlays, trying: Sequence[Amend], names: Sequence[Name], kinds: Kinds
+) -> tuple[Amend, Hashable, Key] | None:
+    """The first amendment that would gain what somebody else has, what that is and who has it."""
+    own = {name: set(kinds[name[0]].claims(one)) for name in names if (one := _base(composed, name)) is not None}
+    wanted = {
+        name: list(kinds[name[0]].claims(one)) for name in names if (one := final(composed, overlays, name)) is not None
+    }
+    taken = {(name[0], claim): name[1] for name, some in wanted.items() for claim in some if claim in own[name]}
+    for amend in trying:
+        for claim in wanted[amend.name]:
+            if claim in own[amend.name]:
+                continue
+            holder = taken.setdefault((amend.kind, claim), composed.claims[amend.kind].get(claim, amend.key))
+            if holder != amend.key:
+                return amend, claim, holder
     return None
+
+
+def refresh(composed: Composed, overlays: Overlays, name: Name) -> None:
+    """One of the plan's resources anew, with what stands in its place."""
+    kind, key = name
+    of_kind = composed.layers(kind)
+    found = final(composed, overlays, name)
+    if found is None or found is of_kind.plan.get(key):
+        of_kind.over.pop(key, None)
+    else:
+        of_kind.over[key] = found
 
 
 def add_one(composed: Composed, overlay: Overlay, name: Name, kinds: Kinds) -> Refused | None:

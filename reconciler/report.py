@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from reconciler.diff import Conflict
+from reconciler.diff import Conflict, Name
 from reconciler.errors import CycleError
 from reconciler.state import Confirmed, Rejected, name_of
 from schema.plan import Change, HostPlan, Resource
@@ -68,8 +68,8 @@ class Report:
     satisfied_foreign: list[Resource] = field(default_factory=list)
     error: CycleError | None = None
     """Why applying failed."""
-    unmet: list[str] = field(default_factory=list)
-    """What loops want beside the plan and could not be had."""
+    unmet: dict[Name, str] = field(default_factory=dict)
+    """What loops want beside the plan and could not be had, and why."""
     state_error: CycleError | None = None
     """Why what was confirmed is not known."""
     rolled_back: bool = False

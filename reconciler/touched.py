@@ -6,6 +6,9 @@ import threading
 from collections.abc import Iterable
 from typing import Protocol
 
+STEPS = 256
+"""Steps in which what was announced is read before a look."""
+
 
 class Watch(Protocol):
     """Where the kernel's events come from (`system/events.py`)."""
@@ -37,10 +40,14 @@ class Touched:
     def covered(self, kinds: Iterable[str]) -> None:
         """These kinds are about to be read: what was announced until now is covered by that. Raises OSError.
 
-        Most of it is our own doing. It is read in steps, between which the event loop gets its turn.
+        Most of it is our own doing. It is read in steps, between which the event loop gets its turn; where it does not
+        end, these kinds stay touched and are looked at once more.
         """
-        while self._step():
-            pass
+        for _ in range(STEPS):
+            if not self._step():
+                break
+        else:
+            return
         with self._lock:
             self._kinds.difference_update(kinds)
 

@@ -5,12 +5,12 @@ A change costs what it changes, and not what exists: it is noted as *owed* until
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from reconciler import layers
 from reconciler.diff import Desired, Kinds, Name
-from reconciler.layers import Amend, Composed, Overlay, Overlays, Refused, compose, final
+from reconciler.layers import Amend, Composed, Overlay, Overlays, Refused, compose
 from schema.plan import HostPlan, Key, Resource
 
 __all__ = ["Amend", "Refused", "Scope", "Wanted"]
@@ -53,11 +53,11 @@ class Wanted:
 
     def compose(self, plan: HostPlan, digest: str) -> Composed:
         """What would be wanted by a plan."""
-        return compose(plan, digest, self.overlays, self._kinds, self.alive, self.sessions)
+        return compose(plan, digest, self.overlays, self._kinds, self.alive, self.sessions, self.version)
 
     def nothing(self) -> Composed:
         """What is wanted where there is no plan: not even what loops would like to add."""
-        return compose(HostPlan(host=""), "", {}, self._kinds, self.alive, self.sessions)
+        return compose(HostPlan(host=""), "", {}, self._kinds)
 
     def forget(self) -> None:
         """The host is given back: nobody wants anything any more."""
@@ -66,12 +66,14 @@ class Wanted:
         self.owed.clear()
         self._refused_by_kernel.clear()
 
-    def use(self, composed: Composed) -> None:
-        """The kernel is led there from now on."""
-        if composed is self.current:
-            return
-        self.current = composed
-        self._refused += [*composed.left_out.values(), *composed.unamended.values()]
+    def use(self, composed: Composed) -> Composed:
+        """The kernel is led there from now on; composed anew where something has changed since it was."""
+        if composed is not self.current:
+            if composed.digest and composed.version != self.version:
+                composed = self.compose(composed.plan, composed.digest)
+            self.current = composed
+            self._refused += [*composed.left_out.values(), *composed.unamended.values()]
+        return self.current
 
     def confirm(self) -> None:
         """The plan in force stays: what overlays had beside it goes, so that a later plan does not bring it back."""
@@ -98,18 +100,16 @@ class Wanted:
         overlay = self._overlay(owner)
         self._scopes.pop(owner, None)  # it has spoken
         putting, amending, dropping = list(put), list(amend), list(drop)
+        if amending or dropping or any(overlay.get((one.kind, one.key)) != one for one in putting):
+            self.version += 1
         before: dict[Name, Resource | None] = {}
         for name in (*dropping, *((one.kind, one.key) for one in putting)):
             self._take_back(overlay, name, before)
-        for name in (*dropping, *(one.name for one in amending)):
-            self._unamend(overlay, name, before)
-        for name in before:
-            self._told.pop((owner, name), None)
-        refused: list[Refused] = []
-        for one in amending:
-            refused += self._amend(overlay, one, before)
+        refused = self._amend(overlay, amending, dropping, before)
         for resource in putting:
             refused += self._put(overlay, resource, before)
+        for name in before:
+            self._told.pop((owner, name), None)
         self._note(before)
         return refused
 
@@ -129,8 +129,9 @@ class Wanted:
         before: dict[Name, Resource | None] = {}
         for owner, overlay in self.overlays.items():
             if name in overlay.amends:
-                self._unamend(overlay, name, before)
+                self._amend(overlay, [], [name], before)
                 self._refused.append(Refused(owner, *name, text))
+        self.version += bool(before)
         self._note(before)
         return bool(before)
 
@@ -141,9 +142,10 @@ class Wanted:
                 self._told[owner, name] = text
                 self._refused.append(Refused(owner, *name, text))
 
-    def refusals(self) -> list[Refused]:
-        """What owners have to be told since the last call, beside what `change` has told them."""
-        found, self._refused = self._refused, []
+    def refusals(self, owners: Container[str]) -> list[Refused]:
+        """What these owners have to be told since the last call, beside what `change` has told them."""
+        found = [one for one in self._refused if one.owner in owners]
+        self._refused = [one for one in self._refused if one.owner not in owners]
         return found
 
     # Tunnels and sessions
@@ -152,12 +154,14 @@ class Wanted:
         """These of the watched tunnels carry traffic now."""
         if alive != self.alive:
             self.alive = alive
+            self.version += 1
             self._move()
 
     def takes_over(self, sessions: frozenset[Key]) -> None:
         """These peers of new keys have a session now."""
         if sessions != self.sessions:
             self.sessions = sessions
+            self.version += 1
             self._move()
 
     # After a restart
@@ -198,10 +202,13 @@ class Wanted:
             if name in self.owed and not self.current.names_in_plan(name):
                 self._refused_by_kernel.setdefault(name, self.owed.pop(name))
 
-    def settle_kinds(self, kinds: frozenset[str]) -> None:
-        """The kernel has all of these kinds as it is wanted."""
-        for name in [name for name in (*self.owed, *self._refused_by_kernel) if name[0] in kinds]:
-            self.settle([name])
+    def pending(self, covered: Callable[[Name], bool]) -> dict[Name, Resource | None]:
+        """What is not settled of what a look covers, with what is wanted of it now."""
+        return {name: self.current.get(name) for name in {**self.owed, **self._refused_by_kernel} if covered(name)}
+
+    def settle_as(self, pending: Mapping[Name, Resource | None]) -> None:
+        """The kernel has these, as they were wanted then; what has changed since is still owed."""
+        self.settle([name for name, want in pending.items() if self.current.get(name) is want])
 
     # Inside
 
@@ -231,6 +238,10 @@ class Wanted:
                 self._evict(other, f"{overlay.owner} is the older owner", before)
         if name[1] in self.current.layers(name[0]) and not self.current.names_in_plan(name):
             return [Refused(overlay.owner, *name, f"{resource.kind} {resource.label} has an older owner")]
+        for other_owner in self.overlays.values():
+            if name in self.current.left_out and other_owner is not overlay:
+                other_owner.remove(name)  # it had lost it already
+        self.current.left_out.pop(name, None)
         overlay.put.setdefault(name[0], {})[name[1]] = resource
         refused = layers.add_one(self.current, overlay, name, self._kinds)
         if refused is None:
@@ -253,31 +264,34 @@ class Wanted:
                 self._take_back(overlay, name, before)
                 self._refused.append(Refused(overlay.owner, *name, text))
 
-    def _amend(self, overlay: Overlay, amend: Amend, before: dict[Name, Resource | None]) -> list[Refused]:
-        self._remember(amend.name, before)
-        overlay.amends[amend.name] = amend
-        refused = layers.amend_one(self.current, self.overlays, overlay, amend, self._kinds)
-        if refused is None:
-            return []
-        del overlay.amends[amend.name]
-        return [refused]
+    def _amend(
+        self, overlay: Overlay, amends: list[Amend], ended: Iterable[Name], before: dict[Name, Resource | None]
+    ) -> list[Refused]:
+        """Amend, and end amendments: then the plan has back what its resource had lost, whoever has that now."""
+        gone = [name for name in ended if name in overlay.amends]
+        for name in gone:
+            del overlay.amends[name]
+            self.current.unamended.pop((overlay.owner, name), None)
+        overlay.amends |= {one.name: one for one in amends}
+        for name in (*gone, *(one.name for one in amends)):
+            self._remember(name, before)
+        refused, displaced = layers.admit(self.current, self.overlays, overlay, amends, gone, self._kinds)
+        for one in refused:
+            del overlay.amends[one.name]
+            del self.current.unamended[one.owner, one.name]
+        for name in displaced:
+            self._displace(name, before)
+        return refused
 
-    def _unamend(self, overlay: Overlay, name: Name, before: dict[Name, Resource | None]) -> None:
-        """End an amendment: the plan has back what its resource had lost, whoever has that now."""
-        if overlay.amends.pop(name, None) is None:
+    def _displace(self, name: Name, before: dict[Name, Resource | None]) -> None:
+        """The plan has back something that another had: what an overlay adds goes, and an amendment ends."""
+        if not self.current.names_in_plan(name):
+            self._evict(name, "the plan has it", before)
             return
-        there = self._remember(name, before)
-        if self.current.unamended.pop((overlay.owner, name), None) is not None or there is None:
-            return
-        layers.release(self.current, name, there, self._kinds)
-        self._refresh(name)
-        after = self.current.get(name)
-        assert after is not None
-        held = self.current.claims[name[0]]
-        for claim in self._kinds[name[0]].claims(after):
-            if held.get(claim, name[1]) != name[1]:
-                self._evict((name[0], held[claim]), "the plan has it", before)
-            held[claim] = name[1]
+        for overlay in self.overlays.values():
+            if name in overlay.amends:
+                self._amend(overlay, [], [name], before)
+                self._refused.append(Refused(overlay.owner, *name, "the plan has it"))
 
     def _move(self) -> None:
         """Takeovers and groups anew."""
@@ -288,24 +302,13 @@ class Wanted:
         old.clear()
         old.update(new)
         for name in names:
-            self._refresh(name)
+            layers.refresh(self.current, self.overlays, name)
         self._note(before)
-
-    def _refresh(self, name: Name) -> None:
-        """One of the plan's resources anew, with what stands in its place."""
-        kind, key = name
-        of_kind = self.current.layers(kind)
-        found = final(self.current, self.overlays, name)
-        if found is None or found is of_kind.plan.get(key):
-            of_kind.over.pop(key, None)
-        else:
-            of_kind.over[key] = found
 
     def _note(self, before: Mapping[Name, Resource | None]) -> None:
         for name, old in before.items():
             if self.current.get(name) != old:
                 self.owed.setdefault(name, self._refused_by_kernel.pop(name, old))
-                self.version += 1
 
 
 class _Before(Mapping[Key, Resource]):

@@ -58,7 +58,7 @@ Announcer = Literal["rtnetlink", "nftables", "nobody"]
 class Kind:
     """All that is known about one kind of resource. What has no default has to be said of every kind.
 
-    `satisfies(observed, desired, previous)`: `previous` is the same resource in the last confirmed plan, for fields
+    `satisfies(observed, desired, previous)`: `previous` is the same resource as the kernel was told it last, for fields
     that the kernel moves on its own (a peer's endpoint). Key, order and cost of change stand in `schema/plan`.
     """
 
@@ -73,6 +73,8 @@ class Kind:
     """The types of rtnetlink's messages for one that is new or changed, and for one that has gone."""
     part_of: str = ""
     """The kind of which it is a part, with the same owner; its key begins with that of the whole."""
+    waits: bool = False
+    """Whether applying it may wait for another process: then it is no matter of the fast lane."""
     dumped_by: Literal["kind", "device"] = "kind"
     """What is read at once: all of the kind, or all on one device (the first word of the key)."""
     satisfies: Callable[[Observed[Resource], Resource, Resource | None], bool] = equal

@@ -52,5 +52,6 @@ KIND = Kind(
     stands_on=frozenset(),
     announced_by="rtnetlink",
     messages=(16, 17),
+    waits=True,
     satisfies=satisfies,
 )

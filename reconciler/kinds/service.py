@@ -13,4 +13,11 @@ def satisfies(observed: Observed[Resource], desired: Resource, previous: Resourc
     return observed.up and observed.resource == desired
 
 
-KIND = Kind(name="service", marker=MARKER, stands_on=frozenset(), announced_by="nobody", satisfies=satisfies)
+KIND = Kind(
+    name="service",
+    marker=MARKER,
+    stands_on=frozenset(),
+    announced_by="nobody",
+    waits=True,
+    satisfies=satisfies,
+)

@@ -1,7 +1,7 @@
 """Carries out what the policy of each exit wants, and has the kernel hold its tunnels.
 
 Providers and probes wait for the network, each in a thread; the policy is only touched in the event loop, and the
-kernel only in its own thread.
+kernel only by whoever holds the lane.
 """
 
 from __future__ import annotations

@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 
 from reconciler.engine import ADOPTION
 from reconciler.layers import Amend
+from reconciler.report import Acquired, Candidate
 from reconciler.wanted import Scope
-from schema.plan import PROTOCOL, Peer, Resource, Route
+from schema.plan import PROTOCOL, HostPlan, Peer, Resource, Route
 from tests.fakes import FakeHost
+from tests.unit.reconciler.test_groups import DEVS, THREE, in_kernel
 from tests.unit.reconciler.test_properties import DEVICES, PREFIXES, PROPERTY, new_host, plans
 from tests.unit.reconciler.worlds import apply, engine_on, key, peer, site, wg
 
+OWNERS = {"backbone", "jit"}
 MORE = Route(dst="10.99.0.0/16", dev="wg0")
 CLIENT = peer("wg0", 8, "10.51.0.1/32", endpoint=None)
 
@@ -48,9 +51,11 @@ def test_a_link_of_a_loop_is_looked_at_as_it_takes_others_along(tmp_path: Path) 
     engine = engine_on(host, tmp_path)
     apply(engine, "c1", site())
     engine.change("exits", [*wg("wg7", 5007), peer("wg7", 7, "0.0.0.0/0")])
-    assert engine.follow() is not None and held(host, peer("wg7", 7)) is not None
+    assert engine.follow() is None and engine.behind, "it takes as long as a process needs to start"
+    assert engine.catch_up() is not None and held(host, peer("wg7", 7)) is not None
     engine.change("exits", drop=[("link", ("wg7",)), ("wireguard", ("wg7",)), ("peer", ("wg7", key(7)))])
-    assert engine.follow() is not None and ("wg7",) not in host.stored["link"]
+    engine.follow()
+    assert engine.catch_up() is not None and ("wg7",) not in host.stored["link"]
     assert engine.converge().operations == 0
 
 
@@ -81,7 +86,7 @@ def test_what_a_loop_wants_twice_stops_no_commit(tmp_path: Path) -> None:
     engine.follow()
     report = apply(engine, "c2", [*site(), *wg("wg1", 5001), MORE.model_copy(update={"dev": "wg1"})])
     assert report.result == "changed"
-    assert engine.wanted.refusals()[0].text == "route 10.99.0.0/16 metric 117 is the plan's"
+    assert engine.wanted.refusals(OWNERS)[0].text == "route 10.99.0.0/16 metric 117 is the plan's"
 
 
 def test_somebody_elses_route_in_a_loops_way_stops_no_commit(tmp_path: Path) -> None:
@@ -95,7 +100,7 @@ def test_somebody_elses_route_in_a_loops_way_stops_no_commit(tmp_path: Path) -> 
     report = apply(engine, "c2", [*site(), *wg("wg1", 5001)])
     assert report.result == "changed" and report.confirmed and report.confirmed.commit == "c2"
     assert held(host, MORE) == theirs
-    assert report.unmet and "somebody else's is there" in engine.wanted.refusals()[0].text
+    assert report.unmet and "somebody else's is there" in engine.wanted.refusals(OWNERS)[-1].text
 
 
 def test_a_loops_resource_that_the_kernel_refuses_stops_no_commit_and_is_told_once(tmp_path: Path) -> None:
@@ -105,12 +110,51 @@ def test_a_loops_resource_that_the_kernel_refuses_stops_no_commit_and_is_told_on
     lost = MORE.model_copy(update={"dev": "wg9"})
     engine.change("jit", [lost])
     report = engine.follow()
-    assert report is not None and report.error is None and "No such device" in report.unmet[0]
+    assert report is not None and report.error is None and "No such device" in next(iter(report.unmet.values()))
     report = apply(engine, "c2", [*site(), *wg("wg1", 5001)])
     assert report.result == "changed" and report.unmet
-    assert len(engine.wanted.refusals()) == 1
+    assert len(engine.wanted.refusals(OWNERS)) == 1
     report = apply(engine, "c3", [*site(), *wg("wg9", 5001)])
     assert not report.unmet and held(host, lost) == lost, "what was missing has come"
+
+
+def test_what_a_loop_leaves_behind_and_cannot_be_deleted_stops_no_commit(tmp_path: Path) -> None:
+    host = FakeHost()
+    engine = engine_on(host, tmp_path)
+    apply(engine, "c1", site())
+    engine.change("jit", [MORE])
+    engine.follow()
+    host.fail_next("route", errno.EBUSY, 9)
+    engine.change("jit", drop=[(MORE.kind, MORE.key)])
+    engine.follow()
+    host.fail_next("route", errno.EBUSY, 9)
+    report = apply(engine, "c2", [*site(), *wg("wg1", 5001)])
+    assert report.result == "changed" and report.unmet, "it is not all well, and no fault of the commit"
+    host.heal()
+    assert not engine.converge().unmet and held(host, MORE) is None
+
+
+def test_a_tunnel_that_dies_while_a_plan_is_tried_stays_out_when_it_is_taken_back(tmp_path: Path) -> None:
+    host = FakeHost()
+    engine = engine_on(host, tmp_path)
+    plan = [*THREE.resources, Route(dst="10.98.0.0/16", nhid=7)]
+    engine.converge(Acquired(commit="c1", candidate=Candidate.of("c1", THREE)))
+    engine.set_alive(DEVS, frozenset(DEVS))
+    engine.follow()
+    candidate = Candidate.of("c2", HostPlan.of("h1", plan, THREE.runtime))
+
+    def dies(stage: str) -> None:
+        if stage == "verify" and engine.wanted.current.digest == candidate.digest:
+            engine.set_alive(DEVS, frozenset({"wg1", "wg3"}))
+            engine.follow()
+            host.fail_next("route", errno.EBUSY, 3)
+            host.remove(plan[-1])
+
+    engine.converger.on_stage = dies
+    report = engine.converge(Acquired(commit="c2", candidate=candidate))
+    assert report.rolled_back and in_kernel(host) == (1, 3)
+    host.heal()
+    assert engine.converge().operations == 0
 
 
 def test_a_plan_that_cannot_be_had_with_an_amendment_is_had_without_it(tmp_path: Path) -> None:
@@ -129,7 +173,7 @@ def test_a_plan_that_cannot_be_had_with_an_amendment_is_had_without_it(tmp_path:
     host.apply = refusing  # type: ignore[method-assign]
     report = apply(engine, "c2", [*wg(), planned])
     assert report.result == "changed" and held(host, planned) is not None
-    assert engine.wanted.refusals()[0].owner == "backbone"
+    assert engine.wanted.refusals(OWNERS)[0].owner == "backbone"
 
 
 # After a restart

@@ -10,6 +10,7 @@ from reconciler.wanted import Scope, Wanted
 from schema.plan import HostPlan, Member, Nexthop, Peer, Resource, Route
 from tests.unit.reconciler.worlds import key, peer, wg
 
+OWNERS = {"backbone", "jit"}
 PLANNED = peer("wg0", 9, "10.20.0.0/16", "10.21.0.0/16")
 GROUP = Nexthop(id=50, group=(Member(id=1), Member(id=2)))
 BASE: list[Resource] = [*wg(), PLANNED, GROUP, Route(dst="10.20.0.0/16", dev="wg0")]
@@ -102,10 +103,10 @@ def test_the_older_owner_wins_whoever_came_first() -> None:
     assert wanted.change("backbone", [route(99, "wg1"), peer("wg0", 7, "10.22.0.0/16")]) == []
     assert wanted.current.get(name(route(99))) == route(99, "wg1")
     assert (ips(wanted, 7), ips(wanted, 8)) == (("10.22.0.0/16",), ())
-    assert {(one.owner, one.text) for one in wanted.refusals()} == {("jit", "backbone is the older owner")}
+    assert {(one.owner, one.text) for one in wanted.refusals(OWNERS)} == {("jit", "backbone is the older owner")}
     (refused,) = wanted.change("jit", [route(99)])
     assert refused.text == "route 10.99.0.0/16 metric 117 has an older owner"
-    assert wanted.refusals() == []
+    assert wanted.refusals(OWNERS) == []
 
 
 # A new plan
@@ -117,7 +118,7 @@ def test_a_plan_that_wants_the_same_wins_and_its_loser_is_told() -> None:
     use(wanted, [*BASE, route(30, "wg1"), peer("wg0", 5, "10.30.0.0/16")])
     assert wanted.current.get(name(route(30))) == route(30, "wg1")
     assert (ips(wanted, 5), ips(wanted, 8)) == (("10.30.0.0/16",), ())
-    assert {one.text for one in wanted.refusals()} == {
+    assert {one.text for one in wanted.refusals(OWNERS)} == {
         "route 10.30.0.0/16 metric 117 is the plan's",
         "10.30.0.0/16 belongs to peer wg0 p5",
     }
@@ -182,7 +183,7 @@ def test_what_the_plan_has_back_is_no_longer_anybody_elses() -> None:
     assert wanted.change("jit", [peer("wg0", 8, "10.21.0.0/16")]) == []
     wanted.change("backbone", drop=[name(PLANNED)])
     assert (ips(wanted, 9), ips(wanted, 8)) == (("10.20.0.0/16", "10.21.0.0/16"), ())
-    assert [(one.owner, one.text) for one in wanted.refusals()] == [("jit", "the plan has it")]
+    assert [(one.owner, one.text) for one in wanted.refusals(OWNERS)] == [("jit", "the plan has it")]
 
 
 def test_an_amendment_waits_for_what_the_plan_does_not_have_yet() -> None:
@@ -191,6 +192,33 @@ def test_an_amendment_waits_for_what_the_plan_does_not_have_yet() -> None:
     assert not wanted.owed
     use(wanted, BASE)
     assert "10.51.0.1/32" in ips(wanted, 9)
+
+
+def test_the_order_in_which_prefixes_move_does_not_matter() -> None:
+    """P loses a to Q; then b of P goes to R, and P is amended once more."""
+    second, third = peer("wg0", 8), peer("wg0", 7)
+    a, b = ("10.20.0.0/16",), ("10.21.0.0/16",)
+    wanted = in_force(plan=[*BASE, second, third])
+    both = [Amend("peer", second.key, gain=a), Amend("peer", PLANNED.key, lose=a)]
+    assert wanted.change("backbone", amend=both) == []
+    again = [Amend("peer", third.key, gain=b), Amend("peer", PLANNED.key, lose=a + b)]
+    assert wanted.change("backbone", amend=again) == []
+    assert (ips(wanted, 9), ips(wanted, 8), ips(wanted, 7)) == ((), a, b)
+    (refused,) = wanted.change("jit", [peer("wg0", 6, *a)])
+    assert refused.text == "10.20.0.0/16 belongs to peer wg0 p8"
+    use(wanted, [*BASE, second, third, route(77)])
+    assert (ips(wanted, 9), ips(wanted, 8), ips(wanted, 7)) == ((), a, b), "another plan changes nothing of that"
+    assert wanted.refusals(OWNERS) == []
+
+
+def test_what_has_changed_while_another_plan_was_tried_counts_after_it_was_taken_back() -> None:
+    wanted = in_force()
+    before = wanted.current
+    use(wanted, [*wg(), GROUP])
+    assert wanted.change("jit", [peer("wg0", 8, "10.20.0.0/16")]) == []
+    wanted.use(before)
+    assert (ips(wanted, 9), ips(wanted, 8)) == (("10.20.0.0/16", "10.21.0.0/16"), ())
+    assert [one.text for one in wanted.refusals(OWNERS)] == ["10.20.0.0/16 belongs to peer wg0 p9"]
 
 
 # After a restart

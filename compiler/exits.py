@@ -17,19 +17,32 @@ from compiler.egress import CLAMP, REFUSE, gateways, mtu
 from compiler.fabric import Fabric, Node, Way, own_key
 from compiler.firewall import FAMILIES, FROM_OURS, TO_OURS
 from compiler.lan_routes import behind as everything
-from compiler.routes import GUARD_METRIC
 from compiler.stages.routing import Ways
 from schema.ip import NOT_GLOBAL, Interface
 from schema.plan import Exit, ExitGateway, ExitHealth, ExitSlot, Firewall, Resource, Route, Rule, Sysctl
 from schema.plan.base import Family
-from schema.plan.exits import AGENT, BYPASS, EXITS, FORWARDED, GROUP
+from schema.plan.exits import EXITS
+from schema.plan.ranges import (
+    AGENT,
+    BYPASS_MARK,
+    EXIT_TABLES,
+    EXIT_TUNNELS,
+    FORWARDED_MARK,
+    GUARD_METRIC,
+    MAIN_RULES,
+    MARKED_RULES,
+    REFUSED_TABLE,
+    REFUSING_RULES,
+    SLOT_TABLES,
+    SLOTS_PER_EXIT,
+    TAKER_RULES,
+)
 
-REFUSED, TABLE, SLOTS, PER_EXIT = 59988, BYPASS, 60000, 16
-"""Tables: what is refused, of the first exit, and of the first exit's tunnels, each of which is also a mark."""
-MAIN, MARKED, TAKERS, LAST = 1170, 1171, 1172, 1179
-"""Priorities of rules, in their order."""
+REFUSED = REFUSED_TABLE.first
+MAIN, MARKED, TAKERS, LAST = MAIN_RULES.first, MARKED_RULES.first, TAKER_RULES.first, REFUSING_RULES.first
+BYPASS, FORWARDED = BYPASS_MARK.first, FORWARDED_MARK.first
 
-_FROM, _TO = f"-m devgroup --src-group {GROUP:#x}", f"-m devgroup --dst-group {GROUP:#x}"
+_FROM, _TO = f"-m devgroup --src-group {EXIT_TUNNELS.first:#x}", f"-m devgroup --dst-group {EXIT_TUNNELS.first:#x}"
 _MARK = f"-j MARK --set-xmark {BYPASS:#x}/0xffffffff"
 _OWNER = f"-m owner --gid-owner {AGENT} --suppl-groups"
 _LINK_LOCAL: dict[str, tuple[str, ...]] = {
@@ -87,16 +100,21 @@ def _rules(node: Node, family: Family) -> Iterator[Rule]:
         for table in _marks(n, way):
             yield Rule(family=family, priority=MARKED, table=table, fwmark=table)
         for lan in way.lans:
-            yield Rule(family=family, priority=TAKERS, table=TABLE + n, iif=lan)
+            yield Rule(family=family, priority=TAKERS, table=EXIT_TABLES.at(n), iif=lan)
             if way.model.kill_switch:
                 yield Rule(family=family, priority=LAST, table=REFUSED, iif=lan)
         if way.own:
-            yield Rule(family=family, priority=TAKERS, table=TABLE + n, iif="lo", fwmark=BYPASS, invert=True)
+            yield Rule(family=family, priority=TAKERS, table=EXIT_TABLES.at(n), iif="lo", fwmark=BYPASS, invert=True)
 
 
 def _marks(n: int, way: Way) -> list[int]:
     """The tables of an exit's tunnels, where flows stay with the tunnel that they began with."""
-    return [SLOTS + PER_EXIT * n + k for k, _ in enumerate(way.devs)] if way.model.on_switch == "drain" else []
+    return [_slot_table(n, k) for k, _ in enumerate(way.devs)] if way.model.on_switch == "drain" else []
+
+
+def _slot_table(n: int, k: int) -> int:
+    """Of a tunnel of the n-th exit."""
+    return SLOT_TABLES.at(SLOTS_PER_EXIT * n + k)
 
 
 def _filter(node: Node, family: Family) -> Iterator[Firewall]:
@@ -206,9 +224,9 @@ def runtime_exits(fabric: Fabric, node: Node, behind: Ways) -> Iterator[Exit]:
             port_forward=model.port_forward,
             kill_switch=model.kill_switch,
             on_switch=model.on_switch,
-            table=TABLE + n,
+            table=EXIT_TABLES.at(n),
             slots=tuple(
-                ExitSlot(dev=dev, port=port, table=SLOTS + PER_EXIT * n + k)
+                ExitSlot(dev=dev, port=port, table=_slot_table(n, k))
                 for k, (dev, port) in enumerate(zip(way.devs, way.ports, strict=True))
             ),
             mtu=mtu(fabric, way),

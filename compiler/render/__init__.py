@@ -8,7 +8,20 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from schema.plan import Address, Firewall, HostPlan, Link, Nexthop, Peer, Route, Rule, Service, Sysctl, Wireguard
+from schema.plan import (
+    PROTOCOL,
+    Address,
+    Firewall,
+    HostPlan,
+    Link,
+    Nexthop,
+    Peer,
+    Route,
+    Rule,
+    Service,
+    Sysctl,
+    Wireguard,
+)
 
 
 @cache
@@ -82,7 +95,8 @@ def _batches(plan: HostPlan, kinds: Mapping[type, list[Any]]) -> dict[str, str]:
     empty: dict[str, list[Any]] = {"links": [], "addresses": [], "nexthops": [], "routes": [], "rules": []}
     parts = {"1-ip.batch": ("ip", first), "2-ip6.batch": ("ip -6", second), "3-ip.batch": ("ip", third)}
     return {
-        name: _template("ip.batch", plan=plan, tool=tool, **{**empty, **part}) for name, (tool, part) in parts.items()
+        name: _template("ip.batch", plan=plan, protocol=PROTOCOL, tool=tool, **{**empty, **part})
+        for name, (tool, part) in parts.items()
     }
 
 

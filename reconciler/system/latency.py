@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from reconciler.system.https import SO_MARK
-from schema.plan.exits import BYPASS
+from schema.plan.ranges import BYPASS_MARK
 
 SAMPLES, SPACING, PATIENCE = 3, 0.1, 1.0
 """Echoes to each server, seconds between two of them, and seconds to wait for the last."""
@@ -74,7 +74,7 @@ def _raw(version: int) -> socket.socket:
 
 def _mark(of: socket.socket) -> None:
     with suppress(OSError):  # without the right to, the group's rule gives the mark
-        of.setsockopt(socket.SOL_SOCKET, SO_MARK, BYPASS)
+        of.setsockopt(socket.SOL_SOCKET, SO_MARK, BYPASS_MARK.first)
 
 
 def _send(sockets: Mapping[int, socket.socket], address: str, identifier: int, sequence: int) -> None:

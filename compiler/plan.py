@@ -30,7 +30,7 @@ from schema.plan import (
     Sysctl,
     Wireguard,
 )
-from schema.plan.ranges import BYPASS_MARK, TUNNELS
+from schema.plan.ranges import TUNNELS
 
 ROTATING_KEEPALIVE = 10
 INNER_FIELDS = 0x37 | 0xDC0
@@ -108,7 +108,7 @@ def _device(
 ) -> Iterator[Resource]:
     yield Link(name=dev, type="wireguard", mtu=mtu, group=TUNNELS.first)
     # Where the host's own traffic takes an exit, what is encrypted already has to pass beside it.
-    mark = BYPASS_MARK.first if node.exits else None
+    mark = node.marks.bypass if node.marks else None
     yield Wireguard(dev=dev, private_key=key, listen_port=port, fwmark=mark, leg=leg)
     # Loose: with one address on every tunnel, the way back may be another tunnel than the way here.
     yield Sysctl(name=f"net/ipv4/conf/{dev}/rp_filter", value="2")

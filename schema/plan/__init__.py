@@ -17,6 +17,7 @@ from schema.plan.change import Change, diff
 from schema.plan.exits import Exit, ExitGateway, ExitHealth, ExitSlot
 from schema.plan.firewall import Firewall
 from schema.plan.link import BondOptions, Link
+from schema.plan.marks import Marks
 from schema.plan.nexthop import Member, Nexthop, Resilient
 from schema.plan.peer import Peer
 from schema.plan.ranges import METRIC, PROTOCOL
@@ -30,7 +31,7 @@ from schema.plan.wireguard import Wireguard
 __all__ = [
     "DEADLINE", "MAIN_TABLE", "METRIC", "PROTOCOL", "RESOURCES", "Address", "AnyResource", "Bond", "BondOptions",
     "Change", "Disruption", "Exit", "ExitGateway", "ExitHealth", "ExitSlot", "Firewall", "HostPlan", "Key", "Link",
-    "Lost", "Member", "Model", "Nexthop", "Peer", "Probe", "Resilient", "Resource", "Rider", "Route", "Rule",
+    "Lost", "Marks", "Member", "Model", "Nexthop", "Peer", "Probe", "Resilient", "Resource", "Rider", "Route", "Rule",
     "Runtime", "SecretRef", "Service", "ServiceFile", "Standby", "Sysctl", "Takeover", "Tunnel", "Watch",
     "Wireguard", "diff", "family_of", "take_resources",
 ]  # fmt: skip

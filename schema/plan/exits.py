@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import StringConstraints
 
 from schema.plan.base import Address, IfName, Model, Prefix, PublicKey, SecretRef
+from schema.plan.marks import BEFORE, Marks
 
 EXITS = "wg-exits"
 """The device of a host that is a gateway of other hosts' exits."""
@@ -83,3 +84,10 @@ class Exit(Model):
     """Whether the host itself takes it."""
     ours: tuple[Prefix, ...]
     """Networks of ours, whose DNS servers are asked as ever."""
+    marks: Marks | None = None
+    """Of this host's packets and flows; None in a plan from before there was a mask."""
+
+    @property
+    def marked(self) -> Marks:
+        """The marks that the rest of the plan counts on."""
+        return self.marks or BEFORE

@@ -130,19 +130,16 @@ GUARD_METRIC_RANGE = Range(
 BYPASS_MARK = Range(
     space="mark",
     name="what may leave by the underlay",
-    first=0xEA55,
+    first=0,
     why="WireGuard's own packets, and what the agent itself sends",
 )
 FORWARDED_MARK = Range(
-    space="mark",
-    name="what comes to a forwarded port",
-    first=0xEA56,
-    why="let in, while all else by an exit is refused",
+    space="mark", name="what comes to a forwarded port", first=1, why="let in, while all else by an exit is refused"
 )
 SLOT_MARKS = Range(
     space="mark",
     name="flows of a tunnel that drains",
-    first=SLOT_TABLES.first,
+    first=2,
     count=SLOT_TABLES.count,
     why="one for each table of a tunnel, which conntrack gives back to the packets of its flows",
 )
@@ -155,7 +152,7 @@ RANGES = (
     NAME_RULES, MAIN_RULES, MARKED_RULES, TAKER_RULES, REFUSING_RULES, LINK_NEXTHOPS, EXIT_NEXTHOPS, ROUTE_METRIC,
     GUARD_METRIC_RANGE, BYPASS_MARK, FORWARDED_MARK, SLOT_MARKS, VRID,
 )  # fmt: skip
-"""All that is ours."""
+"""All that is ours. Marks are counted here, and become values within a mask that the repository says (`marks.py`)."""
 
 OTHERS = (
     Range(space="protocol", name="the kernel, boot and static", first=0, count=5, why="linux/rtnetlink.h"),
@@ -178,6 +175,20 @@ OTHERS = (
     Range(space="route metric", name="IPv6's default", first=1024, why="IP6_RT_PRIO_USER; systemd-networkd's, too"),
 )
 """What the kernel and common tools take from the same spaces."""
+
+WORD = 0xFFFFFFFF
+"""The mask of a whole mark."""
+MARKS = (0x55, 0xFF)
+"""Value and mask of marks, where the repository says nothing."""
+MARKS_BEFORE = (0xEA55, WORD)
+"""Those of plans that say none: they were made before there was a mask."""
+MASKS_OF_OTHERS = {
+    "kube-proxy and kubelet": 0xC000,
+    "Cilium": 0x0F00,
+    "Tailscale": 0xFF0000,
+    "Calico": 0xFFFF0000,
+}
+"""Bits of marks that others set and look at: the default keeps clear of all of them."""
 
 PROTOCOL = PROTOCOL_RANGE.first
 """Who made a route, rule, nexthop or address, as the kernel stores it (rtm_protocol and its kin)."""

@@ -92,7 +92,7 @@ def overlay(exits: Sequence[Held]) -> list[Resource]:
 def _device(held: Held, placed: Placed) -> Iterator[Resource]:
     dev, session = placed.slot.dev, placed.session
     yield Link(name=dev, type="wireguard", mtu=held.exit.mtu, group=EXIT_TUNNELS.first)
-    yield Wireguard(dev=dev, private_key=held.key, listen_port=placed.slot.port, fwmark=BYPASS_MARK.first)
+    yield Wireguard(dev=dev, private_key=held.key, listen_port=placed.slot.port, fwmark=held.exit.marked.bypass)
     # Loose: the way back to the internet is another one in the main table.
     yield Sysctl(name=f"net/ipv4/conf/{dev}/rp_filter", value="2")
     yield Sysctl(name=f"net/ipv6/conf/{dev}/disable_ipv6", value="0" if "inet6" in placed.families else "1")
@@ -166,7 +166,7 @@ def _names(exits: Sequence[Held]) -> Iterator[Resource]:
             if held.exit.own:
                 leaving += [f"-d {prefix} -j RETURN" for prefix in [*ours, _LOOPBACK[family]]]
                 # What has the mark already is the agent's, which goes beside the exit.
-                marked = f"-m mark ! --mark {BYPASS_MARK.first:#x} "
+                marked = f"-m mark ! --mark {held.exit.marked.match(BYPASS_MARK.first)} "
                 leaving += _dnat(servers[0], marked)
         if arriving:
             yield _chain(family, "PREROUTING", arriving)
@@ -183,7 +183,7 @@ def _ports(exits: Sequence[Held]) -> Iterator[Resource]:
             if held.port is None or placed is None or family not in placed.families:
                 continue
             dev, port = held.port
-            mark = f"-j MARK --set-xmark {FORWARDED_MARK.first:#x}/0xffffffff"
+            mark = f"-j MARK --set-xmark {held.exit.marked.put(FORWARDED_MARK.first)}"
             rules += [f"-i {dev} -p {p} -m {p} --dport {port} {mark}" for p in ("tcp", "udp")]
         if rules:
             yield Firewall(

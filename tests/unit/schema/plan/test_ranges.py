@@ -13,14 +13,19 @@ import pytest
 from compiler.nexthops import nexthop_id
 from compiler.tunnel import End
 from schema.desired import Exit
+from schema.plan.marks import DEFAULT
 from schema.plan.ranges import (
     AGENT,
     EXIT_NEXTHOPS,
     EXIT_TABLES,
     LINK_NEXTHOPS,
+    MARKS,
+    MARKS_BEFORE,
+    MASKS_OF_OTHERS,
     NEXTHOPS_EACH,
     OTHERS,
     RANGES,
+    SLOT_MARKS,
     SLOT_TABLES,
     SLOTS_PER_EXIT,
     Range,
@@ -48,6 +53,11 @@ def test_two_ranges_that_meet_are_named() -> None:
     assert meetings((*RANGES, planted)) == [(EXIT_NEXTHOPS.name, "a planted loop")]
     assert meetings((*RANGES, replace(planted, first=last + 1))) == []
     assert meetings((*RANGES, replace(planted, space="table"))) == []
+
+
+def test_the_default_marks_have_no_bit_of_those_that_others_use() -> None:
+    assert [name for name, mask in MASKS_OF_OTHERS.items() if mask & DEFAULT.mask] == []
+    assert SLOT_MARKS.last < DEFAULT.count, "every mark there can be has room in it"
 
 
 def test_every_range_has_a_name_of_its_own_and_says_why() -> None:
@@ -80,7 +90,7 @@ def test_ranges_hold_all_that_can_be_allocated() -> None:
 
 
 NUMBERS = [one for one in RANGES if one.space != "mark"]
-"""The numbers of marks are counted from 0; their values are looked for by name."""
+"""Marks are counted from 0: their values are looked for beside these."""
 
 
 ELSEWHERE = {("compiler/report.py", 60000): "bytes that a comment may have"}
@@ -89,6 +99,8 @@ ELSEWHERE = {("compiler/report.py", 60000): "bytes that a comment may have"}
 
 def _taken(number: int) -> str:
     """The range that a literal is out of."""
+    if number in (MARKS[0], MARKS_BEFORE[0]):
+        return "marks"
     return next((one.name for one in NUMBERS if one.first <= number <= one.last), "")
 
 
@@ -127,6 +139,7 @@ def test_nobody_else_has_such_a_number(path: Path) -> None:
     "text, name",
     [
         ("TABLE = 59990", "exits"),
+        ("BYPASS = 0x55", "marks"),
         ("x = f'nexthop add id {n} protocol 117'", "routes, rules, nexthops and addresses of ours"),
         ("BASE = 0x70b9652", "tunnels of exits and their groups"),
     ],

@@ -14,7 +14,7 @@ from compiler.summary import subtract, summarise
 from schema.ip import NOT_GLOBAL, is_private
 from schema.plan import ExitGateway, Link, Peer, Resource, Route, Sysctl, Wireguard
 from schema.plan.base import Family
-from schema.plan.exits import BYPASS, EXITS
+from schema.plan.exits import EXITS
 
 REFUSE: dict[Family, str] = {
     "inet": "-j REJECT --reject-with icmp-admin-prohibited",
@@ -47,7 +47,7 @@ def egress(fabric: Fabric, node: Node) -> Iterator[Resource]:
         return
     # In no group: what our own tunnels may do is not for these.
     yield Link(name=EXITS, type="wireguard", mtu=min(mtu(fabric, way) for way in node.egress))
-    mark = BYPASS if node.exits else None
+    mark = node.marks.bypass if node.marks else None
     yield Wireguard(dev=EXITS, private_key=own_key(node.key), listen_port=node.ports[EXITS], fwmark=mark)
     if 6 in _carried(node):
         # Where IPv6 is switched off for new interfaces, ours need it all the same.

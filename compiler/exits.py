@@ -17,20 +17,29 @@ from compiler.egress import CLAMP, REFUSE, gateways, mtu
 from compiler.fabric import Fabric, Node, Way, own_key
 from compiler.firewall import FAMILIES, FROM_OURS, TO_OURS
 from compiler.lan_routes import behind as everything
-from compiler.routes import GUARD_METRIC
+from compiler.slots import BYPASS, FORWARDED, draining, slot_mark, slot_table
 from compiler.stages.routing import Ways
 from schema.ip import NOT_GLOBAL, Interface
 from schema.plan import Exit, ExitGateway, ExitHealth, ExitSlot, Firewall, Resource, Route, Rule, Sysctl
 from schema.plan.base import Family
-from schema.plan.exits import AGENT, BYPASS, EXITS, FORWARDED, GROUP
+from schema.plan.exits import EXITS
+from schema.plan.marks import Marks
+from schema.plan.ranges import (
+    AGENT,
+    EXIT_TABLES,
+    EXIT_TUNNELS,
+    GUARD_METRIC,
+    MAIN_RULES,
+    MARKED_RULES,
+    REFUSED_TABLE,
+    REFUSING_RULES,
+    TAKER_RULES,
+)
 
-REFUSED, TABLE, SLOTS, PER_EXIT = 59988, BYPASS, 60000, 16
-"""Tables: what is refused, of the first exit, and of the first exit's tunnels, each of which is also a mark."""
-MAIN, MARKED, TAKERS, LAST = 1170, 1171, 1172, 1179
-"""Priorities of rules, in their order."""
+REFUSED = REFUSED_TABLE.first
+MAIN, MARKED, TAKERS, LAST = MAIN_RULES.first, MARKED_RULES.first, TAKER_RULES.first, REFUSING_RULES.first
 
-_FROM, _TO = f"-m devgroup --src-group {GROUP:#x}", f"-m devgroup --dst-group {GROUP:#x}"
-_MARK = f"-j MARK --set-xmark {BYPASS:#x}/0xffffffff"
+_FROM, _TO = f"-m devgroup --src-group {EXIT_TUNNELS.first:#x}", f"-m devgroup --dst-group {EXIT_TUNNELS.first:#x}"
 _OWNER = f"-m owner --gid-owner {AGENT} --suppl-groups"
 _LINK_LOCAL: dict[str, tuple[str, ...]] = {
     "inet": ("-d 169.254.0.0/16 -j RETURN", "-p udp -m udp --sport 68 --dport 67 -j RETURN"),
@@ -52,18 +61,18 @@ _LOCAL: dict[str, tuple[str, ...]] = {
 
 def exits(fabric: Fabric, node: Node, behind: Ways) -> Iterator[Resource]:
     """Rules, the routes that refuse, and our chains."""
-    if not node.exits:
+    if node.marks is None:
         return
     own = [way for way in node.exits if way.own]
     if own:
         yield from _sysctls(node.model.underlay.dev)
     for family in FAMILIES:
-        yield from _rules(node, family)
+        yield from _rules(node, node.marks, family)
         if any(way.lans and way.model.kill_switch for way in node.exits):
             dst = "0.0.0.0/0" if family == "inet" else "::/0"
             yield Route(table=REFUSED, dst=dst, type="unreachable", metric=GUARD_METRIC)
-        yield from _filter(node, family)
-        yield from _mangle(node, family)
+        yield from _filter(node, node.marks, family)
+        yield from _mangle(node, node.marks, family)
         posts = [f"{_TO} -j MASQUERADE"]
         if own:
             # What the agent sends was given the source address of the exit that it would have taken.
@@ -80,33 +89,38 @@ def _sysctls(underlay: str) -> Iterator[Resource]:
     yield Sysctl(name="net/ipv6/fwmark_reflect", value="1")
 
 
-def _rules(node: Node, family: Family) -> Iterator[Rule]:
+def _rules(node: Node, marks: Marks, family: Family) -> Iterator[Rule]:
     # Whatever main knows better than by its default route goes there: the host's own networks, and ours.
     yield Rule(family=family, priority=MAIN, table=254, suppress_prefixlength=0)
     for n, way in enumerate(node.exits):
-        for table in _marks(n, way):
-            yield Rule(family=family, priority=MARKED, table=table, fwmark=table)
+        for k in draining(way):
+            mark = marks.at(slot_mark(n, k))
+            yield Rule(family=family, priority=MARKED, table=slot_table(n, k), fwmark=mark, fwmask=marks.fwmask)
         for lan in way.lans:
-            yield Rule(family=family, priority=TAKERS, table=TABLE + n, iif=lan)
+            yield Rule(family=family, priority=TAKERS, table=EXIT_TABLES.at(n), iif=lan)
             if way.model.kill_switch:
                 yield Rule(family=family, priority=LAST, table=REFUSED, iif=lan)
         if way.own:
-            yield Rule(family=family, priority=TAKERS, table=TABLE + n, iif="lo", fwmark=BYPASS, invert=True)
+            table, bypass = EXIT_TABLES.at(n), marks.at(BYPASS)
+            yield Rule(
+                family=family,
+                priority=TAKERS,
+                table=table,
+                iif="lo",
+                fwmark=bypass,
+                fwmask=marks.fwmask,
+                invert=True,
+            )
 
 
-def _marks(n: int, way: Way) -> list[int]:
-    """The tables of an exit's tunnels, where flows stay with the tunnel that they began with."""
-    return [SLOTS + PER_EXIT * n + k for k, _ in enumerate(way.devs)] if way.model.on_switch == "drain" else []
-
-
-def _filter(node: Node, family: Family) -> Iterator[Firewall]:
+def _filter(node: Node, marks: Marks, family: Family) -> Iterator[Firewall]:
     underlay, refuse = node.model.underlay.dev, REFUSE[family]
     guarded = [way for way in node.exits if way.model.kill_switch]
     own = any(way.own for way in guarded)
     known = [f"{_FROM} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"]
     if any(way.model.port_forward for way in node.exits):
         # Whether it is answered here, or by somebody to whom this host translates it.
-        known.append(f"{_FROM} -m mark --mark {FORWARDED:#x} -j ACCEPT")
+        known.append(f"{_FROM} -m mark --mark {marks.match(FORWARDED)} -j ACCEPT")
     forward = [f"-i {lan} -o {underlay} {refuse}" for way in guarded for lan in way.lans]
     if own:
         forward += _containers(node, refuse)
@@ -124,7 +138,7 @@ def _filter(node: Node, family: Family) -> Iterator[Firewall]:
     yield _chain(family, "filter", "INPUT", entering)
     if own:
         leaving = [
-            f"-m mark --mark {BYPASS:#x} -j RETURN",
+            f"-m mark --mark {marks.match(BYPASS)} -j RETURN",
             "-o lo -j RETURN",
             f"{_TO} -j RETURN",
             f"{TO_OURS} -j RETURN",
@@ -151,26 +165,27 @@ def _containers(node: Node, refuse: str) -> Iterator[str]:
 DNS = ("-p udp -m udp --dport 53", "-p tcp -m tcp --dport 53")
 
 
-def _mangle(node: Node, family: Family) -> Iterator[Firewall]:
-    underlay = node.model.underlay.dev
+def _mangle(node: Node, marks: Marks, family: Family) -> Iterator[Firewall]:
+    underlay, mark = node.model.underlay.dev, f"-j MARK --set-xmark {marks.put(BYPASS)}"
     yield _chain(family, "mangle", "FORWARD", [f"-p tcp {_TO} {CLAMP}", f"-p tcp {_FROM} {CLAMP}"])
     arriving: list[str] = []
     leaving: list[str] = []
     staying: list[str] = []
     if any(way.own for way in node.exits):
-        arriving.append(f"-i {underlay} {_MARK}")
+        arriving.append(f"-i {underlay} {mark}")
         # A connection that this host began before it had an exit is none that came in, however late it is noticed.
         for kind in ("-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN", "-p udp"):
             new = f"-i {underlay} {kind} -m conntrack --ctstate NEW"
-            arriving.append(f"{new} -j CONNMARK --set-xmark {BYPASS:#x}/0xffffffff")
-        leaving.append(f"-m mark --mark 0x0 {_OWNER} {_MARK}")
-        leaving.append(f"-m connmark --mark {BYPASS:#x} {_MARK}")
+            arriving.append(f"{new} -j CONNMARK --set-xmark {marks.put(BYPASS)}")
+        leaving.append(f"-m mark --mark {marks.none} {_OWNER} {mark}")
+        leaving.append(f"-m connmark --mark {marks.match(BYPASS)} {mark}")
     for n, way in enumerate(node.exits):
-        for dev, mark in zip(way.devs, _marks(n, way), strict=False):
-            kept = f"-m connmark --mark {mark:#x} -j MARK --set-xmark {mark:#x}/0xffffffff"
+        for k in draining(way):
+            own, dev = slot_mark(n, k), way.devs[k]
+            kept = f"-m connmark --mark {marks.match(own)} -j MARK --set-xmark {marks.put(own)}"
             arriving += [f"-i {lan} {kept}" for lan in way.lans]
             leaving += [kept] if way.own else []
-            staying.append(f"-o {dev} -m connmark --mark 0x0 -j CONNMARK --set-xmark {mark:#x}/0xffffffff")
+            staying.append(f"-o {dev} -m connmark --mark {marks.none} -j CONNMARK --set-xmark {marks.put(own)}")
     for hook, rules in (("PREROUTING", arriving), ("OUTPUT", leaving), ("POSTROUTING", staying)):
         if rules:
             yield _chain(family, "mangle", hook, rules)
@@ -206,15 +221,16 @@ def runtime_exits(fabric: Fabric, node: Node, behind: Ways) -> Iterator[Exit]:
             port_forward=model.port_forward,
             kill_switch=model.kill_switch,
             on_switch=model.on_switch,
-            table=TABLE + n,
+            table=EXIT_TABLES.at(n),
             slots=tuple(
-                ExitSlot(dev=dev, port=port, table=SLOTS + PER_EXIT * n + k)
+                ExitSlot(dev=dev, port=port, table=slot_table(n, k))
                 for k, (dev, port) in enumerate(zip(way.devs, way.ports, strict=True))
             ),
             mtu=mtu(fabric, way),
             lans=way.lans,
             own=way.own,
             ours=tuple(str(prefix) for prefix in sorted({*ours, *lans})),
+            marks=node.marks,
         )
 
 

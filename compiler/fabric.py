@@ -12,7 +12,7 @@ from schema.desired.fabric import Health
 from schema.desired.secret import RESERVED
 from schema.ip import BITS, Interface, Prefix, address_text
 from schema.lock import Entry
-from schema.plan import SecretRef
+from schema.plan import Marks, SecretRef
 from schema.problem import Place, Problem, Problems
 
 
@@ -48,6 +48,8 @@ class Node:
     """Its ways to the internet, in the order in which they are written."""
     egress: list[Way] = field(default_factory=list)
     """Those of other hosts that reach the internet here."""
+    marks: Marks | None = None
+    """What its packets are marked with, where it has exits."""
 
     @property
     def hosts(self) -> list[Prefix]:

@@ -10,16 +10,15 @@ from compiler.fabric import Fabric, Node
 from schema.ip import Prefix
 from schema.plan import Firewall
 from schema.plan.base import Family
-from schema.plan.exits import GROUP
+from schema.plan.ranges import EXIT_TUNNELS, TUNNELS
 
 Hook = Literal["INPUT", "FORWARD", "OUTPUT", "POSTROUTING"]
 Table = Literal["filter", "nat", "mangle"]
 FAMILIES: tuple[Family, ...] = ("inet", "inet6")
-OURS = 117
-"""The interface group of all our tunnels; rules name them by it."""
+OURS = TUNNELS.first
 FROM_OURS, TO_OURS = f"-m devgroup --src-group {OURS:#x}", f"-m devgroup --dst-group {OURS:#x}"
 _FORWARD = (f"{FROM_OURS} -j ACCEPT", f"{TO_OURS} -j ACCEPT")
-_FOREIGN = f"-m devgroup --src-group {GROUP:#x} --dst-group {OURS:#x} -j DROP"
+_FOREIGN = f"-m devgroup --src-group {EXIT_TUNNELS.first:#x} --dst-group {OURS:#x} -j DROP"
 """Whoever has the other end of an exit's tunnel is nobody whom our tunnels are for."""
 _MSS = (f"-p tcp {TO_OURS} {CLAMP}",)
 _PROBED = (f"-s fe80::/10 -p ipv6-icmp {FROM_OURS} -j ACCEPT",)

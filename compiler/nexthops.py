@@ -9,9 +9,8 @@ from compiler.firewall import FAMILIES
 from compiler.tunnel import End
 from schema.plan import Member, Nexthop, Resilient, Resource, Standby
 from schema.plan.base import Family
+from schema.plan.ranges import LINK_NEXTHOPS, NEXTHOPS_EACH
 
-NEXTHOP_BASE = 117_000_000
-"""Nexthop numbers are ours by range and stable by port: BASE + 10 x listening port + 0..7."""
 IDLE_TIMER, UNBALANCED_TIMER = 5, 20
 """Seconds. The kernel's own (120 and 0) never give a tunnel that is back its share while flows never rest."""
 BUCKETS, FEW, MANY_BUCKETS = 1024, 32, 8192
@@ -56,7 +55,8 @@ def standbys(fabric: Fabric, node: Node) -> Iterator[Standby]:
 
 
 def nexthop_id(end: End, family: str) -> int:
-    return NEXTHOP_BASE + 10 * end.port + (family == "inet6")
+    """Stable by listening port: 0 and 1 of its numbers are a tunnel's, and 4 to 7 those of a group that it begins."""
+    return LINK_NEXTHOPS.at(NEXTHOPS_EACH * end.port + (family == "inet6"))
 
 
 _RESILIENT = {

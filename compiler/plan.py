@@ -8,7 +8,7 @@ from compiler.bonds import bond_options
 from compiler.egress import egress
 from compiler.exits import exits
 from compiler.fabric import Edge, Fabric, Node, address_of, own_key, texts
-from compiler.firewall import FAMILIES, OURS, firewall
+from compiler.firewall import FAMILIES, firewall
 from compiler.gateways import services
 from compiler.nexthops import nexthops, tiered
 from compiler.routes import guards, routes
@@ -30,7 +30,7 @@ from schema.plan import (
     Sysctl,
     Wireguard,
 )
-from schema.plan.exits import BYPASS
+from schema.plan.ranges import TUNNELS
 
 ROTATING_KEEPALIVE = 10
 INNER_FIELDS = 0x37 | 0xDC0
@@ -106,9 +106,10 @@ def _lans(node: Node) -> Iterator[Resource]:
 def _device(
     node: Node, dev: str, port: int, mtu: int, key: SecretRef, local: str | None = None, leg: int | None = None
 ) -> Iterator[Resource]:
-    yield Link(name=dev, type="wireguard", mtu=mtu, group=OURS)
+    yield Link(name=dev, type="wireguard", mtu=mtu, group=TUNNELS.first)
     # Where the host's own traffic takes an exit, what is encrypted already has to pass beside it.
-    yield Wireguard(dev=dev, private_key=key, listen_port=port, fwmark=BYPASS if node.exits else None, leg=leg)
+    mark = node.marks.bypass if node.marks else None
+    yield Wireguard(dev=dev, private_key=key, listen_port=port, fwmark=mark, leg=leg)
     # Loose: with one address on every tunnel, the way back may be another tunnel than the way here.
     yield Sysctl(name=f"net/ipv4/conf/{dev}/rp_filter", value="2")
     if 6 in node.address or local:

@@ -11,9 +11,7 @@ from compiler.summary import subtract
 from schema.desired import Region
 from schema.ip import Interface, Prefix
 from schema.plan import Resource, Route
-
-GUARD_METRIC = 1117
-"""Worse than any route that leads somewhere, so a guard only catches what nothing else takes."""
+from schema.plan.ranges import GUARD_METRIC
 
 
 def routed(node: Node, prefixes: list[Prefix]) -> list[Prefix]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from schema.plan import Address, Firewall, HostPlan, Link, Nexthop, Peer, Route, Rule, Service, Sysctl, Wireguard
+from schema.plan import PROTOCOL, Firewall, HostPlan, Peer
 
 
 @cache
@@ -24,25 +24,27 @@ def environment() -> Environment:
     )
 
 
-def render(plan: HostPlan) -> dict[str, str]:
-    """File name -> text. Private keys are not in a plan: a placeholder names where each one comes from."""
-    kinds: dict[type, list[Any]] = {}
+Kinds = Mapping[str, Sequence[Any]]
+"""Kind -> a plan's resources of it, in the plan's order; empty for a kind that it has none of."""
+Native = Callable[[HostPlan, Kinds], dict[str, str]]
+"""A plan, and its resources by kind -> file name -> text."""
+
+
+def render(plan: HostPlan, native: Mapping[str, Native] | None = None) -> dict[str, str]:
+    """File name -> text. Private keys are not in a plan: a placeholder names where each one comes from.
+
+    `native` is `NATIVE` by default. Raises LookupError for a kind that is not in it: what is left out of the files
+    would be missed on a host that is set up by them.
+    """
+    writers = NATIVE if native is None else native
+    kinds: dict[str, list[Any]] = {kind: [] for kind in writers}
     for resource in plan.resources:
-        kinds.setdefault(type(resource), []).append(resource)
-    peers: dict[str, list[Peer]] = {}
-    for peer in kinds.get(Peer, []):
-        peers.setdefault(peer.dev, []).append(peer)
-    files = {
-        f"wireguard/{device.dev}.conf": _template("wireguard.conf", device=device, peers=peers.get(device.dev, []))
-        for device in kinds.get(Wireguard, [])
-    }
-    files["iptables.rules"] = _firewall(plan, kinds.get(Firewall, []), "inet")
-    files["ip6tables.rules"] = _firewall(plan, kinds.get(Firewall, []), "inet6")
-    files |= _batches(plan, kinds)
-    files["sysctl.conf"] = _template("sysctl.conf", plan=plan, sysctl=kinds.get(Sysctl, []))
-    for service in kinds.get(Service, []):
-        files[f"{service.name}.conf"] = service.config
-        files |= {f"{service.name}.d/{file.name}": file.text for file in service.files or ()}
+        if resource.kind not in kinds:
+            raise LookupError(f"the kind {resource.kind} has no native form: compiler/render has none in NATIVE")
+        kinds[resource.kind].append(resource)
+    files: dict[str, str] = {}
+    for write in dict.fromkeys(writers.values()):
+        files |= write(plan, kinds)
     return files
 
 
@@ -61,13 +63,24 @@ def routes_text(form: str, lans: Iterable[Mapping[str, object]], dev: str) -> st
     return _template(f"routes/{form}", lans=list(lans), dev=dev)
 
 
-def _batches(plan: HostPlan, kinds: Mapping[type, list[Any]]) -> dict[str, str]:
+def _wireguard(plan: HostPlan, kinds: Kinds) -> dict[str, str]:
+    """A file for each device, with its peers."""
+    peers: dict[str, list[Peer]] = {}
+    for peer in kinds["peer"]:
+        peers.setdefault(peer.dev, []).append(peer)
+    return {
+        f"wireguard/{device.dev}.conf": _template("wireguard.conf", device=device, peers=peers.get(device.dev, []))
+        for device in kinds["wireguard"]
+    }
+
+
+def _batches(plan: HostPlan, kinds: Kinds) -> dict[str, str]:
     """Three files in their order: `ip` takes a family on its command line only, where an IPv6 nexthop without a gateway
     and an IPv6 rule need it and a group of nexthops refuses it."""
-    nexthops, rules = kinds.get(Nexthop, []), kinds.get(Rule, [])
+    nexthops, rules = kinds["nexthop"], kinds["rule"]
     first = {
-        "links": kinds.get(Link, []),
-        "addresses": kinds.get(Address, []),
+        "links": kinds["link"],
+        "addresses": kinds["address"],
         "nexthops": [n for n in nexthops if n.family == "inet"],
     }
     second = {
@@ -76,22 +89,49 @@ def _batches(plan: HostPlan, kinds: Mapping[type, list[Any]]) -> dict[str, str]:
     }
     third = {
         "nexthops": [n for n in nexthops if n.group],
-        "routes": kinds.get(Route, []),
+        "routes": kinds["route"],
         "rules": [r for r in rules if r.family == "inet"],
     }
-    empty: dict[str, list[Any]] = {"links": [], "addresses": [], "nexthops": [], "routes": [], "rules": []}
-    parts = {"1-ip.batch": ("ip", first), "2-ip6.batch": ("ip -6", second), "3-ip.batch": ("ip", third)}
+    empty: Kinds = {"links": [], "addresses": [], "nexthops": [], "routes": [], "rules": []}
+    parts: dict[str, tuple[str, Kinds]] = {
+        "1-ip.batch": ("ip", first),
+        "2-ip6.batch": ("ip -6", second),
+        "3-ip.batch": ("ip", third),
+    }
     return {
-        name: _template("ip.batch", plan=plan, tool=tool, **{**empty, **part}) for name, (tool, part) in parts.items()
+        name: _template("ip.batch", plan=plan, protocol=PROTOCOL, tool=tool, **{**empty, **part})
+        for name, (tool, part) in parts.items()
     }
 
 
-def _firewall(plan: HostPlan, chains: Iterable[Firewall], family: str) -> str:
-    tables: dict[str, list[Firewall]] = {}
-    for chain in chains:
-        if chain.family == family:
-            tables.setdefault(chain.table, []).append(chain)
-    return _template("iptables.rules", plan=plan, tables=tables)
+def _firewall(plan: HostPlan, kinds: Kinds) -> dict[str, str]:
+    files = {}
+    for family, name in (("inet", "iptables.rules"), ("inet6", "ip6tables.rules")):
+        tables: dict[str, list[Firewall]] = {}
+        for chain in kinds["firewall"]:
+            if chain.family == family:
+                tables.setdefault(chain.table, []).append(chain)
+        files[name] = _template("iptables.rules", plan=plan, tables=tables)
+    return files
+
+
+def _sysctl(plan: HostPlan, kinds: Kinds) -> dict[str, str]:
+    return {"sysctl.conf": _template("sysctl.conf", plan=plan, sysctl=kinds["sysctl"])}
+
+
+def _services(plan: HostPlan, kinds: Kinds) -> dict[str, str]:
+    """What each daemon is told, and the files that this refers to."""
+    files = {f"{service.name}.conf": service.config for service in kinds["service"]}
+    for service in kinds["service"]:
+        files |= {f"{service.name}.d/{file.name}": file.text for file in service.files or ()}
+    return files
+
+
+NATIVE: dict[str, Native] = {
+    "firewall": _firewall, "link": _batches, "sysctl": _sysctl, "wireguard": _wireguard, "address": _batches,
+    "peer": _wireguard, "nexthop": _batches, "route": _batches, "rule": _batches, "service": _services,
+}  # fmt: skip
+"""Every kind, and what writes it; kinds that share files share a writer."""
 
 
 def _template(file: str, /, **context: object) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from compiler.fabric import Fabric, Node, Way
+from compiler.slots import marks_needed
 from schema.desired.exits import DEV, SELF
+from schema.plan.marks import DEFAULT
 from schema.problem import Place
 
 
 def take_exits(fabric: Fabric) -> None:
-    """Every host's exits; nobody takes two."""
+    """Every host's exits, and their marks; nobody takes two."""
     for node in fabric.nodes.values():
         model = node.model
         takers: dict[str, Place] = {}
@@ -43,6 +45,20 @@ def take_exits(fabric: Fabric) -> None:
             way = Way(node.name, name, exit, lans, SELF in names, _devices(name, exit.use + 1))
             _free(fabric, node, way)
             node.exits.append(way)
+        _mark(fabric, node)
+
+
+def _mark(fabric: Fabric, node: Node) -> None:
+    """What the host's packets are marked with, where it has exits."""
+    doc = fabric.desired.fabric
+    if doc is None or not node.exits:
+        return
+    node.marks, needed = doc.model.marks, marks_needed(node.exits)
+    if needed > node.marks.count:
+        message = f"the mask of {node.marks} has room for {node.marks.count} marks, and {node.name} needs {needed}"
+        bits = needed.bit_length()
+        hint = f"write a mask of {bits} bits or more; {DEFAULT} is the default. `on_switch: drain` needs most of them"
+        fabric.problem("GW117", doc.place("marks"), message, hint)
 
 
 def _known(fabric: Fabric, node: Node, taker: str, place: Place) -> bool:

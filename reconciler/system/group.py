@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from schema.plan.exits import AGENT
+from schema.plan.ranges import AGENT
 
 
 def join() -> None:

@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from reconciler.web import Http, Request, Response, WebError
-from schema.plan.exits import BYPASS
 
 SO_MARK = 36
 """asm-generic/socket.h; needs CAP_NET_ADMIN."""
@@ -27,7 +26,7 @@ NOT_YET_VALID, HAS_EXPIRED = 9, 10
 """X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED (openssl-verification-options(1))."""
 
 
-def sender(mark: int = BYPASS) -> Http:
+def sender(mark: int) -> Http:
     """Sends requests with a mark; 0 for none."""
     return partial(_send, mark)
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from reconciler.system.https import SO_MARK
-from schema.plan.exits import BYPASS
 
 SAMPLES, SPACING, PATIENCE = 3, 0.1, 1.0
 """Echoes to each server, seconds between two of them, and seconds to wait for the last."""
@@ -23,17 +22,20 @@ NOBODY = -1
 Samples = dict[str, list[float | None]]
 
 
-def measure(servers: Mapping[str, str]) -> Samples:
-    """Name -> seconds of several round trips to its address; None for each that did not come back."""
+def measure(mark: int, servers: Mapping[str, str]) -> Samples:
+    """Name -> seconds of several round trips to its address; None for each that did not come back.
+
+    `mark` is that of what may leave beside every exit.
+    """
     found: Samples = {name: [None] * SAMPLES for name in servers}
-    _echo(servers, found)
+    _echo(mark, servers, found)
     silent = {name: address for name, address in servers.items() if not any(found[name])}
     if silent:
-        _connect(silent, found)
+        _connect(mark, silent, found)
     return found
 
 
-def _echo(addresses: Mapping[str, str], found: Samples) -> None:
+def _echo(mark: int, addresses: Mapping[str, str], found: Samples) -> None:
     names = list(addresses)
     identifier = int.from_bytes(os.urandom(2), "big")
     sockets = {}
@@ -42,7 +44,7 @@ def _echo(addresses: Mapping[str, str], found: Samples) -> None:
         try:
             for version in {6 if ":" in address else 4 for address in addresses.values()}:
                 with suppress(OSError):
-                    sockets[version] = _raw(version)
+                    sockets[version] = _raw(mark, version)
                     selector.register(sockets[version], selectors.EVENT_READ, version)
             for turn in range(SAMPLES):
                 for n, name in enumerate(names):
@@ -63,18 +65,18 @@ def _echo(addresses: Mapping[str, str], found: Samples) -> None:
                 one.close()
 
 
-def _raw(version: int) -> socket.socket:
+def _raw(mark: int, version: int) -> socket.socket:
     family, protocol = (
         (socket.AF_INET, socket.IPPROTO_ICMP) if version == 4 else (socket.AF_INET6, socket.IPPROTO_ICMPV6)
     )
     found = socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
-    _mark(found)
+    _put(mark, found)
     return found
 
 
-def _mark(of: socket.socket) -> None:
+def _put(mark: int, of: socket.socket) -> None:
     with suppress(OSError):  # without the right to, the group's rule gives the mark
-        of.setsockopt(socket.SOL_SOCKET, SO_MARK, BYPASS)
+        of.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
 
 
 def _send(sockets: Mapping[int, socket.socket], address: str, identifier: int, sequence: int) -> None:
@@ -109,7 +111,7 @@ def _receive(from_: socket.socket, version: int, identifier: int) -> int:
     return int(sequence)
 
 
-def _connect(addresses: Mapping[str, str], found: Samples) -> None:
+def _connect(mark: int, addresses: Mapping[str, str], found: Samples) -> None:
     """One connection each; a refusal takes as long as an answer does."""
     started: dict[str, float] = {}
     with selectors.DefaultSelector() as selector:
@@ -119,7 +121,7 @@ def _connect(addresses: Mapping[str, str], found: Samples) -> None:
                 family = socket.AF_INET6 if ":" in address else socket.AF_INET
                 one = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
                 sockets = [*sockets, one]
-                _mark(one)
+                _put(mark, one)
                 started[name] = time.monotonic()
                 if one.connect_ex((address, TCP_PORT)) == errno.EINPROGRESS:
                     selector.register(one, selectors.EVENT_WRITE, name)

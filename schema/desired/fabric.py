@@ -5,10 +5,18 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 
 from schema.desired.base import DnsName, Document, Duration, Keepalive, Name, OneOrMany, Share
 from schema.ip import Interface, Prefix, parse_address
+from schema.plan.marks import DEFAULT, Marks
 
 
 def _ip(value: object) -> str:
@@ -135,6 +143,26 @@ class Link(Document):
     """A secret of the kind `psk`: a preshared key, for all of its tunnels."""
 
 
+def _marks(value: object) -> object:
+    """`0x55/0xff`: a value and its mask. Raises ValueError."""
+    found = re.fullmatch(r"(0x[0-9a-fA-F]{1,8})/(0x[0-9a-fA-F]{1,8})", value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(f"{value!r} is no mark with its mask: write {DEFAULT}")
+    mark, mask = int(found[1], 16), int(found[2], 16)
+    if not mark or mark & ~mask:
+        raise ValueError(f"{found[1]} is not a part of the mask {found[2]}, or none at all: write {DEFAULT}")
+    return Marks(value=mark, mask=mask)
+
+
+MarksText = Annotated[
+    Marks,
+    BeforeValidator(_marks),
+    WithJsonSchema(
+        {"type": "string", "pattern": "^0x[0-9a-fA-F]{1,8}/0x[0-9a-fA-F]{1,8}$", "examples": [str(DEFAULT)]}
+    ),
+]
+
+
 class Deny(Document):
     """New connections from one site or client to another are refused; all else may pass."""
 
@@ -180,6 +208,8 @@ class Fabric(Document):
     clients_key: Name | None = None
     """A secret of the kind `key` that all gateways of roaming clients share; by default each has its host's own."""
     deny: tuple[Deny, ...] = ()
+    marks: MarksText = Field(default=DEFAULT, json_schema_extra={"default": str(DEFAULT)})
+    """What marks packets and flows on hosts with exits, `VALUE/MASK`: the bits outside of the mask are others'."""
     deadline: Annotated[Duration, Field(ge=5.0, le=3600.0)] | None = None
     """How long a host tries a change before it goes back to the last confirmed plan: 60s."""
     probes: tuple[Probe, ...] = ()

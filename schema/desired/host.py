@@ -18,6 +18,7 @@ from schema.desired.exits import Exit
 from schema.desired.fabric import Port
 from schema.ip import Interface
 from schema.plan.exits import ExitName
+from schema.plan.ranges import EXITS_PER_HOST
 
 Short = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,10}$")]
 """What stands for a site or host in interface names, which have room for 15 bytes."""
@@ -81,7 +82,7 @@ class Host(Document):
     """LAN interfaces and the addresses that gitwan puts on them."""
     short: Short | None = None
     ports: dict[Literal["backbone", "clients"], Port] = Field(default_factory=dict)
-    exits: Annotated[dict[ExitName, Exit], Field(max_length=8)] = Field(default_factory=dict)
+    exits: Annotated[dict[ExitName, Exit], Field(max_length=EXITS_PER_HOST)] = Field(default_factory=dict)
     """Ways to the internet by VPN gateways; without any, gitwan leaves the internet to the underlay."""
 
 

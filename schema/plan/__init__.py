@@ -17,9 +17,11 @@ from schema.plan.change import Change, diff
 from schema.plan.exits import Exit, ExitGateway, ExitHealth, ExitSlot
 from schema.plan.firewall import Firewall
 from schema.plan.link import BondOptions, Link
+from schema.plan.marks import Marks
 from schema.plan.nexthop import Member, Nexthop, Resilient
 from schema.plan.peer import Peer
-from schema.plan.route import MAIN_TABLE, METRIC, Route
+from schema.plan.ranges import METRIC, PROTOCOL
+from schema.plan.route import MAIN_TABLE, Route
 from schema.plan.rule import Rule
 from schema.plan.runtime import DEADLINE, Bond, Lost, Probe, Rider, Runtime, Standby, Takeover, Tunnel, Watch
 from schema.plan.service import Service, ServiceFile
@@ -29,13 +31,10 @@ from schema.plan.wireguard import Wireguard
 __all__ = [
     "DEADLINE", "MAIN_TABLE", "METRIC", "PROTOCOL", "RESOURCES", "Address", "AnyResource", "Bond", "BondOptions",
     "Change", "Disruption", "Exit", "ExitGateway", "ExitHealth", "ExitSlot", "Firewall", "HostPlan", "Key", "Link",
-    "Lost", "Member", "Model", "Nexthop", "Peer", "Probe", "Resilient", "Resource", "Rider", "Route", "Rule",
+    "Lost", "Marks", "Member", "Model", "Nexthop", "Peer", "Probe", "Resilient", "Resource", "Rider", "Route", "Rule",
     "Runtime", "SecretRef", "Service", "ServiceFile", "Standby", "Sysctl", "Takeover", "Tunnel", "Watch",
     "Wireguard", "diff", "family_of", "take_resources",
 ]  # fmt: skip
-
-PROTOCOL = 117
-"""Who made a route, rule, nexthop or address, as the kernel stores it (rtm_protocol and its kin)."""
 
 AnyResource = Annotated[
     Address | Firewall | Link | Nexthop | Peer | Route | Rule | Service | Sysctl | Wireguard,

@@ -7,15 +7,7 @@ from typing import Annotated, Literal
 from pydantic import StringConstraints
 
 from schema.plan.base import Address, IfName, Model, Prefix, PublicKey, SecretRef
-
-BYPASS = 0xEA55
-"""The mark of what may leave by the underlay: tunnels, and what the agent itself sends."""
-AGENT = 59989
-"""The group of the agent's process, which nothing else has: what it and its children send gets the mark."""
-FORWARDED = 0xEA56
-"""The mark of what comes in by an exit to a port that its provider forwards."""
-GROUP = 118
-"""The interface group of exits' tunnels: what comes in by them is not trusted as what comes from our own."""
+from schema.plan.marks import BEFORE, Marks
 
 EXITS = "wg-exits"
 """The device of a host that is a gateway of other hosts' exits."""
@@ -92,3 +84,10 @@ class Exit(Model):
     """Whether the host itself takes it."""
     ours: tuple[Prefix, ...]
     """Networks of ours, whose DNS servers are asked as ever."""
+    marks: Marks | None = None
+    """Of this host's packets and flows; None in a plan from before there was a mask."""
+
+    @property
+    def marked(self) -> Marks:
+        """The marks that the rest of the plan counts on."""
+        return self.marks or BEFORE

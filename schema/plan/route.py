@@ -7,10 +7,9 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from schema.plan.base import Address, Disruption, IfName, Key, Prefix, Resource
+from schema.plan.ranges import METRIC
 
 MAIN_TABLE = 254
-METRIC = 117
-"""Our routes have a metric of their own, so that they stand beside another owner's and never replace them."""
 
 
 class Route(Resource):

@@ -16,6 +16,7 @@ import pytest
 from lab.provider.authority import Authority
 from reconciler.system.https import sender
 from reconciler.web import Request, Response, WebError
+from schema.plan.marks import DEFAULT
 from tests.contract.conftest import needs_root
 from tests.namespaces import private_network, run
 
@@ -84,7 +85,7 @@ def silent(connection: socket.socket) -> None:
 
 def asked(port: int, ca: str | None, **more: object) -> Response:
     fields = {"name": NAME, "path": "/addKey", "address": "127.0.0.1", "seconds": 10.0, **more}
-    return sender()(Request(port=port, ca=ca, **fields))  # type: ignore[arg-type]
+    return sender(DEFAULT.bypass)(Request(port=port, ca=ca, **fields))  # type: ignore[arg-type]
 
 
 def refused(port: int, ca: str | None, reason: str, **more: object) -> WebError:
@@ -246,7 +247,7 @@ def test_a_token_with_a_line_end_adds_no_header(network: None, authority: Author
 
 
 def test_its_packets_carry_the_mark_that_bypasses_exits(network: None, authority: Authority, tmp_path: Path) -> None:
-    run("iptables -A OUTPUT -p tcp --syn -m mark ! --mark 0xea55 -j REJECT")
+    run(f"iptables -A OUTPUT -p tcp --syn -m mark ! --mark {DEFAULT.match(0)} -j REJECT")
     with server(answering(OK), authority.issue(NAME), tmp_path) as (port, _):
         with pytest.raises(WebError):
             sender(mark=0)(Request(NAME, "/", "127.0.0.1", port, ca=authority.pem))

@@ -33,6 +33,7 @@ from reconciler.system.https import sender
 from reconciler.system.probe import resolves
 from reconciler.system.wg_key import encode, generate_private, public_key
 from reconciler.web import Request, Response
+from schema.plan.marks import DEFAULT
 from tests.contract.conftest import needs_root
 from tests.namespaces import private_network, run
 
@@ -53,7 +54,7 @@ class Net:
         address = request.address or self.plan.names[request.name]
         ca = request.ca or Files(self.folder.provider).authority.read_text()
         with within(HOME):
-            return sender()(replace(request, address=address, ca=ca, seconds=min(request.seconds, 3.0)))
+            return sender(DEFAULT.bypass)(replace(request, address=address, ca=ca, seconds=min(request.seconds, 3.0)))
 
     def fault(self, at: str, fault: str) -> None:
         assert call(str(self.folder.provider_socket), "fault", at=at, fault=fault) == {"ok": True}
@@ -140,7 +141,7 @@ def tunnel(net: Net, key: Key, tmp_path: Path) -> Iterator[Callable[[Session], N
         if subprocess.run(["ip", "-n", HOME, "link", "show", "wg0"], capture_output=True, check=False).returncode:
             subprocess.run(world.inside(HOME, "wireguard-go", "wg0"), check=True, capture_output=True)
         home = f"nsenter --net=/run/netns/{HOME} --"
-        run(f"{home} wg set wg0 private-key {tmp_path / 'key'} fwmark 0xea55")
+        run(f"{home} wg set wg0 private-key {tmp_path / 'key'} fwmark {DEFAULT.bypass:#x}")
         for peer in run(f"{home} wg show wg0 peers").split():
             run(f"{home} wg set wg0 peer {peer} remove")
         peer = f"peer {session.public_key} endpoint {session.endpoint} allowed-ips 0.0.0.0/0,::/0"
@@ -152,7 +153,7 @@ def tunnel(net: Net, key: Key, tmp_path: Path) -> Iterator[Callable[[Session], N
         for version in ("-4", "-6"):
             run(f"ip {version} -n {HOME} route replace default dev wg0 table 7")
             subprocess.run(f"ip {version} -n {HOME} rule del priority 50".split(), capture_output=True, check=False)
-            run(f"ip {version} -n {HOME} rule add priority 50 not fwmark 0xea55 lookup 7")
+            run(f"ip {version} -n {HOME} rule add priority 50 not fwmark {DEFAULT.bypass:#x} lookup 7")
 
     yield bring_up
     for version in ("-4", "-6"):

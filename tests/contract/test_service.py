@@ -22,7 +22,7 @@ from reconciler.system.ends import Ends
 from reconciler.system.programs import PROGRAMS
 from reconciler.system.service import ServiceDriver
 from schema.plan import Address, Change, Service, ServiceFile
-from schema.plan.exits import AGENT
+from schema.plan.ranges import AGENT
 from tests.contract.conftest import World, needs_root
 from tests.lab.twin import eventually
 from tests.namespaces import ip, private_network

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from schema.plan.marks import DEFAULT
 from tests.contract.conftest import needs_root
 from tests.drill import everything
-from tests.lab.exiting import CONTAINER, CONTENT, SERVER, Capture, Home, home
+from tests.lab.exiting import CONTAINER, CONTENT, HOME, SERVER, Capture, Home, home
+from tests.namespaces import run
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
 ELECTIONS = 50 if everything() else 5
@@ -43,7 +45,19 @@ def test_lan_and_host_reach_the_internet_by_a_gateway(world: Home) -> None:
     for where in ("lan", "home"):
         world.until(lambda where=where: world.fetch(where) == seen, where)  # type: ignore[misc]
     shown = world.inside("home", "wg show wg-vpn")
-    assert "fwmark: 0xea55" in shown and "latest handshake" in shown and "allowed ips: 0.0.0.0/0" in shown
+    assert f"fwmark: {DEFAULT.bypass:#x}" in shown and "latest handshake" in shown and "allowed ips: 0.0.0.0/0" in shown
+
+
+def test_an_exit_comes_beside_kubernetes_firewall(world: Home) -> None:
+    """Which drops what has the bit 0x8000 in its mark: neither the tunnel's packets nor what comes in have it."""
+    world.inside("home", "iptables -N KUBE-FIREWALL")
+    world.inside("home", "iptables -A KUBE-FIREWALL -m mark --mark 0x8000/0x8000 -j DROP")
+    for hook in ("INPUT", "OUTPUT"):
+        world.inside("home", f"iptables -I {hook} -j KUBE-FIREWALL")
+    connected(world)
+    world.until(world.carried, "carried")
+    # By the underlay, too, this host goes on answering whoever asks.
+    assert "1 received" in run(f"ping -c 1 -W 2 {HOME}")
 
 
 def test_nothing_leaves_beside_a_tunnel(world: Home) -> None:

@@ -28,6 +28,8 @@ def lab(_root: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twin]
     shutil.copytree(SITES, sites, dirs_exist_ok=True)
     edit(sites / "home.yaml", lambda site: site["hosts"]["nas"]["exits"]["pia"].update({"health": HEALTH}))
     edit(sites / "home.yaml", lambda site: site["hosts"]["nas"]["exits"]["pia"].update({"hold": "3s"}))
+    # As the article has it.
+    edit(sites / "fabric.yaml", lambda fabric: fabric.update({"marks": "0xea55/0xffff"}))
     with playing(sites) as twin:
         twin.converged(twin.first)
         yield twin

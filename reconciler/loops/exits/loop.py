@@ -44,8 +44,8 @@ class Tools:
     """What reaches outside."""
 
     provider: Callable[[Exit], Provider]
-    measure: Callable[[Mapping[str, str]], Mapping[str, list[float | None]]]
-    """Name -> address, to name -> round trips beside the tunnels."""
+    measure: Callable[[int, Mapping[str, str]], Mapping[str, list[float | None]]]
+    """The mark of what may leave beside the tunnels, and name -> address, to name -> round trips."""
     http: Http
     resolve: Resolve
     ask_name: AskName
@@ -254,7 +254,8 @@ class Exits:
                     policy.discovered(await self._in_thread(run.provider.discover), clock())
                 case "measure":
                     servers = {gateway.id: gateway.addresses[0] for gateway in action.gateways}
-                    policy.measured(await self._in_thread(partial(self._tools.measure, servers)), clock())
+                    measure = partial(self._tools.measure, policy.exit.marked.bypass, servers)
+                    policy.measured(await self._in_thread(measure), clock())
                 case "register":
                     assert action.gateway is not None
                     session = await self._in_thread(partial(run.provider.register, action.gateway, run.key.fingerprint))

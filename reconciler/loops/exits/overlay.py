@@ -25,16 +25,19 @@ from schema.plan import (
     family_of,
 )
 from schema.plan.base import Family
-from schema.plan.exits import BYPASS, FORWARDED, GROUP
+from schema.plan.ranges import (
+    BOUND_RULES,
+    BYPASS_MARK,
+    EXIT_NEXTHOPS,
+    EXIT_TABLES,
+    EXIT_TUNNELS,
+    FORWARDED_MARK,
+    NAME_RULES,
+    NEXTHOPS_EACH,
+)
 
-NEXTHOPS = 117_600_000
-"""Numbers of nexthops: plus 10 x the table of a tunnel or of an exit."""
-BOUND = 1168
-"""The priority of rules for what is bound to a tunnel: before all others."""
 BUCKETS, IDLE_TIMER = 1024, 120
 """Of the group that spreads flows: a flow stays with its gateway, and a pause of 2 minutes ends it."""
-NAMES = 1169
-"""The priority of rules for the servers that gateways name: before all that the plan has."""
 EVERYTHING: dict[Family, str] = {"inet": "0.0.0.0/0", "inet6": "::/0"}
 
 
@@ -88,8 +91,8 @@ def overlay(exits: Sequence[Held]) -> list[Resource]:
 
 def _device(held: Held, placed: Placed) -> Iterator[Resource]:
     dev, session = placed.slot.dev, placed.session
-    yield Link(name=dev, type="wireguard", mtu=held.exit.mtu, group=GROUP)
-    yield Wireguard(dev=dev, private_key=held.key, listen_port=placed.slot.port, fwmark=BYPASS)
+    yield Link(name=dev, type="wireguard", mtu=held.exit.mtu, group=EXIT_TUNNELS.first)
+    yield Wireguard(dev=dev, private_key=held.key, listen_port=placed.slot.port, fwmark=held.exit.marked.bypass)
     # Loose: the way back to the internet is another one in the main table.
     yield Sysctl(name=f"net/ipv4/conf/{dev}/rp_filter", value="2")
     yield Sysctl(name=f"net/ipv6/conf/{dev}/disable_ipv6", value="0" if "inet6" in placed.families else "1")
@@ -105,7 +108,7 @@ def _device(held: Held, placed: Placed) -> Iterator[Resource]:
     )
     if "inet6" in placed.families:
         # A socket that is bound to a device leaves by it without a route by IPv4 only, and probes come before traffic.
-        yield Rule(family="inet6", priority=BOUND, table=placed.slot.table, oif=dev)
+        yield Rule(family="inet6", priority=BOUND_RULES.first, table=placed.slot.table, oif=dev)
     for family in placed.families:
         yield Route(table=placed.slot.table, dst=EVERYTHING[family], dev=dev)
 
@@ -122,14 +125,15 @@ def _routes(held: Held, family: Family) -> Iterator[Resource]:
     for slot in devs:
         yield Nexthop(id=_number(slot.table, family), family=family, dev=slot.dev)
     members = tuple(Member(id=_number(slot.table, family)) for slot in devs)
-    group = NEXTHOPS + 10 * table + (family == "inet6")
+    group = _number(table, family)
     resilient = Resilient(buckets=BUCKETS, idle_timer=IDLE_TIMER, unbalanced_timer=0)
     yield Nexthop(id=group, group=members, resilient=resilient)
     yield Route(table=table, dst=dst, nhid=group)
 
 
 def _number(table: int, family: Family) -> int:
-    return NEXTHOPS + 10 * table + (family == "inet6")
+    """Of the nexthop, or of the group, that the route of an exit's or a tunnel's table has."""
+    return EXIT_NEXTHOPS.first + NEXTHOPS_EACH * (table - EXIT_TABLES.first) + (family == "inet6")
 
 
 def _ways_to_names(held: Held) -> Iterator[Rule]:
@@ -139,7 +143,7 @@ def _ways_to_names(held: Held) -> Iterator[Rule]:
         family = family_of(server)
         dst = f"{server}/{32 if family == 'inet' else 128}"
         for taker in (*held.exit.lans, *(["lo"] if held.exit.own else [])):
-            yield Rule(family=family, priority=NAMES, table=slot.table, dst=dst, iif=taker)
+            yield Rule(family=family, priority=NAME_RULES.first, table=slot.table, dst=dst, iif=taker)
 
 
 def _names(exits: Sequence[Held]) -> Iterator[Resource]:
@@ -162,7 +166,7 @@ def _names(exits: Sequence[Held]) -> Iterator[Resource]:
             if held.exit.own:
                 leaving += [f"-d {prefix} -j RETURN" for prefix in [*ours, _LOOPBACK[family]]]
                 # What has the mark already is the agent's, which goes beside the exit.
-                marked = f"-m mark ! --mark {BYPASS:#x} "
+                marked = f"-m mark ! --mark {held.exit.marked.match(BYPASS_MARK.first)} "
                 leaving += _dnat(servers[0], marked)
         if arriving:
             yield _chain(family, "PREROUTING", arriving)
@@ -179,7 +183,7 @@ def _ports(exits: Sequence[Held]) -> Iterator[Resource]:
             if held.port is None or placed is None or family not in placed.families:
                 continue
             dev, port = held.port
-            mark = f"-j MARK --set-xmark {FORWARDED:#x}/0xffffffff"
+            mark = f"-j MARK --set-xmark {held.exit.marked.put(FORWARDED_MARK.first)}"
             rules += [f"-i {dev} -p {p} -m {p} --dport {port} {mark}" for p in ("tcp", "udp")]
         if rules:
             yield Firewall(

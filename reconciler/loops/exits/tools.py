@@ -26,7 +26,8 @@ def tools(ground: Ground) -> Tools:
     resolve = Resolve()
 
     def provider(exit: Exit) -> Provider:
-        return build(exit, ground.folder / FOLDER, config.pia, sender(), time.time, secret, resolve)
+        http = sender(exit.marked.bypass)
+        return build(exit, ground.folder / FOLDER, config.pia, http, time.time, secret, resolve)
 
     def first() -> None:
         """Where exits are used, also where their metrics were before there was gitwan."""

@@ -14,7 +14,7 @@ import pytest
 from reconciler.loops import child as module
 from reconciler.loops.child import Child
 from reconciler.system.launch import Limits
-from schema.plan.exits import AGENT
+from schema.plan.ranges import AGENT
 
 ECHO = """
 import json, sys

@@ -6,6 +6,7 @@ from typing import Any
 
 from reconciler.loops.exits.providers.base import Gateway, Session
 from schema.plan import Exit, ExitHealth, ExitSlot
+from schema.plan.marks import DEFAULT
 
 KEY = "pKDfcOunqO0Wh9DaeO374yWTYZ1pmFloPkjsMHqAdJ0="
 
@@ -39,6 +40,7 @@ def an_exit(use: int = 1, **changes: Any) -> Exit:
         "lans": ("lan0",),
         "own": True,
         "ours": ("192.168.10.0/24", "fd00:192::/64"),
+        "marks": DEFAULT,
     }
     return Exit(**(values | changes))
 

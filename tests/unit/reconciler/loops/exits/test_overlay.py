@@ -34,10 +34,18 @@ def test_without_a_tunnel_there_is_nothing() -> None:
 
 def test_a_tunnel_is_marked_grouped_and_takes_the_families_that_it_carries() -> None:
     (device,), (peer,), (link,) = of(Wireguard, held(LONDON)), of(Peer, held(LONDON)), of(Link, held(LONDON))
-    assert (device.fwmark, link.group) == (0xEA55, 118)
+    assert (device.fwmark, link.group) == (0x55, 118)
     assert device.private_key.secret == "exit:pia"
     assert (peer.allowed_ips, peer.endpoint) == (("0.0.0.0/0",), "198.51.100.1:1337")
     assert of(Peer, held(BOTH))[0].allowed_ips == ("0.0.0.0/0", "::/0")
+
+
+def test_a_plan_from_before_there_was_a_mask_has_the_marks_of_then() -> None:
+    one = replace(held(LONDON, marks=None), port=("wg-pia-1", 40123))
+    assert of(Wireguard, one)[0].fwmark == 0xEA55
+    rules = [rule for chain in of(Firewall, one) for rule in chain.rules]
+    assert any("-m mark ! --mark 0xea55 -j DNAT" in rule for rule in rules)
+    assert any(rule.endswith("--set-xmark 0xea56/0xffffffff") for rule in rules)
 
 
 def test_ipv6_is_off_on_a_tunnel_that_does_not_carry_it() -> None:
@@ -70,7 +78,7 @@ def test_names_are_asked_of_the_exits_server_whoever_was_meant() -> None:
     chains = {chain.hook: chain.rules for chain in of(Firewall, held(LONDON))}
     to = "-j DNAT --to-destination 10.64.0.1:53"
     assert f"-i lan0 -p udp -m udp --dport 53 {to}" in chains["PREROUTING"]
-    assert f"-p tcp -m tcp --dport 53 -m mark ! --mark 0xea55 {to}" in chains["OUTPUT"]
+    assert f"-p tcp -m tcp --dport 53 -m mark ! --mark 0x55/0xff {to}" in chains["OUTPUT"]
     assert "-d 192.168.10.0/24 -i lan0 -j RETURN" in chains["PREROUTING"]
 
 
@@ -97,7 +105,7 @@ def test_written_servers_come_before_the_providers() -> None:
 def test_a_forwarded_port_is_let_in_at_the_tunnel_that_it_leads_to() -> None:
     one = replace(held(LONDON), port=("wg-pia-1", 40123))
     (chain,) = [chain for chain in of(Firewall, one) if chain.table == "mangle"]
-    assert chain.rules[0] == "-i wg-pia-1 -p tcp -m tcp --dport 40123 -j MARK --set-xmark 0xea56/0xffffffff"
+    assert chain.rules[0] == "-i wg-pia-1 -p tcp -m tcp --dport 40123 -j MARK --set-xmark 0x56/0xff"
     assert not [c for c in of(Firewall, replace(one, port=("wg-pia-2", 1))) if c.table == "mangle"]
 
 

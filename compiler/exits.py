@@ -203,13 +203,14 @@ def runtime_exits(fabric: Fabric, node: Node, behind: Ways) -> Iterator[Exit]:
     lans = [address.network for lan in node.model.lans.values() for address in lan.addresses]
     for n, way in enumerate(node.exits):
         model = way.model
-        site = model.provider == "site"
+        facts = model.facts
+        site = facts.needs == "sites"
         yield Exit(
             name=way.name,
             provider=model.provider,
             credentials=way.credentials,
             gateways=tuple(gateways(fabric, way) if site else _gateways(way)) or None,
-            key=own_key(node.key) if site else None,
+            key=own_key(node.key) if facts.host_key else None,
             prefer=_named(fabric, way, model.prefer) if site else model.prefer,
             ignore=_named(fabric, way, model.ignore) if site else model.ignore,
             countries=model.countries,

@@ -20,7 +20,7 @@ from lab.folder import Folder, LabError
 from lab.provider import mullvad, pia
 from lab.provider.make import Files
 from lab.provider.make import make as make_providers
-from lab.provider.places import kinds_of
+from lab.provider.places import kinds_of, unplayed
 from reconciler.keys import ensure_identity
 from reconciler.system.wg_key import generate_private, public_key
 from schema.input import LOCK
@@ -78,6 +78,8 @@ def make(sites: Path, folder: Folder) -> tuple[Result, str]:
     first = compile_files(*_input(here))
     if first.fabric is None:
         raise Problems(first.problems)
+    if missing := unplayed(first.fabric):
+        raise LabError(missing)
     shutil.rmtree(here / "keys", ignore_errors=True)
     (here / "keys").mkdir()
     for host in sorted(first.fabric.nodes):
@@ -164,7 +166,7 @@ def _secrets(here: Path, fabric: Fabric) -> None:
 
 def _accounts(fabric: Fabric) -> dict[str, bytes]:
     """Secret -> the account that its exit's twin knows."""
-    known = {"pia": pia.ACCOUNT.encode(), "mullvad": mullvad.ACCOUNT.encode()}
+    known: dict[str, bytes] = {"pia": pia.ACCOUNT.encode(), "mullvad": mullvad.ACCOUNT.encode()}
     ways = [way for node in fabric.nodes.values() for way in node.exits if way.credentials]
     return {way.credentials.secret: known[way.model.provider] for way in ways if way.credentials}
 

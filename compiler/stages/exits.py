@@ -31,10 +31,11 @@ def take_exits(fabric: Fabric) -> None:
                     other = (takers[taker], "the other one")
                     fabric.problem("GW111", place, f"{taker} of {node.name} takes two exits", hint, other)
                 takers[taker] = place
-            silent = exit.provider == "site" or any(not gateway.dns for gateway in exit.gateways.values())
+            nobody = exit.facts.dns == "nobody"
+            silent = nobody or any(not gateway.dns for gateway in exit.gateways.values())
             if exit.dns == "provider" and silent:
                 message = f"the exit {name} has gateways without a DNS server"
-                each = "" if exit.provider == "site" else ", or for each of its gateways"
+                each = "" if nobody else ", or for each of its gateways"
                 hint = f"write `dns:` for the exit{each}: until then names are not looked up there"
                 fabric.warning("GW112", node.place("exits", name, key=True), message, hint)
             if exit.port_forward and SELF not in names:

@@ -20,6 +20,7 @@ API_NAMES: dict[Kind, tuple[str, ...]] = {
     "pia": ("www.privateinternetaccess.com", "serverlist.piaservers.net"),
     "mullvad": ("api.mullvad.net",),
 }
+"""The providers that have a twin, and the names of their services."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,18 @@ def gates_of(kinds: Collection[str]) -> list[Gate]:
 def kinds_of(fabric: Fabric) -> list[Kind]:
     """The providers that exits of a network name, and that have a twin."""
     named = {way.model.provider for node in fabric.nodes.values() for way in node.exits}
-    return [kind for kind in ("mullvad", "pia") if kind in named]
+    return [kind for kind in sorted(API_NAMES) if kind in named]
+
+
+def unplayed(fabric: Fabric) -> str:
+    """Why the lab cannot play the exits of a network, in one sentence; empty where it can."""
+    for _, node in sorted(fabric.nodes.items()):
+        for way in node.exits:
+            facts = way.model.facts
+            if facts.discovers and facts.name not in API_NAMES:
+                text = f"the exit {way.name} of {node.name} is of the provider {facts.name}, which the lab cannot play"
+                return f"{text}: it has twins of {' and '.join(sorted(API_NAMES))}; remove the exit for the lab"
+    return ""
 
 
 def add(plan: Blueprint, fabric: Fabric) -> None:
@@ -127,7 +139,7 @@ def add(plan: Blueprint, fabric: Fabric) -> None:
     checks = {urlsplit(way.model.health.check).hostname or "" for _, way in ways}
     draw(plan, kinds_of(fabric), sorted(name for name in checks if re.search("[a-z]", name)))
     for node, way in ways:
-        if way.model.provider == "static":
+        if way.model.facts.needs == "gateways":
             plan.notes.append(f"{node.name}: nobody plays the gateways of the exit {way.name}, whose keys are others'")
 
 

@@ -11,6 +11,7 @@ from schema.desired.base import IF_NAME, Document, Duration, Name, OneOrMany, Pu
 from schema.desired.fabric import HostPort, Ip, Url
 from schema.duration import seconds
 from schema.ip import BITS, Interface
+from schema.plan.providers import SOURCES, ProviderFacts, ProviderName, named
 
 SELF = "self"
 """In `for`: what the host itself sends."""
@@ -85,7 +86,7 @@ class ExitHealth(Document):
 class Exit(Document):
     """A way to the internet, and who takes it."""
 
-    provider: Literal["pia", "mullvad", "static", "site"]
+    provider: ProviderName
     credentials: Name | None = None
     """A secret of the kind `value`: `user:password` for pia, the account's number for mullvad."""
     gateways: dict[Name, ExitGateway] = Field(default_factory=dict)
@@ -121,15 +122,21 @@ class Exit(Document):
 
     @model_validator(mode="after")
     def _fits_its_provider(self) -> Exit:
-        takes = {"pia": "credentials", "mullvad": "credentials", "static": "gateways", "site": "sites"}
-        for field in ("credentials", "gateways", "sites"):
+        facts = self.facts
+        for field in SOURCES:
             written = bool(getattr(self, field))
-            if takes[self.provider] == field and not written:
-                raise ValueError(f"an exit of the provider {self.provider} needs `{field}`")
-            if takes[self.provider] != field and written:
-                raise ValueError(f"`{field}` means nothing to the provider {self.provider}: remove it")
-        if self.provider == "site" and self.countries:
-            raise ValueError("`countries` means nothing to the provider site: write in `sites` which of them it may be")
-        if self.port_forward and self.provider != "pia":
-            raise ValueError(f"{self.provider} forwards no ports: remove `port_forward`")
+            if facts.needs == field and not written:
+                raise ValueError(f"an exit of the provider {facts.name} needs `{field}`")
+            if facts.needs != field and written:
+                raise ValueError(f"`{field}` means nothing to the provider {facts.name}: remove it")
+        if self.countries and not facts.countries:
+            hint = "write in `sites` which of them it may be" if facts.needs == "sites" else "remove it"
+            raise ValueError(f"`countries` means nothing to the provider {facts.name}: {hint}")
+        if self.port_forward and not facts.forwards:
+            raise ValueError(f"{facts.name} forwards no ports: remove `port_forward`")
         return self
+
+    @property
+    def facts(self) -> ProviderFacts:
+        """What its provider needs and can."""
+        return named(self.provider)

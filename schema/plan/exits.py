@@ -8,6 +8,7 @@ from pydantic import StringConstraints
 
 from schema.plan.base import Address, IfName, Model, Prefix, PublicKey, SecretRef
 from schema.plan.marks import BEFORE, Marks
+from schema.plan.providers import ProviderFacts, ProviderName, named
 
 EXITS = "wg-exits"
 """The device of a host that is a gateway of other hosts' exits."""
@@ -57,7 +58,7 @@ class Exit(Model):
     """A way to the internet: what the agent has to find a gateway for, and where to put it."""
 
     name: ExitName
-    provider: Literal["pia", "mullvad", "static", "site"]
+    provider: ProviderName
     credentials: SecretRef | None = None
     gateways: tuple[ExitGateway, ...] | None = None
     key: SecretRef | None = None
@@ -86,6 +87,11 @@ class Exit(Model):
     """Networks of ours, whose DNS servers are asked as ever."""
     marks: Marks | None = None
     """Of this host's packets and flows; None in a plan from before there was a mask."""
+
+    @property
+    def facts(self) -> ProviderFacts:
+        """What its provider needs and can."""
+        return named(self.provider)
 
     @property
     def marked(self) -> Marks:

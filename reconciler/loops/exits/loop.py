@@ -139,6 +139,9 @@ class Exits:
             except OSError as error:
                 self._broken[exit.name] = ProviderError("KeyUnusable", str(error))
                 continue
+            except ProviderError as error:
+                self._broken[exit.name] = error
+                continue
             run.policy.known(run.provider.known())
             self._adopt(run, now, there.policy if there else None)
             runs[exit.name] = run

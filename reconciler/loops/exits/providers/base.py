@@ -26,6 +26,7 @@ Reason = Literal[
     "ListUnreadable",
     "NotPinned",
     "PortRefused",
+    "ProviderUnusable",
     "Refused",
     "SignatureWrong",
     "TokenExpired",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
@@ -15,8 +16,48 @@ from reconciler.loops.exits.providers.static import Static
 from reconciler.web import Http
 from schema.plan import SecretRef
 from schema.plan.exits import Exit
+from schema.plan.providers import PIA
 
-PROVIDER_KEY, AUTHORITY = "provider-key.pem", "ca.rsa.4096.crt"
+PROVIDER_KEY, AUTHORITY = PIA.pinned
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an adapter may use of the host."""
+
+    exit: Exit
+    cache: Cache
+    pia: Path
+    """Where PIA's two files are pinned."""
+    http: Http
+    clock: Clock
+    secret: Callable[[SecretRef], bytes]
+    resolve: Callable[[str], str]
+
+    def credentials(self) -> bytes:
+        """Raises LookupError, ValueError or OSError."""
+        if self.exit.credentials is None:
+            raise LookupError("no credentials")
+        return self.secret(self.exit.credentials)
+
+
+Adapter = Callable[[Parts], Provider]
+
+
+def _pia(parts: Parts) -> Provider:
+    return Pia(parts.http, parts.clock, parts.cache, parts.credentials, lambda: pinned(parts.pia))
+
+
+def _mullvad(parts: Parts) -> Provider:
+    return Mullvad(parts.http, parts.clock, parts.cache, parts.credentials)
+
+
+def _static(parts: Parts) -> Provider:
+    return Static(parts.exit.gateways or (), parts.resolve)
+
+
+ADAPTERS: dict[str, Adapter] = {"pia": _pia, "mullvad": _mullvad, "static": _static, "site": _static}
+"""What speaks to each provider of `schema/plan/providers.py`."""
 
 
 def build(
@@ -30,20 +71,20 @@ def build(
 ) -> Provider:
     """`folder`: of all exits in the agent's state. `pia`: where PIA's two files are pinned on this host.
 
-    `secret` raises LookupError, ValueError or OSError; `resolve` OSError.
+    `secret` raises LookupError, ValueError or OSError; `resolve` OSError. Raises ProviderError where the plan lacks
+    what the provider needs, or where nothing here speaks to it.
     """
-    if exit.provider in ("static", "site"):
-        return Static(exit.gateways or (), resolve)
+    facts = exit.facts
+    if facts.needs == "credentials" and exit.credentials is None:
+        raise _unusable(exit, "needs `credentials`, and the plan names none")
+    adapter = ADAPTERS.get(facts.name)
+    if adapter is None:
+        raise _unusable(exit, "is not spoken to by this version of gitwan: there is no adapter for it")
+    return adapter(Parts(exit, Cache(folder / _account(exit)), pia, http, clock, secret, resolve))
 
-    def credentials() -> bytes:
-        if exit.credentials is None:
-            raise LookupError("no credentials")
-        return secret(exit.credentials)
 
-    cache = Cache(folder / _account(exit))
-    if exit.provider == "mullvad":
-        return Mullvad(http, clock, cache, credentials)
-    return Pia(http, clock, cache, credentials, lambda: pinned(pia))
+def _unusable(exit: Exit, what: str) -> ProviderError:
+    return ProviderError("ProviderUnusable", f"the provider {exit.provider} of the exit {exit.name} {what}")
 
 
 def pinned(folder: Path) -> Pinned:

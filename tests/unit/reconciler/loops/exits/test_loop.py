@@ -76,6 +76,8 @@ class Internet:
         self.silent: set[str] = set()
         """Devices through which nothing comes."""
         self.bug: Exception | None = None
+        self.unusable: ProviderError | None = None
+        """Why there is no provider."""
         self.nameless = False
         """Whether no name can be looked up."""
 
@@ -97,9 +99,14 @@ class Internet:
     def ask_name(self, server: str, name: str, family: Family, dev: str, seconds: float) -> str:
         raise OSError("no such name")
 
+    def built(self, exit: Exit) -> Provider:
+        if self.unusable:
+            raise self.unusable
+        return self.provider
+
     @property
     def tools(self) -> Tools:
-        return Tools(lambda exit: self.provider, self.measure, self.http, self.resolve, self.ask_name)
+        return Tools(self.built, self.measure, self.http, self.resolve, self.ask_name)
 
 
 Script = Callable[[Exits], Awaitable[None]]
@@ -240,6 +247,17 @@ def test_an_exit_whose_key_cannot_be_made_is_said_and_the_others_go_on(tmp_path:
 
     play(world, internet, script)
     assert world.conditions()["Exits"] == "False:KeyUnusable"
+
+
+def test_an_exit_whose_provider_is_not_spoken_to_is_said(tmp_path: Path) -> None:
+    world, internet = World(tmp_path), Internet()
+    internet.unusable = ProviderError("ProviderUnusable", "no adapter")
+
+    async def script(exits: Exits) -> None:
+        await until(lambda: bool(exits.rows))
+
+    play(world, internet, script)
+    assert world.conditions()["Exits"] == "False:ProviderUnusable"
 
 
 SECRET = "s3cret-token"

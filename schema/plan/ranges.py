@@ -179,7 +179,10 @@ OTHERS = (
 WORD = 0xFFFFFFFF
 """The mask of a whole mark."""
 MARKS = (0x55, 0xFF)
-"""Value and mask of marks, where the repository says nothing."""
+"""Value and mask of marks, where the repository says nothing.
+
+`MARKS_BEFORE` ends in the same byte: a tunnel from before passes the chains of a newer plan until its mark follows.
+"""
 MARKS_BEFORE = (0xEA55, WORD)
 """Those of plans that say none: they were made before there was a mask."""
 MASKS_OF_OTHERS = {

@@ -27,6 +27,7 @@ from compiler.compile import compile_files
 from reconciler.control import Unreachable, call
 from reconciler.loops.exits.memory import Memory
 from reconciler.system.wg_key import generate_private, public_key
+from schema.plan.marks import DEFAULT
 from tests.lab.twin import eventually
 from tests.namespaces import RUN, ip, private_network, run
 
@@ -258,6 +259,8 @@ class Home:
     agents: list[subprocess.Popen[bytes]] = field(default_factory=list)
     others: list[subprocess.Popen[bytes]] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
+    marks: str = str(DEFAULT)
+    """What the fabric says of marks."""
 
     # Building
 
@@ -363,7 +366,7 @@ class Home:
         host = {"underlay": {"interface": "eth0", "addresses": f"{HOME}/24"}, "lans": {"lan0": LANS}, "exits": exits}
         host["underlay"] = {"interface": "eth0", "addresses": [f"{HOME}/24", "2001:db8:2::10/64"]}
         files = {
-            "fabric.yaml": b"fabric: wan\nversion: 1\n",
+            "fabric.yaml": f"fabric: wan\nversion: 1\nmarks: {self.marks}\n".encode(),
             "home.yaml": json.dumps({"site": "home", "kind": "edge", "hosts": {HOST: host}}).encode(),
             f"keys/{HOST}.pub": public_key(self._own_key()).encode(),
         }

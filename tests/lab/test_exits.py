@@ -60,6 +60,16 @@ def test_an_exit_comes_beside_kubernetes_firewall(world: Home) -> None:
     assert "1 received" in run(f"ping -c 1 -W 2 {HOME}")
 
 
+def test_other_marks_take_over_while_the_exit_goes_on(world: Home) -> None:
+    world.marks = "0xea55/0xffffffff"
+    gateway = connected(world)
+    for marks, value in ((str(DEFAULT), DEFAULT.bypass), ("0x3000/0x7000", 0x3000)):
+        world.marks = marks
+        world.plan()
+        world.until(lambda value=value: f"fwmark: {value:#x}\n" in world.inside("home", "wg show wg-vpn"), marks)  # type: ignore[misc]
+        world.until(lambda: world.carried(gateway), "carried by the same")
+
+
 def test_nothing_leaves_beside_a_tunnel(world: Home) -> None:
     """Before the first connection, over forced elections, a SIGKILL, a start from nothing, and another exit's plan."""
     for n in range(1, world.gateways + 1):

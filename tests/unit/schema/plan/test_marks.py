@@ -44,6 +44,10 @@ def test_the_first_ones_are_those_that_people_expect() -> None:
     assert [high.at(n) for n in (0, 1)] == [0x5500, 0x5600]
 
 
+def test_a_tunnel_from_before_has_the_default_mark_of_now_in_its_own() -> None:
+    assert BEFORE.value & DEFAULT.mask == DEFAULT.value
+
+
 def test_the_words_are_those_of_iptables_save() -> None:
     assert (DEFAULT.match(0), DEFAULT.none, DEFAULT.put(1)) == ("0x55/0xff", "0x0/0xff", "0x56/0xff")
     assert (BEFORE.match(0), BEFORE.none, BEFORE.put(1)) == ("0xea55", "0x0", "0xea56/0xffffffff")

@@ -323,7 +323,7 @@ def _trial(folder: Path) -> dict[str, float]:
     base = [*ways, group, Route(dst="10.20.0.0/16", nhid=group.id)]
     more = [*base, Route(dst="10.30.0.0/16", nhid=group.id)]
     _apply(host, "c1", base, Runtime(watches=(link,)))
-    host.move(devs, frozenset(devs), None)
+    host.move(devs, frozenset(devs))
     found = {"control": _moves(host, devs)}
     runtime = Runtime(watches=(link,), deadline=2 * SILENT, probes=(Probe(kind="ping", target="192.0.2.9"),))
     waiting = HostPlan.of("bench", more, runtime)
@@ -359,11 +359,11 @@ def _moves(host: Host, devs: Sequence[str]) -> float:
     times = []
     for turn in range(30):
         alive = frozenset(devs) - {devs[turn % len(devs)]}
-        times.append(_timed(_holding(host, lambda alive=alive: host.move(devs, alive, None))))  # type: ignore[misc]
+        times.append(_timed(_holding(host, lambda alive=alive: host.move(devs, alive))))  # type: ignore[misc]
     members = json.loads(run("ip", "-j", "nexthop", "show", "id", "117000200"))[0]["group"]
     if len(members) != len(devs) - 1:
         raise RuntimeError(f"the group has {members}")
-    host.move(devs, frozenset(devs), None)
+    host.move(devs, frozenset(devs))
     return median(times) * 1000
 
 

@@ -96,8 +96,8 @@ class HostGround:
         if report is not None:
             self._note_report(report)
 
-    async def move(self, watched: Iterable[str], alive: frozenset[str], condition: Condition | None) -> None:
-        await self._caught_up(await self._in_lane(lambda: self._host.move(watched, alive, condition)))
+    async def move(self, watched: Iterable[str], alive: frozenset[str]) -> None:
+        await self._caught_up(await self._in_lane(lambda: self._host.move(watched, alive)))
 
     async def remark(self, type_: str, condition: Condition | None) -> None:
         await self._in_lane(lambda: self._host.remark(type_, condition))

@@ -118,14 +118,9 @@ class Host:
         refused = self.engine.wanted.replace(owner, resources)
         return refused, self._moved()
 
-    def move(self, watched: Iterable[str], alive: frozenset[str], condition: Condition | None) -> Report | None:
+    def move(self, watched: Iterable[str], alive: frozenset[str]) -> Report | None:
         """Have traffic follow what became of the watched tunnels; None where nothing had to move."""
         self.engine.set_alive(watched, alive)
-        if condition is None:
-            self.conditions.drop("Tunnels")
-        else:
-            self.conditions.update([condition], self.clock())
-            self._log_condition(condition)
         report = self._moved()
         self.write_status()
         return report

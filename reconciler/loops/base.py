@@ -110,8 +110,8 @@ class Ground(Protocol):
         """Want just this."""
         ...
 
-    async def move(self, watched: Iterable[str], alive: frozenset[str], condition: Condition | None) -> None:
-        """Have traffic follow which of the watched tunnels are alive, and say how they are."""
+    async def move(self, watched: Iterable[str], alive: frozenset[str]) -> None:
+        """Have traffic follow which of the watched tunnels are alive."""
         ...
 
     async def remark(self, type_: str, condition: Condition | None) -> None:

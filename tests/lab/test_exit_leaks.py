@@ -16,7 +16,7 @@ import pytest
 from lab.blueprint import GIT_ADDRESS
 from lab.netns import within
 from lab.provider.places import OUTSIDE_ADDRESS, OUTSIDE_ADDRESS6, api_address, gates_of
-from schema.plan.exits import GROUP
+from schema.plan.ranges import EXIT_TUNNELS
 from tests.drill import everything
 from tests.drill.world import REBOOT
 from tests.lab.exiting import ARP, CONTENT, IPV4, IPV6, NOISE, Capture, Packet
@@ -146,7 +146,7 @@ def power_cut(twin: Twin) -> None:
 
 EXITS_REBOOT = (
     # With them go their addresses, from which connections that a power cut ends would go on here.
-    f"ip -br link show group {GROUP} | cut -d' ' -f1 | xargs -rn1 ip link del; conntrack -F",
+    f"ip -br link show group {EXIT_TUNNELS.first} | cut -d' ' -f1 | xargs -rn1 ip link del; conntrack -F",
     "for t in iptables ip6tables; do $t -t nat -F; $t -t nat -X; done",
     "for f in -4 -6; do for p in $(seq 1170 1179); do while ip $f rule del priority $p; do :; done; done; done",
 )

@@ -101,7 +101,9 @@ class Health(Quiet):
             await self._changed.wait()
             self._changed.clear()
             policy = self._policy
-            await self._ground.move(policy.devices, policy.alive, conclude(list(policy.verdicts())))
+            verdicts = list(policy.verdicts())
+            await self._ground.move(frozenset(policy.devices), policy.alive)
+            await self._ground.remark("Tunnels", conclude(verdicts))
 
 
 def _notes(verdicts: Iterable[Verdict]) -> dict[str, TunnelNote]:

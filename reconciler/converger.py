@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from reconciler.diff import ChangeSet, Desired, Kinds, Observation, diff, name_of
@@ -13,6 +13,7 @@ from reconciler.executor import Drivers, Outcome, execute
 from reconciler.kinds import companions, dependents
 from reconciler.mirror import Mirror
 from reconciler.pace import Pace
+from reconciler.system.aside import Aside
 from schema.plan import Change
 
 PASSES = 3
@@ -43,7 +44,7 @@ class Converger:
         covered: Callable[[frozenset[str]], None] = lambda kinds: None,
         refine: Callable[[list[Change]], list[Change]] = lambda changes: changes,
         seen: Callable[[Observation], None] = lambda observation: None,
-        aside: Callable[[], AbstractContextManager[None]] = nullcontext,
+        aside: Aside = nullcontext,
         version: Callable[[], int] = lambda: 0,
         wait: float = 0.0,
         sleep: Callable[[float], None] = time.sleep,

@@ -61,9 +61,6 @@ class Desired:
         return self.by_kind.get(name, {})
 
 
-NOTHING = Desired({})
-
-
 @dataclass(slots=True)
 class ChangeSet:
     """What to do, what stands in the way, and what somebody else already did."""

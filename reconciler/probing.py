@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ from reconciler.probes import (
     tunnels,
     waits,
 )
+from reconciler.system.aside import Aside
 from schema.plan import Key, Runtime
 
 BEFORE = 1.0
@@ -62,7 +63,7 @@ class Probing:
     look: Callable[[Iterable[str]], Sequence[Observed[Any]]]
     routes: Callable[[], Sequence[Observed[Any]]]
     clock: Callable[[], float] = time.monotonic
-    aside: Callable[[], AbstractContextManager[None]] = nullcontext
+    aside: Aside = nullcontext
     sleep: Callable[[float], None] = time.sleep
     _since: dict[Key, int] = field(default_factory=dict)
     """Received bytes of each peer when the change had been made."""

@@ -6,8 +6,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 
+from reconciler.system.aside import Aside
 from schema.plan.base import Family
 
 RESOLVE_SECONDS = 2.0
@@ -24,7 +25,7 @@ class Resolve:
         self,
         lookup: Lookup | None = None,
         clock: Callable[[], float] = time.monotonic,
-        aside: Callable[[], AbstractContextManager[None]] = nullcontext,
+        aside: Aside = nullcontext,
     ) -> None:
         """While it waits it steps `aside` for whoever else wants to reach the kernel."""
         self._aside = aside

@@ -9,9 +9,10 @@ from typing import ClassVar, Literal
 import pytest
 
 from reconciler.converger import PASSES, Converger
-from reconciler.diff import NOTHING, Desired
+from reconciler.diff import Desired
 from reconciler.errors import Transient
 from reconciler.kinds.base import Failure, Kind, Observed
+from reconciler.layers import NOTHING
 from reconciler.verify import unfinished
 from schema.plan import Change, Key, Resource
 

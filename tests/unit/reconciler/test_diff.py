@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.diff import NOTHING, ChangeSet, Desired, diff
+from reconciler.diff import ChangeSet, Desired, diff
 from reconciler.kinds import KINDS
 from reconciler.kinds.base import ALIAS, Observed
+from reconciler.layers import NOTHING
 from schema.plan import PROTOCOL, Change, Link, Resource, Route, Wireguard
 from tests.unit.reconciler.worlds import peer, wg
 

@@ -268,7 +268,7 @@ class Wanted:
         self, overlay: Overlay, amends: list[Amend], ended: Iterable[Name], before: dict[Name, Resource | None]
     ) -> list[Refused]:
         """Amend, and end amendments: then the plan has back what its resource had lost, whoever has that now."""
-        gone = [name for name in ended if name in overlay.amends]
+        gone = [name for name in dict.fromkeys(ended) if name in overlay.amends]
         for name in gone:
             del overlay.amends[name]
             self.current.unamended.pop((overlay.owner, name), None)

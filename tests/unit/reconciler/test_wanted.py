@@ -155,6 +155,13 @@ def test_a_peer_of_the_plan_gains_and_loses_prefixes() -> None:
     assert wanted.current.get(name(PLANNED)) == PLANNED
 
 
+def test_what_is_dropped_twice_is_dropped() -> None:
+    wanted = in_force()
+    wanted.change("backbone", amend=[Amend("peer", PLANNED.key, gain=("10.51.0.1/32",))])
+    assert wanted.change("backbone", drop=[name(PLANNED), name(PLANNED)]) == []
+    assert wanted.current.get(name(PLANNED)) == PLANNED
+
+
 def test_a_group_of_the_plan_gains_and_loses_members_and_never_its_last() -> None:
     wanted = in_force()
     wanted.change("backbone", amend=[Amend("nexthop", GROUP.key, (Member(id=3),), (Member(id=1),))])

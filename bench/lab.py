@@ -68,7 +68,7 @@ def measure(board: Board) -> None:
         board.add(_row("from a push until all hosts have converged", times, "x git fetch and compiler", 4.0))
         with board.working("a route comes back"):
             times = _drift(folder)
-        board.add(_row("from a route's deletion until it is back", times, "x `ip monitor` and a shell", 5.0))
+        board.add(_row("from a route's deletion until it is back", times, "x `ip monitor` and a shell", 10.0))
     finally:
         down(folder)
         shutil.rmtree(folder.root, ignore_errors=True)

@@ -195,6 +195,9 @@ class Wanted:
         for name in names:
             self.owed.pop(name, None)
             self._refused_by_kernel.pop(name, None)
+        # A dictionary that was emptied is as long to walk through as it was when it was full.
+        self.owed = self.owed or {}
+        self._refused_by_kernel = self._refused_by_kernel or {}
 
     def fail(self, names: Iterable[Name]) -> None:
         """The kernel has refused these. What is the plan's stays owed; the rest waits for a change or the next look."""

@@ -35,7 +35,7 @@ class PeerDriver:
         self._names: dict[Key, NameEndpoint] = {}
 
     def devices(self) -> Collection[str]:
-        return self._devices.named()
+        return self._devices.names()
 
     def observe(self) -> list[Observed[Peer]]:
         return self._observe(None)

@@ -38,6 +38,8 @@ class Devices:
         self._kernel = NetlinkBackend()
         self._read: tuple[Collection[str] | None, list[tuple[Device, DeviceState]]] | None = None
         self._read_at = 0.0
+        self._named: dict[str, Device] | None = None
+        self._named_at = 0.0
 
     def is_device(self, interface: Interface) -> bool:
         """Whether an interface is a WireGuard device: the kernel's, or a TUN device with wireguard-go behind it."""
@@ -47,6 +49,11 @@ class Devices:
         """The devices by name. Raises OSError."""
         interfaces = read_interfaces(self._netlink).values()
         return {interface.name: self._of(interface) for interface in interfaces if self.is_device(interface)}
+
+    def names(self) -> Collection[str]:
+        """The names of the devices; a read that follows at once does not ask for them again. Raises OSError."""
+        self._named, self._named_at = self.named(), time.monotonic()
+        return self._named
 
     def some(self, names: Collection[str]) -> dict[str, Device]:
         """Those of these devices that there are. Raises OSError."""
@@ -62,7 +69,10 @@ class Devices:
     def read(self, only: Collection[str] | None = None) -> list[tuple[Device, DeviceState]]:
         """The devices with their states, all or some; what vanishes meanwhile is left out. Raises OSError."""
         found: list[tuple[Device, DeviceState]] = []
-        for device in self.named().values():
+        named, self._named = self._named, None
+        if named is None or time.monotonic() - self._named_at > _SHARE_SECONDS:
+            named = self.named()
+        for device in named.values():
             if only is not None and device.name not in only:
                 continue
             try:
@@ -84,4 +94,4 @@ class Devices:
 
     def changed(self) -> None:
         """Forget what was read: something is about to change."""
-        self._read = None
+        self._read = self._named = None

@@ -66,10 +66,11 @@ def plan_batches(changes: Iterable[Change]) -> list[Batch]:
     """
     up: list[Change] = []
     down: list[Change] = []
-    for change in changes:
+    # Within a kind by key, in whatever order the changes came: a group's key follows those of what it names. The later
+    # sorts are stable, and deletes undo the order.
+    for change in sorted(changes, key=lambda change: (*_rank(change), change.resource.key)):
         (up if change.after is not None else down).append(change)
     up, down = _free_first(up, down)
-    # Both sorts are stable: within a kind the diff's order stays, which is by key; deletes undo it.
     up.sort(key=_rank)
     down.reverse()
     down.sort(key=_rank, reverse=True)

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import errno
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from reconciler.executor import execute, plan_batches
-from schema.plan import Change, Resource, Route
+from schema.plan import Change, Member, Nexthop, Resource, Route
 from tests.fakes import FakeHost
 from tests.unit.reconciler.worlds import site, wg
 
@@ -32,6 +35,16 @@ def test_deletes_of_a_kind_undo_its_order() -> None:
     routes = [Route(dst=f"10.{i}.0.0/16", dev="eth0") for i in range(3)]
     ((_, batch),) = plan_batches([Change(route, None) for route in routes])
     assert [change.before for change in batch] == routes[::-1]
+
+
+@given(st.permutations([100, 200, 300, 400]))
+def test_a_group_stands_between_its_members_comings_and_goings_in_whatever_order_they_are_named(ids: list[int]) -> None:
+    """The kernel refuses a group that names what is not there yet (kernel: net/ipv4/nexthop.c)."""
+    ways = {n: Nexthop(id=n, family="inet", dev=f"wg{n}") for n in (200, 300, 400)}
+    group = Nexthop(id=100, group=tuple(Member(id=n) for n in ways))
+    named = [ways.get(n, group) for n in ids]
+    assert shape([create(one) for one in named])[-1] == ("nexthop", "create", 1)
+    assert shape([Change(one, None) for one in named])[0] == ("nexthop", "delete", 1)
 
 
 def test_a_delete_that_frees_a_port_goes_before_its_taker() -> None:

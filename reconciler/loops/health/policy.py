@@ -223,8 +223,10 @@ class Policy:
             for state in states:
                 _judge(state, watch, speaks, now)
             if not watch.backed and not any(state.alive for state in states):
-                # The hold-down is for those who have something better.
+                # The hold-down is for those who have something better, and grows for those that fail alone: a far end
+                # that starts again takes all of its tunnels along, and that is no relapse of any of them.
                 for state in states:
+                    state.relapses = min(state.relapses, 1)
                     if state.well_since is not None:
                         _revive(state, now)
         return self.alive

@@ -171,6 +171,15 @@ def test_where_all_are_dead_the_first_that_is_well_is_used_at_once() -> None:
     assert world.until(ALL) >= 10.0
 
 
+def test_a_far_end_that_starts_again_and_again_makes_no_tunnel_wait_longer() -> None:
+    """All of its tunnels fall silent together, and the last of them is heard a moment after the first."""
+    world = settled(hold=2.0)
+    for _ in range(4):
+        world.until(frozenset(), but(A, B, C))
+        world.until(frozenset({A}), but(B, C))
+        assert world.until(ALL) < 4.0
+
+
 def test_unless_something_else_stands_in_for_the_link() -> None:
     world = settled(backed=True)
     world.until(frozenset(), but(A, B, C))

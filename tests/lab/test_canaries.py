@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_bytes, token_hex
 
 import pytest
 
@@ -26,8 +27,9 @@ __all__ = ["asked", "place"]
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
 
-PSK, CLIENTS_KEY = bytes(range(100, 132)), bytes(range(8, 40))
-VALUE = "c4nary-of-a-provider"
+# Others in every run: two of them at a time do not find each other's.
+PSK, CLIENTS_KEY = token_bytes(32), b"\x08" + token_bytes(30) + b"\x47"
+VALUE = f"c4nary-of-a-provider-{token_hex(8)}"
 METRICS = 19586
 FABRIC = """\
 fabric: small

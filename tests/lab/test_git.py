@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import secrets
 import ssl
 import subprocess
 import sys
@@ -26,7 +27,8 @@ from tests.namespaces import private_network
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
 
-TOKEN = "t0ken-that-nobody-may-see"
+TOKEN = f"t0ken-that-nobody-may-see-{secrets.token_hex(8)}"
+"""Another one in every run: two of them at a time do not see each other's."""
 BASIC = base64.b64encode(f"x-access-token:{TOKEN}".encode()).decode()
 FILES = {
     "fabric.yaml": "fabric: small\nversion: 1\n",

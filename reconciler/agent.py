@@ -80,6 +80,7 @@ class Agent:
         self._stop = asyncio.Event()
         self._poll_now = asyncio.Event()
         self._look_now = asyncio.Event()
+        self._on_trial = asyncio.Event()
         self._full_at = clock.time() + self.config.full_cycle
         self._full_changed = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -125,7 +126,11 @@ class Agent:
 
     async def _cycle(self, function: Callable[[], T]) -> T:
         """Run one cycle after the other; while one waits for an answer, moves pass it."""
-        return await self._in(self._cycles, partial(self._holding, function))
+        try:
+            return await self._in(self._cycles, partial(self._holding, function))
+        finally:
+            if self.host.engine.trial is not None:
+                self._on_trial.set()
 
     async def _move(self, function: Callable[[], T]) -> T:
         """Run what is short, and does not wait for anything but the lane."""
@@ -202,6 +207,8 @@ class Agent:
 
     async def _trial(self) -> None:
         while True:
+            await self._on_trial.wait()
+            self._on_trial.clear()
             await asyncio.sleep(TRIAL_INTERVAL)
             if self.host.engine.trial is not None and (report := await self._cycle(self.host.judge)):
                 self._note(report)

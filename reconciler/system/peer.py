@@ -35,7 +35,7 @@ class PeerDriver:
         self._names: dict[Key, NameEndpoint] = {}
 
     def devices(self) -> Collection[str]:
-        return self._devices.names()
+        return self._devices.named().keys()
 
     def observe(self) -> list[Observed[Peer]]:
         return self._observe(None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +15,8 @@ from schema.plan import Change, Sysctl
 
 ROOT = Path("/proc/sys")
 """Below net/, the kernel shows the network namespace of whoever opens a file."""
+LONGEST = 1 << 16
+"""Bytes of a value that are read; a list of ports is the longest that there is."""
 _PREFIX = "sysctl:"
 
 
@@ -77,16 +80,21 @@ class SysctlDriver:
     def _read(self, name: str) -> str | None:
         """The value, several divided by single spaces; None where there is no such parameter (any more)."""
         try:
-            return " ".join(self._path(name).read_text().split())
+            # All of them are read every few seconds: without a text stream that takes a third of the time.
+            descriptor = os.open(self._path(name), os.O_RDONLY)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        try:
+            return " ".join(os.read(descriptor, LONGEST).decode().split())
+        finally:
+            os.close(descriptor)
 
     def _write(self, name: str, value: str) -> None:
         # The kernel takes a value in one write; no file is made where there is none.
-        with self._path(name).open("r+") as file:
+        with Path(self._path(name)).open("r+") as file:
             file.write(f"{value}\n")
 
-    def _path(self, name: str) -> Path:
+    def _path(self, name: str) -> str:
         if ".." in name.split("/"):
             raise OSError(errno.EINVAL, f"no kernel parameter {name}")
-        return self._root / name
+        return f"{self._root}/{name}"

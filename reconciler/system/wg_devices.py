@@ -17,7 +17,7 @@ from reconciler.system.wg_uapi import UapiBackend
 FEW = 4
 """As many interfaces are asked for one by one rather than all at once."""
 _SHARE_SECONDS = 0.25
-"""For so long may the look at the peers that follows a look at the devices use what that one read."""
+"""For so long may a look use what the one just before it has found: which devices there are, and their peers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +38,26 @@ class Devices:
         self._kernel = NetlinkBackend()
         self._read: tuple[Collection[str] | None, list[tuple[Device, DeviceState]]] | None = None
         self._read_at = 0.0
-        self._named: dict[str, Device] | None = None
-        self._named_at = 0.0
+        self._answered: dict[str, float] = {}
+        """When a process was last behind each TUN device."""
 
     def is_device(self, interface: Interface) -> bool:
         """Whether an interface is a WireGuard device: the kernel's, or a TUN device with wireguard-go behind it."""
-        return interface.kind == "wireguard" or (interface.kind == "tun" and self.uapi.answers(interface.name))
+        return interface.kind == "wireguard" or (interface.kind == "tun" and self._answers(interface.name))
+
+    def _answers(self, name: str) -> bool:
+        now = time.monotonic()
+        if now - self._answered.get(name, -_SHARE_SECONDS) < _SHARE_SECONDS:
+            return True
+        if not self.uapi.answers(name):
+            return False
+        self._answered[name] = now
+        return True
 
     def named(self) -> dict[str, Device]:
         """The devices by name. Raises OSError."""
         interfaces = read_interfaces(self._netlink).values()
         return {interface.name: self._of(interface) for interface in interfaces if self.is_device(interface)}
-
-    def names(self) -> Collection[str]:
-        """The names of the devices; a read that follows at once does not ask for them again. Raises OSError."""
-        self._named, self._named_at = self.named(), time.monotonic()
-        return self._named
 
     def some(self, names: Collection[str]) -> dict[str, Device]:
         """Those of these devices that there are. Raises OSError."""
@@ -69,10 +73,7 @@ class Devices:
     def read(self, only: Collection[str] | None = None) -> list[tuple[Device, DeviceState]]:
         """The devices with their states, all or some; what vanishes meanwhile is left out. Raises OSError."""
         found: list[tuple[Device, DeviceState]] = []
-        named, self._named = self._named, None
-        if named is None or time.monotonic() - self._named_at > _SHARE_SECONDS:
-            named = self.named()
-        for device in named.values():
+        for device in self.named().values():
             if only is not None and device.name not in only:
                 continue
             try:
@@ -94,4 +95,5 @@ class Devices:
 
     def changed(self) -> None:
         """Forget what was read: something is about to change."""
-        self._read = self._named = None
+        self._read = None
+        self._answered.clear()

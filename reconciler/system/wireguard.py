@@ -21,7 +21,7 @@ class WireguardDriver:
         self._secret = secret
 
     def devices(self) -> Collection[str]:
-        return self._devices.names()
+        return self._devices.named().keys()
 
     def observe(self) -> list[Observed[Wireguard]]:
         return self._observe(None)

@@ -133,7 +133,7 @@ class _Part:
         if taken:
             # What is adopted is adopted whole: parts of it that nobody wants, such as peers of a device, go too.
             surplus += [other for key, other in foreign.items() if key[0] in taken]
-        surplus.sort(key=lambda gone: gone.resource.key)
+        surplus.sort(key=lambda gone: gone.resource.key)  # for those who read it: the kernel has an order of its own
         changes.extend(Change(gone.resource, None) for gone in surplus)
         return self.result
 

@@ -66,14 +66,12 @@ def plan_batches(changes: Iterable[Change]) -> list[Batch]:
     """
     up: list[Change] = []
     down: list[Change] = []
-    # Within a kind by key, in whatever order the changes came: a group's key follows those of what it names. The later
-    # sorts are stable, and deletes undo the order.
+    # Within a kind by key, in whatever order the changes came: a group's key follows those of what it names.
     for change in sorted(changes, key=lambda change: (*_rank(change), change.resource.key)):
         (up if change.after is not None else down).append(change)
     up, down = _free_first(up, down)
-    up.sort(key=_rank)
+    up.sort(key=_rank)  # stable: what frees a key stays before what takes it
     down.reverse()
-    down.sort(key=_rank, reverse=True)
     return [*_by_kind(up), *_by_kind(down)]
 
 

@@ -91,8 +91,11 @@ class SysctlDriver:
 
     def _write(self, name: str, value: str) -> None:
         # The kernel takes a value in one write; no file is made where there is none.
-        with Path(self._path(name)).open("r+") as file:
-            file.write(f"{value}\n")
+        descriptor = os.open(self._path(name), os.O_WRONLY)
+        try:
+            os.write(descriptor, f"{value}\n".encode())
+        finally:
+            os.close(descriptor)
 
     def _path(self, name: str) -> str:
         if ".." in name.split("/"):

@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bench import flows
-from bench.flows import Arrival, Flow
+from bench.flows import BEHIND, Arrival, Flow, following
 from tests.lab.twin import eventually
 
 REPOSITORY = Path(__file__).parents[3]
@@ -56,3 +58,16 @@ def test_what_the_sender_was_late_by_is_no_gap() -> None:
     late = Flow([Arrival(0, 0.0, 0.1), Arrival(1, 0.1, 0.2), Arrival(2, 0.9, 1.0), Arrival(4, 1.1, 1.2)])
     assert late.gap(10) == pytest.approx(0.2)
     assert (late.lost, late.reordered) == (1, 0)
+
+
+@given(stop=st.floats(1, 1000), rate=st.floats(10, 1000))
+def test_a_sender_that_was_stopped_sends_no_burst(stop: float, rate: float) -> None:
+    """However long that was: what may follow at once is what fits into a moment."""
+    due, burst = following(0.0, 1 / rate, stop), 0
+    while due < stop:
+        due, burst = following(due, 1 / rate, stop), burst + 1
+    assert burst <= BEHIND * rate + 1
+
+
+def test_a_sender_that_is_a_little_late_keeps_its_pace() -> None:
+    assert following(10.0, 0.01, 10.02) == pytest.approx(10.01)

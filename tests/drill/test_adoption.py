@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from bench import flows
-from bench.moves import INNER, NEAR, OUTER, SPACE, far_end, receiver, run, sender, until
+from bench.moves import INNER, NEAR, OUTER, SPACE, far_end, greet, receiver, run, sender, until
 from reconciler.control import Unreachable, call
 from reconciler.system.wg_key import generate_private, public_key
 from schema.plan import Address, HostPlan, Link, Peer, Resource, Route, SecretRef, Wireguard
@@ -27,6 +27,8 @@ from tests.namespaces import private_network
 ROOT = Path(__file__).parents[2]
 GUESTS, CLIENT = ("far0", "far1"), "far2"
 RATE = 50.0
+OF_A_PACKET = 160
+"""Bytes of one that the device counts: 100, headers of 28, and WireGuard's 32."""
 CONFIG = """\
 host: h1
 source: {{plans: {folder}/plans}}
@@ -113,15 +115,25 @@ def test_a_killed_agent_costs_no_packet_and_its_loop_adopts_but_what_git_revoked
             file = tmp_path / "arrivals"
             with receiver(file, SPACE), scene.agent("first.log"):
                 until(lambda: (scene.status().get("guests") or False) and scene.keys() == wanted, "every peer")
+                greet(DEVICE, [addresses[name] for name in GUESTS])
                 with sender([addresses[name] for name in GUESTS], [NEAR], RATE):
-                    until(lambda: all(line.split()[1] != "0" for line in run(
-                        "wg", "show", DEVICE, "latest-handshakes").splitlines() if line.split()[0] in keys[:2]
-                    ), "a handshake with each guest")  # fmt: skip
                     first = scene.status()["commit"]
                     _killed_and_started_again(scene, peers, first)
+                    _packets_more(keys[: len(GUESTS)])
             found = flows.read(file)
         assert {flow: one.lost for flow, one in found.items()} == {0: 0, 1: 0}
         assert min(len(one.arrivals) for one in found.values()) > RATE
+
+
+def _packets_more(keys: list[str]) -> None:
+    """A second's packets to each of these peers, however long that takes."""
+
+    def sent() -> list[int]:
+        rows = (line.split() for line in run("wg", "show", DEVICE, "transfer").splitlines())
+        return [int(row[2]) for row in rows if row[0] in keys]
+
+    before, enough = sent(), (RATE + 1) * OF_A_PACKET
+    until(lambda: all(now - then >= enough for now, then in zip(sent(), before, strict=True)), "packets after it")
 
 
 def _killed_and_started_again(scene: Scene, peers: dict[str, Peer], first: str) -> None:

@@ -15,6 +15,7 @@ import struct
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -25,7 +26,9 @@ SOURCES = 20000
 _PACKET = struct.Struct("!HId")
 """Flow, sequence, and when it was sent (the machine's real-time clock, as the kernel's time stamps have it)."""
 _TIMESPEC = struct.Struct("=qq")
-SO_TIMESTAMPNS = 35
+SO_TIMESTAMPNS, SO_RCVBUFFORCE = 35, 33
+ROOM = 8 << 20
+"""Bytes that wait for a receiver which has no turn: what a busy machine is slow to read is not lost on the way."""
 BEHIND = 0.05
 """Seconds that a sender may be late and still make up for."""
 
@@ -87,6 +90,8 @@ def receive(port: int, file: Path) -> None:
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as listener:
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        with suppress(PermissionError):
+            listener.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, ROOM)
         listener.bind(("::", port))
         try:
             file.with_suffix(".ready").touch()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from functools import lru_cache
 
 NO_KEY = bytes(32)
 """What stands for no key in both of WireGuard's interfaces."""
@@ -32,7 +31,6 @@ def encode(key: bytes) -> str:
     return b64encode(key).decode()
 
 
-@lru_cache(maxsize=1 << 16)
 def decode(public: str) -> bytes:
     """The 32 bytes of a public key in base64."""
     return b64decode(public)

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from reconciler.parent import guard, guarded
+from reconciler.process.parent import guard, guarded
 
 if TYPE_CHECKING:
     import typer
@@ -28,7 +28,7 @@ def build(only: str = "") -> typer.Typer:
     )
     app.callback()(_nothing)
     if only in ("", "agent"):
-        from reconciler.cli import make_app
+        from reconciler.cli.agent import make_app
 
         app.add_typer(make_app(COMPILE), name="agent")
     if only not in ("agent", "keys"):
@@ -39,7 +39,7 @@ def build(only: str = "") -> typer.Typer:
                 app.add_typer(plug.command(), name=plug.name)
     if only in ("", "keys"):
         from compiler.secret_cli import rotate_keys
-        from reconciler.keys_cli import make_app as make_keys
+        from reconciler.cli.keys import make_app as make_keys
 
         keys = make_keys()
         keys.command("rotate")(rotate_keys)

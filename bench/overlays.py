@@ -24,24 +24,24 @@ from typing import Any
 
 from bench.private import enter, in_private, run
 from bench.rows import OUT, Board, Row
-from reconciler.acquire import Acquirer
-from reconciler.agent import Agent
-from reconciler.config import parse
-from reconciler.engine import Engine
-from reconciler.host import Host
-from reconciler.inventory import Inventory
+from reconciler.converge.touched import Touched
+from reconciler.cycle.engine import Engine
+from reconciler.cycle.probes import Check
 from reconciler.kinds import KINDS, UNANNOUNCED
 from reconciler.kinds.base import ALIAS, Failure, Observed, Session
-from reconciler.probes import Check
-from reconciler.report import Acquired, Candidate
+from reconciler.process.agent import Agent
+from reconciler.process.host import Host
+from reconciler.report.report import Acquired, Candidate
+from reconciler.sources.acquire import Acquirer
 from reconciler.sources.compile import compile_tree
-from reconciler.state import Store
+from reconciler.state.config import parse
+from reconciler.state.inventory import Inventory
+from reconciler.state.store import Store
 from reconciler.system import Context, drivers
 from reconciler.system.events import Watch
 from reconciler.system.wg import PeerSet
 from reconciler.system.wg_key import decode, generate_private, public_key
 from reconciler.system.wg_uapi import UapiBackend
-from reconciler.touched import Touched
 from schema.plan import (
     Change,
     HostPlan,

@@ -14,11 +14,11 @@ from statistics import median
 from bench.private import enter, in_private, run
 from bench.rows import OUT, Board, Row
 from bench.timing import Times, timed
-from reconciler.engine import Engine
-from reconciler.inventory import Inventory
+from reconciler.cycle.engine import Engine
 from reconciler.kinds import KINDS
-from reconciler.report import Acquired, Candidate
-from reconciler.state import Store
+from reconciler.report.report import Acquired, Candidate
+from reconciler.state.inventory import Inventory
+from reconciler.state.store import Store
 from reconciler.system import Context, drivers
 from schema.plan import HostPlan, Route
 

@@ -65,7 +65,7 @@ def status(lab: Where = LAB, as_json: Annotated[bool, typer.Option("--json", hel
     Example: gitwan lab status --json
     """
     from lab.drive import show_hosts, statuses
-    from reconciler.status import ok
+    from reconciler.process.status import ok
 
     try:
         if not as_json:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.folder import Folder, LabError
-from reconciler.control import Unreachable, call
+from reconciler.base.control import Unreachable, call
 
 NAMESPACES = ("unshare", "-nmp", "--fork", "--kill-child", "--mount-proc")
 START = 120.0

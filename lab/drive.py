@@ -21,7 +21,7 @@ from lab.folder import Folder, LabError
 from lab.outside import exit_table, look
 from lab.repository import git
 from lab.table import Refused, complaints, host_table, measure, ping_table
-from reconciler.status import ok as all_true
+from reconciler.process.status import ok as all_true
 from schema.input import LOCK
 from schema.ip import Interface, Prefix, address_text
 from schema.lock import lock_text

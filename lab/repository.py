@@ -21,7 +21,7 @@ from lab.provider import mullvad, pia
 from lab.provider.make import Files
 from lab.provider.make import make as make_providers
 from lab.provider.places import kinds_of, unplayed
-from reconciler.keys import ensure_identity
+from reconciler.state.keys import ensure_identity
 from reconciler.system.wg_key import generate_private, public_key
 from schema.input import LOCK
 from schema.lock import lock_text
@@ -31,7 +31,7 @@ from schema.problem import Problems
 HOOK = """\
 #!/bin/sh
 # Tells every agent of the lab that there is something to pull; what does not answer will poll.
-exec "{python}" -m reconciler.control notify {sockets} 2>/dev/null || true
+exec "{python}" -m reconciler.base.control notify {sockets} 2>/dev/null || true
 """
 AGENT = """\
 host: {host}

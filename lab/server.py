@@ -28,7 +28,7 @@ from lab.blueprint import Blueprint
 from lab.draw import draw
 from lab.folder import Folder
 from lab.provider import places
-from reconciler.control import Unreachable, call
+from reconciler.base.control import Unreachable, call
 
 PINGS_AT_ONCE = 16
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from lab.client import ask
 from lab.folder import Folder
-from reconciler.status import MARKS
+from reconciler.process.status import MARKS
 
 
 @dataclass(slots=True)

@@ -28,25 +28,25 @@ TABLE: tuple[tuple[str, set[str], str], ...] = (
     ("compiler.routes_cli", {"schema", "compiler", "typer"}, "a command line talks to its own room only"),
     ("compiler.cli", {"schema", "compiler", "typer"}, "a command line talks to its own room only"),
     ("reconciler", {"schema", "reconciler"}, "decisions stay testable without a kernel, git or a network"),
-    ("reconciler.config", {"schema", "reconciler", "pydantic"}, "the host's own file has a form"),
-    ("reconciler.state", {"schema", "reconciler", "pydantic"}, "a stored plan may be spoilt, and then says so"),
-    ("reconciler.metrics", {"schema", "reconciler", "prometheus_client"}, "metrics in one place"),
+    ("reconciler.state.config", {"schema", "reconciler", "pydantic"}, "the host's own file has a form"),
+    ("reconciler.state.store", {"schema", "reconciler", "pydantic"}, "a stored plan may be spoilt, and then says so"),
+    ("reconciler.process.metrics", {"schema", "reconciler", "prometheus_client"}, "metrics in one place"),
     ("reconciler.loops.base", {"schema", "reconciler", "typer", "prometheus_client"},
      "a loop brings its metrics and its command line, which are named here for the types"),
     ("reconciler.loops.exits", {"schema", "reconciler", "typer", "prometheus_client"},
      "a loop brings its metrics and its command line"),
-    ("reconciler.cli", {"schema", "reconciler", "typer", "rich"}, "a command line talks to its own room only"),
-    ("reconciler.keys_cli", {"reconciler", "typer"}, "a command line talks to its own room only"),
+    ("reconciler.cli.agent", {"schema", "reconciler", "typer", "rich"}, "a command line talks to its own room only"),
+    ("reconciler.cli.keys", {"reconciler", "typer"}, "a command line talks to its own room only"),
     ("reconciler.sources", {"schema", "reconciler", "git", "pydantic"}, "where plans come from"),
     ("reconciler.loops.exits.memory", {"schema", "reconciler", "pydantic"},
      "a kept tunnel may be spoilt, and is left out"),
     ("reconciler.loops.exits.providers.signature", {"cryptography"},
      "the one place that checks a provider's signature"),
-    ("reconciler.system", {"schema", "reconciler.system", "reconciler.kinds", "reconciler.inventory", "cryptography"},
+    ("reconciler.system", {"schema", "reconciler.system", "reconciler.kinds", "reconciler.base", "cryptography"},
      "effects know resources, not who asked for them"),
-    ("reconciler.system.service_files", {"schema", "reconciler.system", "reconciler.kinds", "reconciler.files"},
+    ("reconciler.system.service_files", {"schema", "reconciler.system", "reconciler.kinds", "reconciler.base.files"},
      "a daemon's configuration is a file that has to be whole"),
-    ("reconciler.system.https", {"reconciler.web", "schema"}, "it sends what others have written"),
+    ("reconciler.system.https", {"reconciler.base.web", "schema"}, "it sends what others have written"),
     ("reconciler.system.age", {"pyrage"}, "the one place of this room that decrypts"),
     ("lab.provider.authority", {"cryptography"}, "the twin's certificates are its own"),
     ("lab", {"schema", "compiler", "reconciler", "lab", "typer", "rich", "ruamel"}, "the twin uses what users use"),
@@ -60,6 +60,18 @@ IMPURE: dict[str, set[str]] = {
     "schema": {"socket"},  # inet_pton and inet_ntop, which are pure, live there
     "reconciler.kinds": set(),
 }
+
+
+# The rooms of the reconciler, the lowest floor first: a room knows those below it, and nobody above.
+FLOORS = (
+    "base", "kinds", "system", "state", "converge", "report", "sources", "cycle", "loops", "process", "cli",
+)  # fmt: skip
+
+
+def room_of(module: str) -> str:
+    """The room of the reconciler that a module is in; "" for others, and for the house itself."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "reconciler" and len(parts) > 1 else ""
 
 
 def modules() -> list[Path]:
@@ -105,6 +117,19 @@ def test_purity(path: Path) -> None:
     room = max((room for room in IMPURE if under(name_of(path), room)), key=len)
     reached = {name for name in imports(path) if name.split(".")[0] in EFFECTS} - IMPURE[room]
     assert not reached, f"{name_of(path)} reaches outside with {reached}"
+
+
+@pytest.mark.parametrize("path", [p for p in modules() if room_of(name_of(p))], ids=name_of)
+def test_no_room_imports_one_above_it(path: Path) -> None:
+    room = room_of(name_of(path))
+    above = {other: FLOORS.index(other) for name in imports(path) if (other := room_of(name))}
+    wrong = sorted(other for other, floor in above.items() if floor > FLOORS.index(room))
+    assert not wrong, f"{name_of(path)} is in {room}, and imports from {', '.join(wrong)} above it"
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {path.parent.name for path in (ROOT / "reconciler").glob("*/__init__.py")}
+    assert rooms == set(FLOORS)
 
 
 def test_only_the_front_door_imports_the_lab() -> None:

@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from reconciler.conditions import Condition
-from reconciler.diff import Name
+from reconciler.converge.diff import Name
+from reconciler.converge.wanted import Amend, Refused, Scope
 from reconciler.kinds.base import Observed
-from reconciler.wanted import Amend, Refused, Scope
+from reconciler.report.conditions import Condition
 from schema.plan import Key, Resource, Runtime
 
 if TYPE_CHECKING:
     import typer
     from prometheus_client import CollectorRegistry
 
-    from reconciler.config import AgentConfig
-    from reconciler.log import Level
+    from reconciler.base.log import Level
+    from reconciler.state.config import AgentConfig
 
 T = TypeVar("T")
 Row = dict[str, Any]

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from reconciler.errors import Stalled, Transient
+from reconciler.base.errors import Stalled, Transient
 from schema.plan import HostPlan, take_resources
 
 FileKind = Literal["file", "symlink", "submodule"]

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from reconciler.errors import Stalled, Transient
+from reconciler.base.errors import Stalled, Transient
 from reconciler.sources.compile import Blob, FileKind
 from schema.input import is_input, is_refused
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from reconciler.errors import Stalled, Transient
+from reconciler.base.errors import Stalled, Transient
 from schema.plan import HostPlan
 
 MAX_PLAN = 64 << 20

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from reconciler.errors import Stalled
+from reconciler.base.errors import Stalled
 from reconciler.sources.compile import LIMITS, Limits, compile_tree
 from reconciler.sources.git import Mirror
 from reconciler.sources.rendered import parse

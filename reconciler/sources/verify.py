@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from reconciler.errors import Stalled, Transient
-from reconciler.signature import SignatureProblem, Signed, judge_gpg, split
+from reconciler.base.errors import Stalled, Transient
 from reconciler.sources.git import Mirror
-from reconciler.state import Confirmed
+from reconciler.sources.signature import SignatureProblem, Signed, judge_gpg, split
+from reconciler.state.store import Confirmed
 
 TIMEOUT = 30.0
 MAX_COMMITS = 10_000

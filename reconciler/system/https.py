@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from reconciler.web import Http, Request, Response, WebError
+from reconciler.base.web import Http, Request, Response, WebError
 
 SO_MARK = 36
 """asm-generic/socket.h; needs CAP_NET_ADMIN."""

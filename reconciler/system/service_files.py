@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
-from reconciler.files import write_atomic
+from reconciler.base.files import write_atomic
 from schema.plan import Service
 from schema.plan.service import FOLDER, Daemon, ServiceFile
 

@@ -21,7 +21,7 @@ _PREFIX = "sysctl:"
 
 
 class Inventory(Protocol):
-    """Where the values from before us are kept (reconciler/inventory.py)."""
+    """Where the values from before us are kept (reconciler/state/inventory.py)."""
 
     def names(self) -> Sequence[str]: ...
     def get(self, name: str) -> str | None: ...

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from reconciler.inventory import Inventory
+from reconciler.state.inventory import Inventory
 from reconciler.system import Context, drivers
 from reconciler.system.events import Watch
 from tests.contract.conftest import World, needs_links, needs_root, secret

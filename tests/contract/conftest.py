@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from reconciler.inventory import Inventory
 from reconciler.kinds import KINDS
 from reconciler.kinds.base import Driver, Failure, Observed
+from reconciler.state.inventory import Inventory
 from reconciler.system import Context, drivers
 from schema.plan import Change, Resource, SecretRef
 from tests.fakes import FakeHost

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from lab.provider.authority import Authority
+from reconciler.base.web import Request, Response, WebError
 from reconciler.system.https import sender
-from reconciler.web import Request, Response, WebError
 from schema.plan.marks import DEFAULT
 from tests.contract.conftest import needs_root
 from tests.namespaces import private_network, run

@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from compiler.compile import compile_files
-from reconciler.diff import Desired, diff
-from reconciler.inventory import Inventory
+from reconciler.converge.diff import Desired, diff
 from reconciler.kinds import KINDS
+from reconciler.state.inventory import Inventory
 from reconciler.system import Context, drivers
 from schema.plan import HostPlan, Resource, Route
 from schema.plan.ranges import AGENT, EXIT_TABLES, EXIT_TUNNELS, SLOT_TABLES

@@ -12,9 +12,9 @@ import pytest
 from compiler.compile import compile_files
 from compiler.inputs import read_folder
 from compiler.render import render
-from reconciler.diff import Desired, diff
-from reconciler.inventory import Inventory
+from reconciler.converge.diff import Desired, diff
 from reconciler.kinds import KINDS
+from reconciler.state.inventory import Inventory
 from reconciler.system import Context, drivers
 from reconciler.system.wg_key import generate_private, public_key
 from schema.plan import HostPlan, Link, Wireguard

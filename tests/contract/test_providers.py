@@ -23,7 +23,8 @@ from lab.provider import mullvad as mullvad_twin
 from lab.provider import pia as pia_twin
 from lab.provider.make import Files, make
 from lab.provider.places import OUTSIDE, OUTSIDE_NAME, draw, gates_of
-from reconciler.control import call
+from reconciler.base.control import call
+from reconciler.base.web import Request, Response
 from reconciler.loops.exits.providers.base import Gateway, Provider, ProviderError, Session
 from reconciler.loops.exits.providers.build import pinned
 from reconciler.loops.exits.providers.cache import Cache
@@ -32,7 +33,6 @@ from reconciler.loops.exits.providers.pia import Pia
 from reconciler.system.https import sender
 from reconciler.system.probe import resolves
 from reconciler.system.wg_key import encode, generate_private, public_key
-from reconciler.web import Request, Response
 from schema.plan.marks import DEFAULT
 from tests.contract.conftest import needs_root
 from tests.namespaces import private_network, run

@@ -10,8 +10,8 @@ import json
 
 import gitwan
 from reconciler import loops
+from reconciler.converge.wanted import Scope
 from reconciler.loops.base import Ground, Plug, Quiet
-from reconciler.wanted import Scope
 from schema.plan import Peer
 
 DEVICE = "wg0"

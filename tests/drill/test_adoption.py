@@ -17,7 +17,7 @@ import pytest
 
 from bench import flows
 from bench.moves import INNER, NEAR, OUTER, SPACE, far_end, greet, receiver, run, sender, until
-from reconciler.control import Unreachable, call
+from reconciler.base.control import Unreachable, call
 from reconciler.system.wg_key import generate_private, public_key
 from schema.plan import Address, HostPlan, Link, Peer, Resource, Route, SecretRef, Wireguard
 from tests.contract.conftest import needs_root

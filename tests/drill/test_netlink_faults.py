@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from reconciler.engine import Engine
-from reconciler.inventory import Inventory
+from reconciler.cycle.engine import Engine
 from reconciler.kinds import KINDS
-from reconciler.report import Acquired, Candidate, Report
-from reconciler.state import Store
+from reconciler.report.report import Acquired, Candidate, Report
+from reconciler.state.inventory import Inventory
+from reconciler.state.store import Store
 from reconciler.system import Context, drivers
 from reconciler.system import netlink as module
 from reconciler.system.netlink import Message, Netlink

@@ -21,17 +21,17 @@ from pathlib import Path
 import pytest
 
 from bench.generate import key
-from reconciler.acquire import Acquirer
-from reconciler.engine import Engine
-from reconciler.host import Host
-from reconciler.inventory import Inventory
+from reconciler.cycle.engine import Engine
 from reconciler.kinds import KINDS
-from reconciler.report import Acquired, Candidate
-from reconciler.state import Store
+from reconciler.process.host import Host
+from reconciler.report.report import Acquired, Candidate
+from reconciler.sources.acquire import Acquirer
+from reconciler.state.inventory import Inventory
+from reconciler.state.store import Store
 from reconciler.system import Context, drivers
 from schema.plan import HostPlan, Link, Route
 from tests.namespaces import ip, private_network, run
-from tests.unit.reconciler.test_acquire import Scripted
+from tests.unit.reconciler.sources.test_acquire import Scripted
 
 pytestmark = pytest.mark.root
 

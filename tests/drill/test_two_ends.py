@@ -14,7 +14,7 @@ import pytest
 from lab.client import down
 from lab.drive import HANDSHAKES, wait_tunnels
 from lab.folder import Folder
-from reconciler.control import call
+from reconciler.base.control import call
 from reconciler.system.wg_key import generate_private, public_key
 from schema.plan import HostPlan
 from tests.drill import everything

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from compiler.compile import compile_files
-from reconciler.control import Unreachable, call
+from reconciler.base.control import Unreachable, call
 from reconciler.loops.exits.memory import Memory
 from reconciler.system.wg_key import generate_private, public_key
 from schema.plan.marks import DEFAULT
@@ -377,7 +377,7 @@ class Home:
         there.write_bytes(result.plan(HOST).canonical())
 
     def _own_key(self) -> bytes:
-        from reconciler.keys import ensure_file, read_key
+        from reconciler.state.keys import ensure_file, read_key
 
         ensure_file(self.folder / "keys" / "private.key")
         return read_key(self.folder / "keys" / "private.key")

@@ -18,8 +18,8 @@ from secrets import token_bytes, token_hex
 import pytest
 
 from lab.repository import git
-from reconciler.control import Unreachable, call
-from reconciler.keys import ensure_identity, ensure_key, read_key
+from reconciler.base.control import Unreachable, call
+from reconciler.state.keys import ensure_identity, ensure_key, read_key
 from tests.lab.test_git import BASIC, TOKEN, Asked, Place, asked, place
 from tests.lab.twin import eventually
 

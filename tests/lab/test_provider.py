@@ -18,13 +18,13 @@ SITES = REPOSITORY / "tests" / "golden" / "compile" / "exits" / "input"
 REGISTER = """
 import json, sys, time
 from pathlib import Path
-from reconciler.config import load
-from reconciler.keys import secret_reader
+from reconciler.state.config import load
+from reconciler.state.keys import secret_reader
 from reconciler.loops.exits.providers.build import build
-from reconciler.state import Store
+from reconciler.state.store import Store
 from reconciler.system import resolve
 from reconciler.system.https import sender
-from reconciler.web import Request
+from reconciler.base.web import Request
 
 config = load(Path(sys.argv[1]))
 store = Store(config.state)

@@ -6,7 +6,7 @@ from typing import Any
 
 from lab.client import ask
 from lab.provider.places import GATES, OUTSIDE, OUTSIDE_ADDRESS, Gate
-from reconciler.control import Unreachable, call
+from reconciler.base.control import Unreachable, call
 from tests.lab.twin import Twin
 
 HOST, PC = "nas", "home-pc"

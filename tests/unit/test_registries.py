@@ -9,8 +9,8 @@ from typing import get_args
 import pytest
 
 from compiler.render import NATIVE
-from reconciler.inventory import Inventory
 from reconciler.kinds import KINDS
+from reconciler.state.inventory import Inventory
 from reconciler.system import Context, drivers
 from schema.plan import RESOURCES, AnyResource, SecretRef
 from tests.fakes import _APPLY, FakeHost

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable, Collection
 from typing import Protocol
 
-from reconciler.conditions import Condition
 from reconciler.kinds.link import BondState
 from reconciler.loops.base import Ground, Quiet
 from reconciler.loops.bonds.policy import Policy
+from reconciler.report.conditions import Condition
 from schema.plan import Bond
 
 INTERVAL = 10.0

@@ -8,9 +8,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from reconciler.config import DEFAULT_FILE, AgentConfig, ConfigError, load
-from reconciler.control import Unreachable, call
-from reconciler.errors import Stalled
+from reconciler.base.control import Unreachable, call
+from reconciler.base.errors import Stalled
+from reconciler.state.config import DEFAULT_FILE, AgentConfig, ConfigError, load
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="The agent's settings.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
@@ -105,7 +105,7 @@ def _check(settings: AgentConfig, name: str, new: bool) -> None:
 
 def _exits(settings: AgentConfig) -> list[str] | None:
     """The exits of the plan in force; None where there is none that can be read."""
-    from reconciler.state import Store
+    from reconciler.state.store import Store
 
     try:
         plan = Store(settings.state).plan_in_force()

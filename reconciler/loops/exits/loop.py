@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from reconciler.conditions import Condition
+from reconciler.base.web import Http
+from reconciler.converge.wanted import Refused
 from reconciler.loops.base import Ground, Reply
 from reconciler.loops.exits.election import candidates
 from reconciler.loops.exits.forwarding import Forwarding
@@ -28,8 +29,7 @@ from reconciler.loops.exits.providers.base import Provider, ProviderError, Sessi
 from reconciler.loops.exits.rows import broken, choices, row
 from reconciler.loops.exits.status import conclude
 from reconciler.loops.exits.tunnel import Action, Tunnel
-from reconciler.wanted import Refused
-from reconciler.web import Http
+from reconciler.report.conditions import Condition
 from schema.plan import Exit, SecretRef
 
 TICK = 0.25

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from reconciler.files import dump_json, read_object, write_atomic
-from reconciler.keys import EXIT, EXITS, KeyFileError, ensure_file
+from reconciler.base.files import dump_json, read_object, write_atomic
 from reconciler.loops.exits.overlay import Held, Placed, overlay
 from reconciler.loops.exits.providers.base import Session, checked
+from reconciler.state.keys import EXIT, EXITS, KeyFileError, ensure_file
 from schema.plan import Exit, Resource, SecretRef
 from schema.plan.exits import NAME
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from urllib.parse import urlsplit
 
+from reconciler.base.web import Http, Request, WebError
 from reconciler.loops.exits.health import Answer
 from reconciler.loops.exits.providers.base import ProviderError, Session
-from reconciler.web import Http, Request, WebError
 from schema.ip import parse_address
 from schema.plan import Exit, family_of
 from schema.plan.base import Family

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reconciler.conditions import Condition
+from reconciler.report.conditions import Condition
 
 
 def conclude(rows: Sequence[Mapping[str, Any]]) -> Condition | None:

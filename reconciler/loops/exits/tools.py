@@ -5,17 +5,17 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
-from reconciler.keys import secret_reader
 from reconciler.loops.base import Ground
 from reconciler.loops.exits.loop import Tools
 from reconciler.loops.exits.memory import FOLDER
 from reconciler.loops.exits.providers.base import Provider
 from reconciler.loops.exits.providers.build import build
-from reconciler.resolve import Resolve
-from reconciler.state import Store
+from reconciler.state.keys import secret_reader
+from reconciler.state.store import Store
 from reconciler.system import dns
 from reconciler.system.https import sender
 from reconciler.system.latency import measure
+from reconciler.system.resolve import Resolve
 from schema.plan import Exit
 
 

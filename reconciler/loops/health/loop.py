@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from reconciler.conditions import Condition
 from reconciler.loops.base import Ground, Quiet, TunnelNote
 from reconciler.loops.health.policy import Policy, Verdict
+from reconciler.report.conditions import Condition
 
 IDLE = 1.0
 """Seconds between two looks at whether there is anything to watch."""

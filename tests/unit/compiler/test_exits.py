@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compiler.compile import Result, compile_files
-from reconciler.diff import Desired
+from reconciler.converge.diff import Desired
 from reconciler.kinds import KINDS
 from reconciler.loops.exits.overlay import Held, Placed, overlay
 from schema.plan import Exit, HostPlan, Nexthop, Route, Rule, SecretRef

@@ -16,10 +16,10 @@ from bench.generate import key
 from compiler.compile import Result, compile_files
 from compiler.inputs import read_folder
 from compiler.tunnel import Tunnel
-from reconciler.diff import Desired
+from reconciler.converge.diff import Desired
+from reconciler.converge.layers import compose
+from reconciler.converge.takeover import awaited
 from reconciler.kinds import KINDS
-from reconciler.layers import compose
-from reconciler.takeover import awaited
 from schema.ip import Prefix, address_text
 from schema.lock import lock_text
 from schema.plan import HostPlan, Key, Nexthop, Resource, Route, Service

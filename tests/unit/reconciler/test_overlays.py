@@ -10,13 +10,13 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.engine import ADOPTION
-from reconciler.layers import Amend
-from reconciler.report import Acquired, Candidate
-from reconciler.wanted import Scope
+from reconciler.converge.layers import Amend
+from reconciler.converge.wanted import Scope
+from reconciler.cycle.engine import ADOPTION
+from reconciler.report.report import Acquired, Candidate
 from schema.plan import PROTOCOL, HostPlan, Peer, Resource, Route
 from tests.fakes import FakeHost
-from tests.unit.reconciler.test_groups import DEVS, THREE, in_kernel
+from tests.unit.reconciler.converge.test_groups import DEVS, THREE, in_kernel
 from tests.unit.reconciler.test_properties import DEVICES, PREFIXES, PROPERTY, new_host, plans
 from tests.unit.reconciler.worlds import apply, engine_on, key, peer, site, wg
 

@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 
 import gitwan
 from reconciler import loops
-from reconciler.conditions import Condition
+from reconciler.converge.wanted import Refused, Scope
 from reconciler.loops.base import Ground, Loop, Plug, Reply
-from reconciler.status import ok, render
-from reconciler.wanted import Refused, Scope
+from reconciler.process.status import ok, render
+from reconciler.report.conditions import Condition
 from schema.plan import Change, HostPlan, Key, Peer, Probe, Resource, Route, Runtime
-from tests.unit.reconciler.test_agent import Running
+from tests.unit.reconciler.process.test_agent import Running
 from tests.unit.reconciler.worlds import NOW, key, site
 
 GUESTS = 20

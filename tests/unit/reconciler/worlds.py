@@ -6,14 +6,14 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from reconciler.config import parse
-from reconciler.engine import Engine
-from reconciler.ground import HostGround
-from reconciler.host import Host
+from reconciler.cycle.engine import Engine
 from reconciler.kinds import KINDS
 from reconciler.loops.base import Plug
-from reconciler.report import Acquired, Candidate, Report
-from reconciler.state import Store
+from reconciler.process.ground import HostGround
+from reconciler.process.host import Host
+from reconciler.report.report import Acquired, Candidate, Report
+from reconciler.state.config import parse
+from reconciler.state.store import Store
 from schema.plan import Address, HostPlan, Link, Peer, Resource, Route, SecretRef, Wireguard
 from tests.fakes import FakeHost
 

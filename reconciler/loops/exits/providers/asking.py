@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+from reconciler.base.web import Http, Request, Response, WebError
 from reconciler.loops.exits.providers.base import Credentials, ProviderError, Session, checked
-from reconciler.web import Http, Request, Response, WebError
 from schema.ip import parse_address
 from schema.plan import Peer
 

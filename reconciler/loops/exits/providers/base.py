@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Literal, Protocol
 
-from reconciler import web
+from reconciler.base import web
 from reconciler.kinds.peer import endpoint_parts
 from schema.ip import Interface
 from schema.plan import Address, Peer

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
+from reconciler.base.web import Http
 from reconciler.loops.exits.providers.base import Clock, Provider, ProviderError
 from reconciler.loops.exits.providers.cache import Cache
 from reconciler.loops.exits.providers.mullvad import Mullvad
 from reconciler.loops.exits.providers.pia import Pia
 from reconciler.loops.exits.providers.pia_account import Pinned
 from reconciler.loops.exits.providers.static import Static
-from reconciler.web import Http
 from schema.plan import SecretRef
 from schema.plan.exits import Exit
 from schema.plan.providers import PIA

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from reconciler.files import dump_json, read_object, remove, write_atomic
+from reconciler.base.files import dump_json, read_object, remove, write_atomic
 
 
 class Cache:

@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from reconciler.base.web import Http, Request, Response
 from reconciler.loops.exits.providers.asking import (
     LIST_LIMIT,
     LIST_SECONDS,
@@ -37,7 +38,6 @@ from reconciler.loops.exits.providers.base import (
 )
 from reconciler.loops.exits.providers.cache import Cache
 from reconciler.loops.exits.providers.token import Token
-from reconciler.web import Http, Request, Response
 
 NAME = "api.mullvad.net"
 LIST = "/public/relays/wireguard/v2/"

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from reconciler.base.web import Http, Request, Response
 from reconciler.loops.exits.providers import pia_list
 from reconciler.loops.exits.providers.asking import (
     LIST_LIMIT,
@@ -32,7 +33,6 @@ from reconciler.loops.exits.providers.cache import Cache
 from reconciler.loops.exits.providers.pia_account import API_NAME, TOKEN_LIFE, Pinned, basic, new_token, token_refused
 from reconciler.loops.exits.providers.pia_port import Ports
 from reconciler.loops.exits.providers.token import Token
-from reconciler.web import Http, Request, Response
 
 LIST_NAME, LIST_PATH = "serverlist.piaservers.net", "/vpninfo/servers/v6"
 OWN = "dedicated/"

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
+from reconciler.base.web import Http, Request, Response
 from reconciler.loops.exits.providers.asking import ask, http_error, parsed, unreadable, words
 from reconciler.loops.exits.providers.base import ProviderError
 from reconciler.loops.exits.providers.pia_list import Meta
-from reconciler.web import Http, Request, Response
 
 TOKEN_LIFE = 24 * 3600.0
 TOKEN_SECONDS = 6.0

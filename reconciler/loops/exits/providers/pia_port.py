@@ -10,12 +10,12 @@ from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from reconciler.base.web import Http, Request
 from reconciler.loops.exits.providers.asking import ask, http_error, is_port, moment, parsed, unreadable, words
 from reconciler.loops.exits.providers.base import Clock, PortForward, ProviderError, Session
 from reconciler.loops.exits.providers.cache import Cache
 from reconciler.loops.exits.providers.pia_account import status_of, token_refused
 from reconciler.loops.exits.providers.token import Token
-from reconciler.web import Http, Request
 
 PORT = 19999
 AGAIN = 900.0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from reconciler.base.web import Http, Request, Response
 from reconciler.loops.exits.providers.asking import ask
 from reconciler.loops.exits.providers.base import Clock, ProviderError
 from reconciler.loops.exits.providers.cache import Cache
-from reconciler.web import Http, Request, Response
 
 MARGIN = 3600.0
 """Seconds before its end from which a token is not relied on, or a tenth of its life where that is less."""

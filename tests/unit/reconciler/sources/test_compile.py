@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from reconciler.errors import CycleError, Stalled, Transient
+from reconciler.base.errors import CycleError, Stalled, Transient
 from reconciler.sources.compile import Blob, Limits, compile_tree, summarise
 
 ECHO = """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.errors import Stalled, Transient
+from reconciler.base.errors import Stalled, Transient
 from reconciler.sources import git as module
 from reconciler.sources.git import Mirror, Remote
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.errors import Stalled, Transient
+from reconciler.base.errors import Stalled, Transient
 from reconciler.sources.rendered import Folder
 from schema.plan import HostPlan
 from tests.unit.reconciler.worlds import site

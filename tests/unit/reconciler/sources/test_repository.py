@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.errors import Stalled
+from reconciler.base.errors import Stalled
 from reconciler.sources.git import Mirror, Remote
 from reconciler.sources.repository import RenderedRepository, Repository
 from schema.plan import HostPlan

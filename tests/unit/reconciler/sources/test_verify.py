@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.errors import Stalled, Transient
+from reconciler.base.errors import Stalled, Transient
 from reconciler.sources.git import Mirror, Remote
 from reconciler.sources.verify import Signers, Verifier
-from reconciler.state import Confirmed
+from reconciler.state.store import Confirmed
 
 YEAR = 365 * 86400.0
 

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
+from reconciler.base.web import Request
 from reconciler.system.https import sender
-from reconciler.web import Request
 
 
 def sent(**changes: str) -> str:

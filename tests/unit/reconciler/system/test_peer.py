@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.executor import execute
+from reconciler.converge.executor import execute
 from reconciler.kinds.base import ALIAS
 from reconciler.system.peer import PeerDriver
 from reconciler.system.wg import DeviceSet, DeviceState, PeerSet, one_by_one

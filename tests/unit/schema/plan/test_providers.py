@@ -16,9 +16,9 @@ import schema.plan.providers as providers
 from compiler.compile import Result, compile_files
 from lab.cli import app
 from lab.provider.places import API_NAMES
+from reconciler.base.web import Request, Response
 from reconciler.loops.exits.providers.base import Gateway, ProviderError
 from reconciler.loops.exits.providers.build import ADAPTERS, build
-from reconciler.web import Request, Response
 from schema.plan import Exit
 from schema.plan.providers import PROVIDERS, ProviderFacts
 

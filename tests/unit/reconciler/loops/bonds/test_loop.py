@@ -12,9 +12,9 @@ from reconciler.kinds.link import BondState, Leg
 from reconciler.loops.bonds import PLUG
 from reconciler.loops.bonds.loop import Bonds
 from reconciler.loops.bonds.policy import PATIENCE
-from reconciler.report import Acquired, Candidate
+from reconciler.report.report import Acquired, Candidate
 from schema.plan import Bond, HostPlan, Runtime
-from tests.unit.reconciler.test_host import World
+from tests.unit.reconciler.process.test_host import World
 from tests.unit.reconciler.worlds import ground, site
 
 LEGS = (Leg("eno1", True, 1), Leg("eno2", True, 1))

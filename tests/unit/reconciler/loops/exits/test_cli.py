@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from reconciler.loops.exits.cli import make_app
 from reconciler.loops.exits.rows import row
-from reconciler.state import Confirmed, Store
+from reconciler.state.store import Confirmed, Store
 from schema.plan import HostPlan, Runtime
 from tests.unit.reconciler.loops.exits.samples import an_exit
 from tests.unit.reconciler.loops.exits.test_status import connected

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
+from reconciler.base.web import Request, Response, WebError
 from reconciler.loops.exits import PLUG
 from reconciler.loops.exits.loop import Exits, Tools
 from reconciler.loops.exits.memory import Memory, remembered
 from reconciler.loops.exits.providers.base import Gateway, PortForward, ProviderError, Session
-from reconciler.report import Acquired, Candidate
-from reconciler.status import ok
-from reconciler.web import Request, Response, WebError
+from reconciler.process.status import ok
+from reconciler.report.report import Acquired, Candidate
 from schema.plan import Exit, HostPlan, Route, Runtime
 from schema.plan.base import Family
 from tests.unit.reconciler.loops.exits.samples import an_exit, gateway, health, session
-from tests.unit.reconciler.test_host import World
+from tests.unit.reconciler.process.test_host import World
 from tests.unit.reconciler.worlds import ground
 
 NEAR, FAR = gateway("uk/near", 1), gateway("nl/far", 2)

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.diff import Desired
+from reconciler.converge.diff import Desired
 from reconciler.kinds import KINDS
 from reconciler.loops.exits.overlay import Held, Placed, overlay
 from schema.plan import Firewall, Link, Nexthop, Peer, Resource, Route, Rule, SecretRef, Sysctl, Wireguard

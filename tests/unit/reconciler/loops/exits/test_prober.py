@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from reconciler.base.web import Failure, Request, Response, WebError
 from reconciler.loops.exits.health import Answer
 from reconciler.loops.exits.prober import RESOLVED, Prober
 from reconciler.loops.exits.providers.base import ProviderError
-from reconciler.web import Failure, Request, Response, WebError
 from schema.plan.base import Family
 from tests.unit.reconciler.loops.exits.samples import an_exit, gateway, health, session
 

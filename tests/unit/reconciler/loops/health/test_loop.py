@@ -10,12 +10,12 @@ from typing import Any
 
 from reconciler.loops.health import PLUG
 from reconciler.loops.health.loop import Health
-from reconciler.report import Acquired, Candidate
-from reconciler.state import Suspension
+from reconciler.report.report import Acquired, Candidate
+from reconciler.state.store import Suspension
 from schema.plan import Runtime
 from tests.fakes import FakeHost
-from tests.unit.reconciler.test_groups import DEVS, THREE, in_kernel
-from tests.unit.reconciler.test_host import World
+from tests.unit.reconciler.converge.test_groups import DEVS, THREE, in_kernel
+from tests.unit.reconciler.process.test_host import World
 from tests.unit.reconciler.worlds import ground, key
 
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from reconciler.web import Request, Response, WebError
+from reconciler.base.web import Request, Response, WebError
 
 KEY = b64encode(bytes(range(32))).decode()
 OURS = b64encode(bytes(range(1, 33))).decode()

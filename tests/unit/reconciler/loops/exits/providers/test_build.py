@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.base.web import Response
 from reconciler.loops.exits.providers.base import Gateway, Provider, ProviderError
 from reconciler.loops.exits.providers.build import AUTHORITY, PROVIDER_KEY, build
-from reconciler.web import Response
 from schema.plan import SecretRef
 from schema.plan.exits import Exit, ExitGateway, ExitHealth
 from tests.unit.reconciler.loops.exits.providers.server import (

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.base.web import Response
 from reconciler.loops.exits.providers.base import Gateway, ProviderError
 from reconciler.loops.exits.providers.cache import Cache
 from reconciler.loops.exits.providers.mullvad import Mullvad
-from reconciler.web import Response
 from tests.unit.reconciler.loops.exits.providers.server import (
     KEY,
     NOW,

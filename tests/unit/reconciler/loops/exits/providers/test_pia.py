@@ -7,11 +7,11 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from reconciler.base.web import Request, Response, WebError
 from reconciler.loops.exits.providers.base import Gateway, ProviderError
 from reconciler.loops.exits.providers.cache import Cache
 from reconciler.loops.exits.providers.pia import Pia
 from reconciler.loops.exits.providers.pia_account import Pinned
-from reconciler.web import Request, Response, WebError
 from tests.unit.reconciler.loops.exits.providers.server import (
     KEY,
     NOW,

@@ -13,13 +13,13 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reconciler.base.web import Response
 from reconciler.loops.exits.overlay import Held, Placed, overlay
 from reconciler.loops.exits.providers.base import Gateway, ProviderError, Session, checked
 from reconciler.loops.exits.providers.cache import Cache
 from reconciler.loops.exits.providers.mullvad import Mullvad
 from reconciler.loops.exits.providers.pia import Pia
 from reconciler.loops.exits.providers.pia_account import Pinned
-from reconciler.web import Response
 from schema.ip import Interface
 from schema.plan import Peer, SecretRef
 from tests.unit.reconciler.loops.exits.providers.server import (

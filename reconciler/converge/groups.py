@@ -1,0 +1,80 @@
+"""What groups of nexthops hold, given which tunnels are alive. Pure.
+
+A tunnel that is not alive leaves its groups. A group all of whose tunnels are dead takes the first of its standby tiers
+with one that is alive; without any it stays as the plan has it, because nothing better is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from reconciler.converge.diff import Name, Observation
+from reconciler.kinds.peer import is_fresh
+from schema.plan import PROTOCOL, Key, Member, Nexthop, Resource, Runtime, Watch
+
+KINDS = frozenset({"nexthop"})
+
+
+def standing(runtime: Runtime, watch: Watch, observed: Observation) -> tuple[frozenset[str], frozenset[str]]:
+    """Which tunnels of a link carry traffic before anybody has probed them, and which were left out by who last did.
+
+    Those that our groups in the kernel hold; where the kernel has no nexthop over any of them yet, those with a
+    session. A whole group may be all that is left to a link whose tunnels are all dead: then what stands in their
+    stead tells.
+    """
+    devs = {tunnel.dev for tunnel in watch.tunnels}
+    ours = [one.resource for one in observed.get("nexthop", ()) if one.marker == PROTOCOL]
+    by_id = {nexthop.id: nexthop.dev for nexthop in ours}
+    known = devs.intersection(by_id.values())
+    if not known:
+        keys = {(tunnel.dev, tunnel.public_key) for tunnel in watch.tunnels}
+        fresh = [one.resource for one in observed.get("peer", ()) if is_fresh(one)]
+        return frozenset(peer.dev for peer in fresh if peer.key in keys), frozenset()
+    members = {by_id.get(member.id) for nexthop in ours for member in nexthop.group}
+    alive = frozenset(devs & members) - _given_up(runtime, observed)
+    return alive, frozenset(known - alive)
+
+
+def _given_up(runtime: Runtime, observed: Observation) -> set[str]:
+    """The tunnels in whose stead something stands already."""
+    found: set[str] = set()
+    for lost in runtime.lost or ():
+        seen = {kind: {one.resource for one in observed.get(kind, ())} for kind in {one.kind for one in lost.resources}}
+        if all(one in seen[one.kind] for one in lost.resources):
+            found.update(lost.devs)
+    return found
+
+
+def moved(runtime: Runtime, nexthops: Mapping[Key, Resource], alive: frozenset[str]) -> dict[Name, Resource]:
+    """What stands in the place of these nexthops, and of other resources of the plan, while only these are alive.
+
+    Tunnels that the plan does not have watched count as alive.
+    """
+    dead = {tunnel.dev for watch in runtime.watches or () for tunnel in watch.tunnels} - alive
+    if not dead:
+        return {}
+    gone = {one.id for one in nexthops.values() if isinstance(one, Nexthop) and one.dev in dead}
+    tiers = {standby.id: standby.tiers for standby in runtime.standbys or ()}
+    found: dict[Name, Resource] = {}
+    for one in nexthops.values():
+        if isinstance(one, Nexthop) and one.group:
+            members = _first_alive((one.group, *tiers.get(one.id, ())), gone)
+            if members and members != one.group:
+                found[one.kind, one.key] = one.model_copy(update={"group": members})
+    for lost in runtime.lost or ():
+        if dead.issuperset(lost.devs):
+            found.update(((one.kind, one.key), one) for one in lost.resources)
+    return found
+
+
+def _first_alive(tiers: Iterable[tuple[Member, ...]], dead: set[int]) -> tuple[Member, ...]:
+    """What is alive of the first tier that has anything alive; nothing where none has."""
+    for tier in tiers:
+        if members := tuple(member for member in tier if member.id not in dead):
+            return members
+    return ()
+
+
+def kinds(runtime: Runtime) -> frozenset[str]:
+    """The kinds of resource that the life of a plan's tunnels moves."""
+    return KINDS | {one.kind for lost in runtime.lost or () for one in lost.resources}

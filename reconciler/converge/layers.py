@@ -1,0 +1,329 @@
+"""What a host should hold by one plan: its resources, what stands in their place, and what loops add. Pure.
+
+plan        what the compiler wrote
+takeovers   a new key's tunnels that have a session carry the traffic already   (`takeover.py`)
+groups      nexthop groups without the tunnels that are dead                    (`groups.py`)
+amendments  a prefix or a member that a loop has one of the plan's gain or lose
+overlays    what loops want beside the plan
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, ItemsView, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+from reconciler.converge import groups, takeover
+from reconciler.converge.diff import Desired, Kinds, Name, claim_all, claim_text
+from schema.plan import HostPlan, Key, Resource, Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Amend:
+    """What an owner has a resource of the plan gain and lose: prefixes of a peer, members of a nexthop group."""
+
+    kind: str
+    key: Key
+    gain: tuple[Any, ...] = ()
+    lose: tuple[Any, ...] = ()
+
+    @property
+    def name(self) -> Name:
+        return self.kind, self.key
+
+
+@dataclass(slots=True)
+class Overlay:
+    """What one owner wants beside the plan, and of it."""
+
+    owner: str
+    put: dict[str, dict[Key, Resource]] = field(default_factory=dict)
+    amends: dict[Name, Amend] = field(default_factory=dict)
+
+    def get(self, name: Name) -> Resource | None:
+        return self.put.get(name[0], {}).get(name[1])
+
+    def remove(self, name: Name) -> None:
+        self.put.get(name[0], {}).pop(name[1], None)
+
+    def names(self) -> Iterator[Name]:
+        return ((kind, key) for kind, of_kind in self.put.items() for key in of_kind)
+
+
+Overlays = dict[str, Overlay]
+"""By owner, the oldest first: it wins against the younger ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What an owner wanted and does not get, and why."""
+
+    owner: str
+    kind: str
+    key: Key
+    text: str
+
+    @property
+    def name(self) -> Name:
+        return self.kind, self.key
+
+
+class Layers(Mapping[Key, Resource]):
+    """One kind of what is wanted, as it is at this moment: nothing is copied, so one more thing costs nothing."""
+
+    __slots__ = ("_kind", "_left_out", "_overlays", "over", "plan")
+
+    def __init__(
+        self, kind: str, plan: dict[Key, Resource], overlays: Overlays, left_out: Mapping[Name, Refused]
+    ) -> None:
+        self.plan = plan
+        self.over: dict[Key, Resource] = {}
+        """What stands in the place of the plan's."""
+        self._kind = kind
+        self._overlays = overlays
+        self._left_out = left_out
+
+    def __getitem__(self, key: Key) -> Resource:
+        found = self.over.get(key) or self.plan.get(key) or self.beside(key)
+        if found is None:
+            raise KeyError(key)
+        return found
+
+    def get(self, key: Key, default: Any = None) -> Any:
+        return self.over.get(key) or self.plan.get(key) or self.beside(key) or default
+
+    def beside(self, key: Key) -> Resource | None:
+        """What an overlay adds under a key."""
+        for overlay in self._overlays.values():
+            found = overlay.put.get(self._kind, {}).get(key)
+            if found is not None and (self._kind, key) not in self._left_out:
+                return found
+        return None
+
+    def _added(self) -> Iterator[tuple[Key, Resource]]:
+        for overlay in self._overlays.values():
+            for key, resource in overlay.put.get(self._kind, {}).items():
+                if not self._left_out or (self._kind, key) not in self._left_out:
+                    yield key, resource
+
+    def __iter__(self) -> Iterator[Key]:
+        return chain(self.plan, (key for key, _ in self._added()))
+
+    def __len__(self) -> int:
+        return len(self.plan) + sum(1 for _ in self._added())
+
+    def items(self) -> ItemsView[Key, Resource]:
+        # One step for each, where a Mapping's own view would look every key up again.
+        over = self.over
+        plan = ((key, over.get(key, one)) for key, one in self.plan.items()) if over else self.plan.items()
+        return chain(plan, self._added())  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, slots=True)
+class Composed(Desired):
+    """Everything that is wanted by one plan. What overlays add is shared with `Wanted`, and follows it."""
+
+    plan: HostPlan = field(default_factory=lambda: HostPlan(host=""))
+    digest: str = ""
+    version: int = 0
+    """Of `Wanted`, when it was composed."""
+    moved: dict[Name, Resource] = field(default_factory=dict)
+    """What takeovers and groups put in the place of the plan's."""
+    claims: dict[str, dict[Hashable, Key]] = field(default_factory=dict)
+    """By kind: what only one may have, and who has it."""
+    left_out: dict[Name, Refused] = field(default_factory=dict)
+    """What overlays add and this plan has no room for."""
+    unamended: dict[tuple[str, Name], Refused] = field(default_factory=dict)
+    """The same of amendments, by owner."""
+
+    @property
+    def runtime(self) -> Runtime:
+        """What the plan says to the agent itself."""
+        return self.plan.runtime
+
+    def layers(self, kind: str) -> Layers:
+        found = self.by_kind[kind]
+        assert isinstance(found, Layers)
+        return found
+
+    def get(self, name: Name) -> Resource | None:
+        return self.kind(name[0]).get(name[1])
+
+    def of_plan(self, kind: str) -> Iterator[tuple[Key, Resource]]:
+        """What the plan itself has of a kind, as it is wanted now."""
+        of_kind = self.by_kind.get(kind)
+        if isinstance(of_kind, Layers):
+            yield from ((key, of_kind.over.get(key, one)) for key, one in of_kind.plan.items())
+
+    def names_in_plan(self, name: Name) -> bool:
+        """Whether the plan itself has it."""
+        return name[0] in self.by_kind and name[1] in self.layers(name[0]).plan
+
+    def rank(self, name: Name, overlays: Overlays) -> int:
+        """Whose it is: 0 for the plan, then the owners by age."""
+        if self.names_in_plan(name):
+            return 0
+        return next((n for n, one in enumerate(overlays.values(), 1) if one.get(name) is not None), 0)
+
+
+NOTHING = Composed({})
+"""Before anything was ever wanted."""
+
+
+def compose(
+    plan: HostPlan,
+    digest: str,
+    overlays: Overlays,
+    kinds: Kinds,
+    alive: frozenset[str] = frozenset(),
+    sessions: frozenset[Key] = frozenset(),
+    version: int = 0,
+) -> Composed:
+    """What is wanted by a plan: while these tunnels are alive, and these peers of new keys have sessions."""
+    base: dict[str, dict[Key, Resource]] = {kind: {} for kind in kinds}
+    for resource in plan.resources:
+        base[resource.kind][resource.key] = resource
+    left_out: dict[Name, Refused] = {}
+    claims: dict[str, dict[Hashable, Key]] = {kind: {} for kind in kinds}
+    layers = {kind: Layers(kind, base[kind], overlays, left_out) for kind in kinds}
+    clashes = tuple(clash for kind in kinds for clash in claim_all(kinds[kind], base[kind], claims[kind]))
+    replaced = moved(plan, layers, alive, sessions)
+    composed = Composed(layers, clashes, plan, digest, version, replaced, claims, left_out)
+    for name, one in replaced.items():
+        layers[name[0]].over[name[1]] = one
+    for owner, overlay in overlays.items():
+        # None is in force before its owner's turn has come.
+        composed.unamended.update(((owner, one.name), _later(owner, one)) for one in overlay.amends.values())
+    for overlay in overlays.values():
+        admit(composed, overlays, overlay, list(overlay.amends.values()), (), kinds)
+        for name in overlay.names():
+            if (refused := add_one(composed, overlay, name, kinds)) is not None:
+                left_out[name] = refused
+    return composed
+
+
+def _later(owner: str, amend: Amend) -> Refused:
+    return Refused(owner, amend.kind, amend.key, "its turn has not come")
+
+
+def moved(
+    plan: HostPlan, layers: Mapping[str, Layers], alive: frozenset[str], sessions: frozenset[Key]
+) -> dict[Name, Resource]:
+    """What takeovers and groups put in the place of the plan's resources."""
+    if not (plan.runtime.takeovers or plan.runtime.watches):
+        return {}
+    found = takeover.moved(plan.runtime, sessions)
+    nexthops = {**layers["nexthop"].plan, **{key: one for (kind, key), one in found.items() if kind == "nexthop"}}
+    found |= groups.moved(plan.runtime, nexthops, alive)
+    return {name: one for name, one in found.items() if name[1] in layers[name[0]].plan}
+
+
+def final(composed: Composed, overlays: Overlays, name: Name) -> Resource | None:
+    """One of the plan's resources with all that stands in its place and amends it; None where the plan has none."""
+    found = _base(composed, name)
+    if found is None:
+        return None
+    for owner, overlay in overlays.items():
+        amend = overlay.amends.get(name)
+        if amend is not None and (owner, name) not in composed.unamended:
+            found = found.amended(amend.gain, amend.lose)
+    return found
+
+
+def _base(composed: Composed, name: Name) -> Resource | None:
+    """The same without amendments."""
+    return composed.moved.get(name) or composed.layers(name[0]).plan.get(name[1])
+
+
+def admit(
+    composed: Composed, overlays: Overlays, overlay: Overlay, amends: list[Amend], ended: Sequence[Name], kinds: Kinds
+) -> tuple[list[Refused], list[Name]]:
+    """Put amendments of one owner in force, all at once, and see to those of its that have ended.
+
+    What of them is refused, as somebody else has what it would gain; and who has lost something to the plan, which has
+    back what its resources had lost. An amendment of what the plan does not have waits for it.
+    """
+    owner = overlay.owner
+    for amend in amends:
+        composed.unamended.pop((owner, amend.name), None)
+    trying = [amend for amend in amends if composed.names_in_plan(amend.name)]
+    names = [name for name in {*ended, *(amend.name for amend in trying)} if composed.names_in_plan(name)]
+    for name in names:
+        if (there := composed.get(name)) is not None:
+            release(composed, name, there, kinds)
+    refused: list[Refused] = []
+    while (bad := _infeasible(composed, overlays, trying, names, kinds)) is not None:
+        amend, claim, holder = bad
+        why = _refused(overlay, amend.name, claim, composed.get((amend.kind, holder)))
+        composed.unamended[owner, amend.name] = why
+        refused.append(why)
+        trying.remove(amend)
+    displaced: list[Name] = []
+    for name in names:
+        refresh(composed, overlays, name)
+        held, after = composed.claims[name[0]], composed.get(name)
+        for claim in kinds[name[0]].claims(after) if after is not None else ():
+            if held.get(claim, name[1]) != name[1]:
+                displaced.append((name[0], held[claim]))
+            held[claim] = name[1]
+    return refused, displaced
+
+
+def _infeasible(
+    composed: Composed, overlays: Overlays, trying: Sequence[Amend], names: Sequence[Name], kinds: Kinds
+) -> tuple[Amend, Hashable, Key] | None:
+    """The first amendment that would gain what somebody else has, what that is and who has it."""
+    own = {name: set(kinds[name[0]].claims(one)) for name in names if (one := _base(composed, name)) is not None}
+    wanted = {
+        name: list(kinds[name[0]].claims(one)) for name in names if (one := final(composed, overlays, name)) is not None
+    }
+    taken = {(name[0], claim): name[1] for name, some in wanted.items() for claim in some if claim in own[name]}
+    for amend in trying:
+        for claim in wanted[amend.name]:
+            if claim in own[amend.name]:
+                continue
+            holder = taken.setdefault((amend.kind, claim), composed.claims[amend.kind].get(claim, amend.key))
+            if holder != amend.key:
+                return amend, claim, holder
+    return None
+
+
+def refresh(composed: Composed, overlays: Overlays, name: Name) -> None:
+    """One of the plan's resources anew, with what stands in its place."""
+    kind, key = name
+    of_kind = composed.layers(kind)
+    found = final(composed, overlays, name)
+    if found is None or found is of_kind.plan.get(key):
+        of_kind.over.pop(key, None)
+    else:
+        of_kind.over[key] = found
+
+
+def add_one(composed: Composed, overlay: Overlay, name: Name, kinds: Kinds) -> Refused | None:
+    """Make room for what an overlay adds, or say why there is none."""
+    kind, key = name
+    resource = overlay.get(name)
+    assert resource is not None
+    if composed.names_in_plan(name):
+        return Refused(overlay.owner, kind, key, f"{kind} {resource.label} is the plan's")
+    held, claimed = composed.claims[kind], list(kinds[kind].claims(resource))
+    for claim in claimed:
+        holder = held.get(claim, key)
+        if holder != key:
+            return _refused(overlay, name, claim, composed.get((kind, holder)))
+    held.update(dict.fromkeys(claimed, key))
+    return None
+
+
+def release(composed: Composed, name: Name, resource: Resource, kinds: Kinds) -> None:
+    """Give back what a resource claims."""
+    held = composed.claims[name[0]]
+    for claim in kinds[name[0]].claims(resource):
+        if held.get(claim) == name[1]:
+            del held[claim]
+
+
+def _refused(overlay: Overlay, name: Name, claim: Hashable, holder: Resource | None) -> Refused:
+    whose = holder.label if holder is not None else "something else"
+    return Refused(overlay.owner, *name, f"{claim_text(claim)} belongs to {name[0]} {whose}")

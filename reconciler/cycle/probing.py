@@ -1,0 +1,158 @@
+"""Asks what has to answer, before and after a change, within the time that there is."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from reconciler.converge.diff import Observation
+from reconciler.converge.layers import Composed
+from reconciler.cycle.probes import (
+    CROWD,
+    TRIES,
+    Check,
+    Criteria,
+    Tunnel,
+    counters,
+    declared,
+    family_kept,
+    gateways,
+    heard,
+    tunnels,
+    waits,
+)
+from reconciler.kinds.base import Observed
+from reconciler.system.aside import Aside
+from schema.plan import Key, Runtime
+
+BEFORE = 1.0
+"""Seconds in which something has to answer before a change to be a criterion after it."""
+GLANCE, LONGEST_GLANCE = 0.05, 0.5
+"""Seconds between two looks at the peers' counters: they grow while some stay silent."""
+
+
+class Prober(Protocol):
+    """The effects: `system/probe.py`, put together in `setup.py`."""
+
+    def answered(self, checks: Sequence[Check], seconds: float) -> set[Check]:
+        """The checks that were answered in time."""
+        ...
+
+    def provoke(self, tunnels: Iterable[Tunnel]) -> None:
+        """Send something that has each peer answer."""
+        ...
+
+    def git(self) -> Check | None:
+        """The git server that plans come from, by its address where that is known."""
+        ...
+
+
+Crowds = dict[str, list[Tunnel]]
+
+
+@dataclass(slots=True)
+class Probing:
+    """Judges one host. `look` reads the kernel's peers on some devices, `routes` its routes; while it waits for
+    answers it steps `aside` for whoever else wants to reach the kernel."""
+
+    prober: Prober
+    look: Callable[[Iterable[str]], Sequence[Observed[Any]]]
+    routes: Callable[[], Sequence[Observed[Any]]]
+    clock: Callable[[], float] = time.monotonic
+    aside: Aside = nullcontext
+    sleep: Callable[[float], None] = time.sleep
+    _since: dict[Key, int] = field(default_factory=dict)
+    """Received bytes of each peer when the change had been made."""
+
+    def before(self, previous: Composed, target: Composed, runtime: Runtime, observed: Observation) -> Criteria:
+        """What answers now, and so has to answer after the change. It takes a second at the most."""
+        steady, crowds, later = tunnels(previous, target, observed.get("peer", ()))
+        members = [tunnel for some in crowds.values() for tunnel in some]
+        checks = [*gateways(observed.get("route", ())), *declared(runtime)]
+        self._since = self._counters([*steady, *members])
+        silent = self._round(checks, [*steady, *members], {}, BEFORE)
+        answered = [check for check in checks if check not in silent]
+        loud = {dev: [tunnel for tunnel in some if tunnel not in silent] for dev, some in crowds.items()}
+        if (git := self.prober.git()) is not None:
+            answered.append(git)  # the commit has just come from there
+        return Criteria(
+            checks=[check for check in answered if not waits(check, later, target)],
+            tunnels=[tunnel for tunnel in steady if tunnel not in silent],
+            crowds={dev: some for dev, some in loud.items() if len(some) >= CROWD},
+            later=later,
+            later_checks=[check for check in answered if waits(check, later, target)],
+        )
+
+    def after(self, criteria: Criteria, seconds: float) -> list[Check | Tunnel]:
+        """What does not answer any more, asked three times within the time that there is."""
+        end = self.clock() + seconds
+        members = [tunnel for some in criteria.crowds.values() for tunnel in some]
+        self._since = self._counters([*criteria.tunnels, *members, *criteria.later])
+        checks, peers, crowds = list(criteria.checks), list(criteria.tunnels), dict(criteria.crowds)
+        for tries_left in range(TRIES, 0, -1):
+            slot = self.clock() + max(0.0, end - self.clock()) / tries_left
+            asked = self._current(checks)
+            silent = self._round([now for _, now in asked if now], peers, crowds, slot - self.clock())
+            checks = [check for check, now in asked if now is None or now in silent]
+            peers = [tunnel for tunnel in peers if tunnel in silent]
+            crowds = {dev: some for dev, some in crowds.items() if some[0] in silent}
+            if not (checks or peers or crowds):
+                return []
+            self._pause(max(0.0, slot - self.clock()))
+        return [*checks, *peers, *(some[0] for some in crowds.values())]
+
+    def awaited(self, later: Sequence[Tunnel]) -> list[Tunnel]:
+        """Which two-ended peers have not been heard since the change, after sending something to each."""
+        up = heard(self._since, self._look(later))
+        left = [tunnel for tunnel in later if tunnel.key not in up]
+        self.prober.provoke(left)
+        return left
+
+    def _look(self, tunnels: Iterable[Tunnel]) -> Sequence[Observed[Any]]:
+        devices = {str(tunnel.key[0]) for tunnel in tunnels}
+        return self.look(devices) if devices else ()
+
+    def _counters(self, tunnels: Iterable[Tunnel]) -> dict[Key, int]:
+        return counters(self._look(tunnels))
+
+    def _pause(self, seconds: float) -> None:
+        with self.aside():
+            self.sleep(seconds)
+
+    def _current(self, checks: Sequence[Check]) -> list[tuple[Check, Check | None]]:
+        """Each check, and what to ask now: another gateway may have taken the place of one, or none has."""
+        now = gateways(self.routes()) if any(check.kind == "gateway" for check in checks) else []
+        return [(check, family_kept(check, now) if check.kind == "gateway" else check) for check in checks]
+
+    def _round(
+        self, checks: Sequence[Check], peers: Sequence[Tunnel], crowds: Crowds, seconds: float
+    ) -> set[Check | Tunnel]:
+        """Ask all of them once; those that stay silent, and of a crowd that does its first."""
+        end = self.clock() + seconds
+        answered: set[Check] = set()
+        asking = threading.Thread(target=lambda: answered.update(self.prober.answered(checks, seconds)), daemon=True)
+        if checks:
+            asking.start()
+        silent: set[Check | Tunnel] = set(self._silent(peers, crowds, end))
+        if checks:
+            with self.aside():
+                asking.join()
+        return silent.union(check for check in checks if check not in answered)
+
+    def _silent(self, peers: Sequence[Tunnel], crowds: Crowds, end: float) -> list[Tunnel]:
+        waiting, groups = list(peers), list(crowds.values())
+        pause = GLANCE
+        while waiting or groups:
+            self.prober.provoke([*waiting, *(tunnel for some in groups for tunnel in some)])
+            self._pause(pause)
+            pause = min(LONGEST_GLANCE, 1.5 * pause)
+            up = heard(self._since, self._look([*waiting, *(tunnel for some in groups for tunnel in some)]))
+            waiting = [tunnel for tunnel in waiting if tunnel.key not in up]
+            groups = [some for some in groups if not any(tunnel.key in up for tunnel in some)]
+            if self.clock() >= end:
+                break
+        return [*waiting, *(some[0] for some in groups)]

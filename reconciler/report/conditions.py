@@ -1,0 +1,136 @@
+"""Conditions: what is true of this host right now, each with a reason, a sentence, and since when.
+
+`conclude` is the one place where the outcome of a cycle becomes conditions. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from reconciler.base.errors import CycleError
+from reconciler.report.report import Report
+
+ConditionStatus = Literal["True", "False", "Unknown"]
+TYPES = ("Fetched", "Compiled", "Applied", "Confirmed")
+"""What every host has."""
+REMARKS = ("Contested", "Suspended")
+"""Conditions that are there only while something is to be said, and that make no host unwell."""
+CYCLE = ("Fetched", "Verified", "Compiled", "Applied", "Confirmed")
+"""In the order of a cycle. `Verified` is there where signers are pinned on this host. Loops have their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """`since`, when the status or the reason last changed in seconds since the epoch, makes no two of them differ."""
+
+    type: str
+    status: ConditionStatus
+    reason: str
+    message: str = ""
+    since: float = field(default=0.0, compare=False)
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Conditions:
+    """The current conditions; a condition that stays as it is keeps its `since`."""
+
+    def __init__(self, of_loops: Iterable[str] = ()) -> None:
+        """`of_loops` are the names of the loops' conditions, in their order."""
+        self._current: dict[str, Condition] = {t: Condition(t, "Unknown", "Starting") for t in TYPES}
+        self._order = {name: place for place, name in enumerate((*CYCLE, *of_loops, *REMARKS))}
+
+    def update(self, new: Iterable[Condition], now: float) -> None:
+        for condition in new:
+            old = self._current.get(condition.type)
+            same = old and old.since and (old.status, old.reason) == (condition.status, condition.reason)
+            since = old.since if old and same else now
+            self._current[condition.type] = Condition(
+                condition.type, condition.status, condition.reason, condition.message, since
+            )
+
+    def drop(self, type_: str) -> None:
+        self._current.pop(type_, None)
+
+    def all(self) -> list[Condition]:
+        """In the order of a cycle, then the loops', then what is only remarked."""
+        return sorted(self._current.values(), key=lambda condition: self._order.get(condition.type, len(CYCLE)))
+
+    def get(self, type_: str) -> Condition | None:
+        return self._current.get(type_)
+
+
+def conclude(report: Report) -> list[Condition]:
+    """The conditions that one cycle's report changes, in the order of the cycle."""
+    found = [*_acquired(report), _applied(report), _confirmed(report)]
+    return [condition for condition in found if condition is not None]
+
+
+def _acquired(report: Report) -> Iterable[Condition | None]:
+    got = report.acquired
+    if got is None:
+        return
+    if got.fetch_error:
+        yield _false("Fetched", got.fetch_error)
+        return
+    yield Condition("Fetched", "True", "Fetched", f"commit {short(got.commit)}")
+    if got.verify_error:
+        yield _false("Verified", got.verify_error)
+        return
+    if got.verified:
+        yield Condition("Verified", "True", "Signed", "by signers pinned on this host")
+    if got.compile_error:
+        yield _false("Compiled", got.compile_error)
+    elif got.rejected is None:
+        yield Condition("Compiled", "True", "Compiled", got.note)
+
+
+def _applied(report: Report) -> Condition | None:
+    if report.error is not None:
+        return _false("Applied", report.error, rolled_back=report.rolled_back)
+    if report.unmet:
+        more = f" (and {len(report.unmet) - 1} more)" if len(report.unmet) > 1 else ""
+        return Condition("Applied", "False", "Unmet", next(iter(report.unmet.values())) + more)
+    if report.conflicts:
+        first, rest = report.conflicts[0], len(report.conflicts) - 1
+        more = f" (and {rest} more)" if rest else ""
+        return Condition("Applied", "False", "Conflict", first.text + more)
+    rejected = report.acquired.rejected if report.acquired else None
+    if rejected is not None:
+        message = f"{short(rejected.commit)} was rejected: {rejected.message}; `gitwan agent retry` tries it again"
+        return Condition("Applied", "False", "Rejected", message)
+    if report.nothing_to_do:
+        return None
+    if report.partial:
+        return None  # a repair of some kinds says nothing about the others
+    return Condition("Applied", "True", "Applied", report.summary())
+
+
+def _confirmed(report: Report) -> Condition | None:
+    if report.state_error is not None:
+        return _false("Confirmed", report.state_error)
+    if report.confirmed is None:
+        return Condition("Confirmed", "False", "NothingConfirmed", "no plan was ever confirmed on this host")
+    at = f"commit {short(report.confirmed.commit)}"
+    got = report.acquired
+    newest = (got.commit if got else None) or report.newest
+    if report.trial and newest is not None:
+        text = f"{short(newest)} is applied, and waits for {report.trial}; confirmed is {at}"
+        return Condition("Confirmed", "False", "OnTrial", text)
+    if newest is not None and newest != report.confirmed.commit:
+        reason = "RolledBack" if report.rolled_back else "OlderCommit"
+        return Condition("Confirmed", "False", reason, f"still at {at}, not at {short(newest)}")
+    return Condition("Confirmed", "True", "Confirmed", at)
+
+
+def _false(type_: str, error: CycleError, *, rolled_back: bool = False) -> Condition:
+    message = error.message + ("; rolled back" if rolled_back else "")
+    return Condition(type_, "False", error.reason, message)
+
+
+def short(commit: str | None) -> str:
+    """A commit as people write it."""
+    return (commit or "none")[:7]

@@ -1,0 +1,303 @@
+"""The agent's folder: what was confirmed, what was rejected, the plans themselves, and the last status.
+
+plans/<digest>.json   plans by digest, so that each file proves itself
+plans/<digest>.age    the ciphertexts that the plan needs, by name and fingerprint
+confirmed.json        digest, commit and time of the last confirmed plan; confirmed.bak.json is a second copy
+next.json             the same for the plan being applied; becomes confirmed.json
+journal.json          exists while the kernel may be between two plans (`journal.py`)
+accepted.json         a commit that was allowed by name (`gitwan agent accept`)
+interrupted.json      a commit that was cut off in mid-change, and how often
+suspended.json        until when nothing is touched, and why (`gitwan agent suspend`)
+rejected.json         commits that failed, with reason and time
+status.json           the last status
+services/             daemons that gitwan runs: their configurations and pid files (`system/service.py`)
+lock                  held by the one process that works with this folder
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from reconciler.base.errors import Busy, Stalled
+from reconciler.base.files import dump_json, read_object, remove, set_aside, sync_folder, write_atomic
+from reconciler.state import journal as journals
+from reconciler.state.journal import Journal
+from reconciler.state.keys import OWN
+from schema.plan import HostPlan, Peer, SecretRef, Wireguard
+
+KEEP_REJECTED = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """Which plan was confirmed, the commit that it came from, and when (seconds since the epoch)."""
+
+    digest: str
+    commit: str
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A commit that was tried and taken back. It is not tried again until it is forgotten."""
+
+    commit: str
+    reason: str
+    message: str
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """Until when, in seconds since the epoch, nothing is touched, and why."""
+
+    until: float
+    why: str
+
+
+class Store:
+    """Reads and writes the folder. Writing raises OSError; reading what is corrupt sets it aside."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.plans = folder / "plans"
+        self.journal_file = folder / "journal.json"
+        self._lock: int | None = None
+        self._rejected: dict[str, Rejected] = {}
+
+    def open(self) -> None:
+        """Make the folder where it is missing. Raises OSError."""
+        self.plans.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def lock(self) -> None:
+        """Become the only writer. Raises Busy where another process is, OSError where the folder cannot be written."""
+        self.open()
+        descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise Busy(f"another agent works with {self.folder}") from None
+        self._lock = descriptor
+
+    def unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    # Plans
+
+    def save_plan(self, digest: str, data: bytes) -> None:
+        """Store a canonical plan durably under its digest."""
+        path = self.plans / f"{digest}.json"
+        if not path.exists():
+            write_atomic(path, data)
+
+    def plan_in_force(self) -> HostPlan | None:
+        """The confirmed plan; None on a new host. Raises Stalled where it is lost."""
+        confirmed = self.confirmed()
+        return self.load_plan(confirmed.digest) if confirmed else None
+
+    def load_plan(self, digest: str) -> HostPlan:
+        """A stored plan. Raises Stalled where it is gone or is not what its name says (then it is set aside)."""
+        path = self.plans / f"{digest}.json"
+        try:
+            data = path.read_bytes()
+            if name_of(data) != digest:
+                raise ValueError("its contents do not match its name")
+            return HostPlan.parse(data)
+        except (OSError, ValidationError, ValueError) as error:
+            if not isinstance(error, OSError):
+                set_aside(path)
+            said = "" if isinstance(error, ValidationError) else f": {error}"
+            raise Stalled("Confirmed", "PlanLost", f"the confirmed plan {digest} cannot be read{said}") from None
+
+    # Ciphertexts; what is decrypted is never written
+
+    def save_sealed(self, digest: str, secrets: Mapping[SecretRef, bytes]) -> None:
+        """Store durably what a plan needs. Raises OSError."""
+        value = {_sealed_key(reference): b64encode(data).decode() for reference, data in secrets.items()}
+        data = dump_json(value)
+        path = self.plans / f"{digest}.age"
+        if not path.exists() or path.read_bytes() != data:
+            write_atomic(path, data)
+
+    def sealed(self, reference: SecretRef) -> list[bytes]:
+        """The ciphertexts of a secret, of whichever plans are kept. Raises OSError."""
+        found = []
+        for path in sorted(self.plans.glob("*.age")):
+            text = (read_object(path)[0] or {}).get(_sealed_key(reference))
+            if isinstance(text, str):
+                found.append(b64decode(text))
+        return found
+
+    # What was confirmed
+
+    def confirmed(self) -> Confirmed | None:
+        """What was confirmed last, None on a new host. Raises Stalled where it is known to be lost."""
+        lost = False
+        for name in ("confirmed.json", "confirmed.bak.json"):
+            value, corrupt = read_object(self.folder / name)
+            lost |= corrupt or (self.folder / f"{name}.corrupt").exists()
+            try:
+                if value is not None:
+                    return Confirmed(str(value["digest"]), str(value["commit"]), float(value["time"]))
+            except (KeyError, TypeError, ValueError):
+                set_aside(self.folder / name)
+                lost = True
+        if lost:
+            raise Stalled("Confirmed", "StateLost", f"what was confirmed cannot be read in {self.folder}")
+        return None
+
+    def prepare(self, confirmed: Confirmed) -> None:
+        """Write what `confirm` will need, so that confirming takes no space on a disk that may be full by then."""
+        write_atomic(self.folder / "next.json", dump_json(asdict(confirmed)))
+
+    def confirm(self, confirmed: Confirmed) -> None:
+        """The plan that was prepared is now the one to come back to; the journal ends, older plans go."""
+        (self.folder / "next.json").replace(self.folder / "confirmed.json")
+        sync_folder(self.folder)
+        for name in ("confirmed.json.corrupt", "confirmed.bak.json.corrupt"):
+            (self.folder / name).unlink(missing_ok=True)
+        journals.clear(self.journal_file)
+        try:
+            write_atomic(self.folder / "confirmed.bak.json", dump_json(asdict(confirmed)))
+        except OSError:
+            pass  # a second copy only; the first is on the disk
+        self._prune({confirmed.digest})
+
+    def forget_confirmed(self) -> None:
+        """Nothing is confirmed any more: the host is being given back."""
+        for name in ("confirmed.json", "confirmed.bak.json", "next.json", "rejected.json"):
+            remove(self.folder / name)
+        for name in ("confirmed.json.corrupt", "confirmed.bak.json.corrupt"):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def wipe(self) -> None:
+        """Remove what the agent can do without, when the host has been given back. Best effort."""
+        for folder in ("plans", "repo.git", "services"):
+            shutil.rmtree(self.folder / folder, ignore_errors=True)
+        (self.folder / "status.json").unlink(missing_ok=True)
+
+    def _prune(self, keep: set[str]) -> None:
+        for path in (*self.plans.glob("*.json"), *self.plans.glob("*.age")):
+            if path.stem not in keep:
+                path.unlink(missing_ok=True)
+
+    # The journal
+
+    def journal(self) -> Journal | None:
+        return journals.read(self.journal_file)
+
+    def begin(self, entry: Journal) -> None:
+        journals.write(self.journal_file, entry)
+
+    def end(self) -> None:
+        journals.clear(self.journal_file)
+
+    # A commit that a person allowed on this host although it does not build on the confirmed one
+
+    def accepted(self) -> str | None:
+        value, _ = read_object(self.folder / "accepted.json")
+        commit = (value or {}).get("commit")
+        return commit if isinstance(commit, str) else None
+
+    def accept(self, commit: str) -> None:
+        """Raises OSError."""
+        write_atomic(self.folder / "accepted.json", dump_json({"commit": commit}))
+
+    # Commits that were cut off
+
+    def interrupted(self, commit: str) -> int:
+        """Count that a change to a commit was cut off; how often by now. A disk that is full counts nothing."""
+        value, _ = read_object(self.folder / "interrupted.json")
+        known = value or {}
+        count = 1 + (int(known.get("count", 0)) if known.get("commit") == commit else 0)
+        try:
+            write_atomic(self.folder / "interrupted.json", dump_json({"commit": commit, "count": count}))
+        except OSError:
+            pass
+        return count
+
+    # A pause in which nothing is touched
+
+    def suspension(self, now: float) -> Suspension | None:
+        """The pause that is on at a time in seconds since the epoch."""
+        value, _ = read_object(self.folder / "suspended.json")
+        try:
+            found = Suspension(float((value or {})["until"]), str((value or {})["why"]))
+        except (KeyError, TypeError, ValueError):
+            return None
+        return found if now < found.until else None
+
+    def suspend(self, suspension: Suspension) -> None:
+        """Raises OSError."""
+        write_atomic(self.folder / "suspended.json", dump_json(asdict(suspension)))
+
+    def resume(self) -> None:
+        """Raises OSError."""
+        remove(self.folder / "suspended.json")
+
+    # Rejected commits
+
+    def rejected(self) -> dict[str, Rejected]:
+        value, _ = read_object(self.folder / "rejected.json")
+        try:
+            stored = {commit: Rejected(commit=commit, **entry) for commit, entry in (value or {}).items()}
+        except TypeError:
+            set_aside(self.folder / "rejected.json")
+            stored = {}
+        return self._rejected | stored
+
+    def reject(self, rejected: Rejected) -> None:
+        """Remember a commit as rejected, and forget the oldest where there are many.
+
+        Raises OSError, but even then remembers it until the process ends.
+        """
+        self._rejected = {rejected.commit: rejected}
+        known = self.rejected()
+        latest = sorted(known.values(), key=lambda r: r.time)[-KEEP_REJECTED:]
+        entries = {r.commit: {"reason": r.reason, "message": r.message, "time": r.time} for r in latest}
+        write_atomic(self.folder / "rejected.json", dump_json(entries))
+
+    def forget_rejected(self) -> None:
+        self._rejected = {}
+        remove(self.folder / "rejected.json")
+
+    # Status
+
+    def write_status(self, status: dict[str, Any]) -> None:
+        write_atomic(self.folder / "status.json", dump_json(status), durable=False, mode=0o644)
+
+    def status(self) -> dict[str, Any] | None:
+        try:
+            return read_object(self.folder / "status.json")[0]
+        except OSError:
+            return None
+
+
+def secrets_of(plan: HostPlan) -> list[SecretRef]:
+    """What a plan needs beside the host's own key, sorted."""
+    references = {r.private_key for r in plan.resources if isinstance(r, Wireguard)}
+    references |= {r.preshared_key for r in plan.resources if isinstance(r, Peer) and r.preshared_key}
+    references |= {exit.credentials for exit in plan.runtime.exits or () if exit.credentials}
+    return sorted((r for r in references if r.secret != OWN), key=_sealed_key)
+
+
+def _sealed_key(reference: SecretRef) -> str:
+    return f"{reference.secret} {reference.fingerprint}"
+
+
+def name_of(data: bytes) -> str:
+    """The digest of a canonical plan, as `HostPlan.digest` computes it."""
+    return blake2b(data, digest_size=16).hexdigest()

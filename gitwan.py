@@ -38,16 +38,16 @@ def build(only: str = "") -> typer.Typer:
             if plug.command is not None and only in ("", plug.name):
                 app.add_typer(plug.command(), name=plug.name)
     if only in ("", "keys"):
-        from compiler.secret_cli import rotate_keys
+        from compiler.cli.secrets import rotate_keys
         from reconciler.cli.keys import make_app as make_keys
 
         keys = make_keys()
         keys.command("rotate")(rotate_keys)
         app.add_typer(keys, name="keys")
     if not only:
-        from compiler.cli import mount
-        from compiler.routes_cli import routes
-        from compiler.secret_cli import app as secret
+        from compiler.cli.main import mount
+        from compiler.cli.routes import routes
+        from compiler.cli.secrets import app as secret
         from lab.cli import app as lab
 
         mount(app)
@@ -101,7 +101,7 @@ def _problems(error: Exception) -> int:
 
     if not isinstance(error, Problems):
         raise error
-    from compiler.cli import report
+    from compiler.cli.main import report
 
     return report(error)
 

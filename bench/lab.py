@@ -20,7 +20,7 @@ from statistics import median
 from bench.private import ROOT
 from bench.rows import Board, Row
 from bench.timing import Times, in_turns, milliseconds, timed
-from compiler.inputs import read_folder
+from compiler.shell.inputs import read_folder
 from lab.blueprint import GIT_ADDRESS
 from lab.client import ask, down, path_of, up
 from lab.drive import CONVERGE, HANDSHAKES, change, compiled, wait, wait_tunnels

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from compiler.fabric import Fabric
-from compiler.lock import check_lock
-from compiler.plan import plan_host
+from compiler.fabric.lock import check_lock
+from compiler.fabric.model import Fabric
+from compiler.plan.host import plan_host
 from compiler.stages import resolve
 from schema.load import load
 from schema.plan import HostPlan

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from itertools import count
 
-from compiler.fabric import Fabric, Group, Node
-from compiler.summary import PRIVATE
+from compiler.fabric.model import Fabric, Group, Node
+from compiler.fabric.summary import PRIVATE
 from lab.blueprint import GIT_ADDRESS, GIT_ADDRESS6, INTERNET, SPARE, Blueprint, Endpoint
 from schema.desired import Region
 from schema.ip import BITS, Interface, Prefix, address_text, is_private

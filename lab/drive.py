@@ -11,10 +11,10 @@ from typing import Any
 from rich.console import Console
 
 from compiler.compile import Result, compile_files
-from compiler.diff import diff_plans
-from compiler.firewall import denies
-from compiler.inputs import read_folder
-from compiler.report import text_report
+from compiler.plan.firewall import denies
+from compiler.review.diff import diff_plans
+from compiler.review.report import text_report
+from compiler.shell.inputs import read_folder
 from lab.blueprint import SPARE
 from lab.client import agent, ask, path_of
 from lab.folder import Folder, LabError

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from compiler.fabric import Fabric, Node, Way
+from compiler.fabric.model import Fabric, Node, Way
 from lab.client import agent, ask
 from lab.folder import Folder
 from lab.provider.places import OUTSIDE, OUTSIDE_ADDRESS

@@ -9,12 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from compiler import vault
 from compiler.compile import Result, compile_files
-from compiler.fabric import Fabric
-from compiler.inputs import read_folder
-from compiler.reach import versions
-from compiler.secrets import sidecar
+from compiler.fabric.model import Fabric
+from compiler.fabric.reach import versions
+from compiler.shell import vault
+from compiler.shell.inputs import read_folder
+from compiler.shell.secrets import sidecar
 from lab.blueprint import GIT_ADDRESS, GIT_ADDRESS6
 from lab.folder import Folder, LabError
 from lab.provider import mullvad, pia

@@ -19,10 +19,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from compiler.clients import client_file
+from compiler.agentless.clients import client_file
 from compiler.compile import compile_files
-from compiler.fabric import Fabric
-from compiler.inputs import read_folder
+from compiler.fabric.model import Fabric
+from compiler.shell.inputs import read_folder
 from lab import world
 from lab.blueprint import Blueprint
 from lab.draw import draw

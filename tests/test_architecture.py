@@ -21,12 +21,12 @@ TABLE: tuple[tuple[str, set[str], str], ...] = (
     ("schema", {"schema", "pydantic", "pydantic_core"}, "the contract must not depend on those who keep it"),
     ("schema.text", {"schema", "ruamel"}, "the one place where YAML is read"),
     ("compiler", {"schema", "compiler", "jinja2"}, "pure: the same input gives the same plan anywhere"),
-    ("compiler.inputs", {"schema", "git"}, "the one place of this room that reads the disk and git"),
-    ("compiler.vault", {"schema", "cryptography", "pyrage"},
+    ("compiler.shell.inputs", {"schema", "git"}, "the one place of this room that reads the disk and git"),
+    ("compiler.shell.vault", {"schema", "cryptography", "pyrage"},
      "the one place of this room that ever holds a secret's value, and it knows nothing of plans"),
-    ("compiler.secret_cli", {"schema", "compiler", "typer", "pydantic"}, "a command line talks to its own room only"),
-    ("compiler.routes_cli", {"schema", "compiler", "typer"}, "a command line talks to its own room only"),
-    ("compiler.cli", {"schema", "compiler", "typer"}, "a command line talks to its own room only"),
+    ("compiler.cli.secrets", {"schema", "compiler", "typer", "pydantic"}, "a command line talks to its own room only"),
+    ("compiler.cli.routes", {"schema", "compiler", "typer"}, "a command line talks to its own room only"),
+    ("compiler.cli.main", {"schema", "compiler", "typer"}, "a command line talks to its own room only"),
     ("reconciler", {"schema", "reconciler"}, "decisions stay testable without a kernel, git or a network"),
     ("reconciler.state.config", {"schema", "reconciler", "pydantic"}, "the host's own file has a form"),
     ("reconciler.state.store", {"schema", "reconciler", "pydantic"}, "a stored plan may be spoilt, and then says so"),
@@ -56,22 +56,25 @@ TABLE: tuple[tuple[str, set[str], str], ...] = (
 EFFECTS = {"socket", "subprocess", "os.environ", "time", "random", "secrets", "urllib", "http", "ctypes"}
 IMPURE: dict[str, set[str]] = {
     "compiler": set(),
-    "compiler.vault": {"subprocess"},  # the user's editor
+    "compiler.shell.vault": {"subprocess"},  # the user's editor
     "schema": {"socket"},  # inet_pton and inet_ntop, which are pure, live there
     "reconciler.kinds": set(),
 }
 
 
-# The rooms of the reconciler, the lowest floor first: a room knows those below it, and nobody above.
-FLOORS = (
-    "base", "kinds", "system", "state", "converge", "report", "sources", "cycle", "loops", "process", "cli",
-)  # fmt: skip
+# The rooms of two houses, the lowest floor first: a room knows those below it, and nobody above.
+FLOORS = {
+    "compiler": ("render", "fabric", "stages", "agentless", "plan", "compile", "worker", "review", "shell", "cli"),
+    "reconciler": (
+        "base", "kinds", "system", "state", "converge", "report", "sources", "cycle", "loops", "process", "cli",
+    ),
+}  # fmt: skip
 
 
-def room_of(module: str) -> str:
-    """The room of the reconciler that a module is in; "" for others, and for the house itself."""
-    parts = module.split(".")
-    return parts[1] if parts[0] == "reconciler" and len(parts) > 1 else ""
+def floor_of(module: str) -> tuple[str, int]:
+    """The house that a module stands in, and the floor of its room there; -1 for a house without floors."""
+    house, room = [*module.split("."), "", ""][:2]
+    return house, FLOORS[house].index(room) if house in FLOORS and room else -1
 
 
 def modules() -> list[Path]:
@@ -90,8 +93,16 @@ def imports(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative imports hide which room is meant"
-            found.add(node.module or "")
+            found |= {
+                f"{node.module}.{alias.name}" if _is_module(node.module, alias.name) else str(node.module)
+                for alias in node.names
+            }
     return found
+
+
+def _is_module(package: str | None, name: str) -> bool:
+    place = ROOT / str(package).replace(".", "/") / name
+    return place.with_suffix(".py").exists() or (place / "__init__.py").exists()
 
 
 def under(name: str, prefix: str) -> bool:
@@ -119,17 +130,18 @@ def test_purity(path: Path) -> None:
     assert not reached, f"{name_of(path)} reaches outside with {reached}"
 
 
-@pytest.mark.parametrize("path", [p for p in modules() if room_of(name_of(p))], ids=name_of)
+@pytest.mark.parametrize("path", [p for p in modules() if floor_of(name_of(p))[1] >= 0], ids=name_of)
 def test_no_room_imports_one_above_it(path: Path) -> None:
-    room = room_of(name_of(path))
-    above = {other: FLOORS.index(other) for name in imports(path) if (other := room_of(name))}
-    wrong = sorted(other for other, floor in above.items() if floor > FLOORS.index(room))
-    assert not wrong, f"{name_of(path)} is in {room}, and imports from {', '.join(wrong)} above it"
+    house, floor = floor_of(name_of(path))
+    wrong = sorted(name for name in imports(path) if (place := floor_of(name))[0] == house and place[1] > floor)
+    assert not wrong, f"{name_of(path)} is in {FLOORS[house][floor]}, and imports what is above it: {', '.join(wrong)}"
 
 
-def test_every_room_has_a_floor() -> None:
-    rooms = {path.parent.name for path in (ROOT / "reconciler").glob("*/__init__.py")}
-    assert rooms == set(FLOORS)
+@pytest.mark.parametrize("house", FLOORS)
+def test_every_room_has_a_floor(house: str) -> None:
+    there = {path.stem for path in (ROOT / house).iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert there - {"__init__"} == set(FLOORS[house])
+    assert len(FLOORS[house]) <= 12, "more than that nobody finds their way in"
 
 
 def test_only_the_front_door_imports_the_lab() -> None:

@@ -49,17 +49,17 @@ def render(plan: HostPlan, native: Mapping[str, Native] | None = None) -> dict[s
 
 
 def client_config(context: Mapping[str, object]) -> str:
-    """A roaming client's configuration for wg-quick; see `compiler/clients.py` for the context."""
+    """A roaming client's configuration for wg-quick; see `compiler/agentless/clients.py` for the context."""
     return _template("client.conf", **context)
 
 
 def service_config(name: str, context: Mapping[str, object]) -> str:
-    """What a service is told; see `compiler/gateways.py` for the context."""
+    """What a service is told; see `compiler/plan/gateways.py` for the context."""
     return _template(f"{name}.conf", **context)
 
 
 def routes_text(form: str, lans: Iterable[Mapping[str, object]], dev: str) -> str:
-    """Routes for the machines of a site; see `compiler/routes_cli.py` for a LAN."""
+    """Routes for the machines of a site; see `compiler/cli/routes.py` for a LAN."""
     return _template(f"routes/{form}", lans=list(lans), dev=dev)
 
 

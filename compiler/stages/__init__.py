@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from compiler.fabric import Fabric
+from compiler.fabric.model import Fabric
 from compiler.stages.addresses import allocate_addresses
 from compiler.stages.egress import take_egress
 from compiler.stages.exits import take_exits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.fabric import Fabric
+from compiler.fabric.model import Fabric
 from schema.input import LOCK
 from schema.ip import BITS, Interface, Prefix, address_text
 from schema.lock import Entry

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from compiler.fabric import Fabric, Node, Way
-from compiler.reach import reach
+from compiler.fabric.model import Fabric, Node, Way
+from compiler.fabric.reach import reach
 from compiler.stages.names import known
 from schema.plan.exits import EXITS
 from schema.problem import Place

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from compiler.fabric import Fabric, Node, Way
-from compiler.slots import marks_needed
+from compiler.fabric.model import Fabric, Node, Way
+from compiler.fabric.slots import marks_needed
 from schema.desired.exits import DEV, SELF
 from schema.plan.marks import DEFAULT
 from schema.problem import Place

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
-from compiler.fabric import Fabric, Group, Node, Segment
+from compiler.fabric.model import Fabric, Group, Node, Segment
 from compiler.stages.networks import written
 from schema.desired import Gateways, Located, Region, Site
 from schema.ip import Interface, Prefix

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compiler.fabric import Fabric, Node
+from compiler.fabric.model import Fabric, Node
 from schema.problem import Place
 
 Numbered = dict[int, tuple[Place, str]]

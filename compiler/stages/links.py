@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 
-from compiler.bonds import ride
-from compiler.fabric import Edge, Fabric, Node, endpoint_text
-from compiler.reach import reach, versions
+from compiler.fabric.bonds import ride
+from compiler.fabric.model import Edge, Fabric, Node, endpoint_text
+from compiler.fabric.reach import reach, versions
+from compiler.fabric.tunnel import End, Tunnel
 from compiler.stages.ports import BACKBONE, Ports
-from compiler.tunnel import End, Tunnel
 from schema.desired import fabric as desired
 from schema.plan.exits import EXITS
 from schema.problem import Place

@@ -5,7 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 import schema.desired
-from compiler.fabric import Fabric, Node, Roamer
+from compiler.fabric.model import Fabric, Node, Roamer
 from schema.desired import Located, Region, Site
 from schema.problem import Place
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compiler.fabric import Edge, Fabric, Node
+from compiler.fabric.model import Edge, Fabric, Node
 from schema.desired import Region
 from schema.ip import Interface, Prefix, is_private
 from schema.problem import Place

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import islice
 
-from compiler.bonds import senders
-from compiler.fabric import Edge, Fabric, Node
-from compiler.spread import Spread
+from compiler.fabric.bonds import senders
+from compiler.fabric.model import Edge, Fabric, Node
+from compiler.fabric.spread import Spread
 from schema.desired import fabric as desired
 from schema.problem import Place
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 
-from compiler.fabric import Bundle, Edge, Fabric, Node, Unit
-from compiler.summary import condense, summarise
+from compiler.fabric.model import Bundle, Edge, Fabric, Node, Unit
+from compiler.fabric.summary import condense, summarise
 from schema.ip import Prefix
 
 Ways = dict[Edge, list[Prefix]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compiler.fabric import Fabric
+from compiler.fabric.model import Fabric
 from schema.desired import Located, Secret
 from schema.plan import SecretRef
 from schema.problem import Place

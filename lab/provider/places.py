@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
-from compiler.fabric import Fabric
+from compiler.fabric.model import Fabric
 from lab.blueprint import INTERNET, Blueprint
 from lab.relay import Line
 

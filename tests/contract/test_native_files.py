@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from compiler.compile import compile_files
-from compiler.inputs import read_folder
 from compiler.render import render
+from compiler.shell.inputs import read_folder
 from reconciler.converge.diff import Desired, diff
 from reconciler.kinds import KINDS
 from reconciler.state.inventory import Inventory

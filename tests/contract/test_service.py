@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from compiler.compile import compile_files
-from compiler.inputs import read_folder
+from compiler.shell.inputs import read_folder
 from reconciler.kinds.service import MARKER
 from reconciler.system import dns
 from reconciler.system.ends import Ends

@@ -27,9 +27,9 @@ from reconciler.process.host import Host
 from reconciler.process.setup import host_of, store_of
 from reconciler.sources import repository
 from reconciler.sources.git import Mirror
-from reconciler.state.config import AgentConfig, parse
 from reconciler.state import journal
 from reconciler.state import store as state
+from reconciler.state.config import AgentConfig, parse
 from reconciler.system.service import ServiceDriver
 from reconciler.system.wg_key import generate_private, public_key
 from schema.plan import (

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from compiler.compile import compile_files
-from compiler.inputs import read_folder
+from compiler.shell.inputs import read_folder
 from lab.client import up
 from lab.drive import HANDSHAKES, compiled, wait_tunnels
 from lab.folder import Folder

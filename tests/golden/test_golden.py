@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from compiler.compile import Result, compile_files
-from compiler.diff import diff_plans
-from compiler.inputs import read_folder
 from compiler.render import render
-from compiler.report import markdown_report, text_report
+from compiler.review.diff import diff_plans
+from compiler.review.report import markdown_report, text_report
+from compiler.shell.inputs import read_folder
 
 HERE = Path(__file__).parent
 UPDATE = os.environ.get("GITWAN_GOLDEN") == "update"

@@ -10,8 +10,8 @@ import pytest
 
 from bench import flows
 from compiler.compile import compile_files
-from compiler.diff import diff_plans
-from compiler.inputs import read_folder
+from compiler.review.diff import diff_plans
+from compiler.shell.inputs import read_folder
 from schema.plan import Disruption, HostPlan
 from tests.lab.edits import edit
 from tests.lab.paced import paced, shares, ways

@@ -8,7 +8,7 @@ from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 
 import pytest
 
-from compiler.diff import PlanDiff, diff_plans
+from compiler.review.diff import PlanDiff, diff_plans
 from lab.drive import compiled
 from schema.plan import Disruption
 from tests.lab.dumps import PeerState, devices, our_links, peers, routes

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from bench.generate import key
 from compiler.compile import Result, compile_files
-from compiler.inputs import read_folder
-from compiler.tunnel import Tunnel
+from compiler.fabric.tunnel import Tunnel
+from compiler.shell.inputs import read_folder
 from reconciler.converge.diff import Desired
 from reconciler.converge.layers import compose
 from reconciler.converge.takeover import awaited
@@ -345,7 +345,7 @@ def test_the_same_repository_gives_the_same_bytes_in_every_process() -> None:
     import sys
 
     program = (
-        "import pathlib; from compiler.compile import compile_files; from compiler.inputs import read_folder;"
+        "import pathlib; from compiler.compile import compile_files; from compiler.shell.inputs import read_folder;"
         "print([p.digest for p in compile_files(read_folder(pathlib.Path('sites')).files).plans().values()])"
     )
     root = Path(__file__).parents[3]

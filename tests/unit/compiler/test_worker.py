@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from compiler.inputs import read_folder
+from compiler.shell.inputs import read_folder
 from compiler.worker import run
 from schema.plan import HostPlan
 

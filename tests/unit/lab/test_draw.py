@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from compiler.compile import compile_files
-from compiler.inputs import read_folder
+from compiler.shell.inputs import read_folder
 from lab.blueprint import Blueprint
 from lab.draw import draw
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from compiler.starter import STARTER
+from compiler.shell.starter import STARTER
 from schema.json_schema import schemas
 from schema.text import Text, parse
 

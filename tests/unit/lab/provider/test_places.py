@@ -3,8 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from compiler.compile import compile_files
-from compiler.fabric import Fabric
-from compiler.inputs import read_folder
+from compiler.fabric.model import Fabric
+from compiler.shell.inputs import read_folder
 from lab.blueprint import Blueprint
 from lab.draw import draw
 from lab.provider.places import GATES, OUTSIDE, OUTSIDE_NAME, add, kinds_of

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.state.journal import CORRUPT, Journal
 from reconciler.state import journal
+from reconciler.state.journal import CORRUPT, Journal
 
 ENTRY = Journal("from", "to", "c1", "boot", 7)
 

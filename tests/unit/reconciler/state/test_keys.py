@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from compiler import vault
+from compiler.shell import vault
 from reconciler.state.keys import KeyFileError, ensure_identity, ensure_key, next_key, read_key, secret_reader
 from schema.desired.secret import recipient
 from schema.plan import SecretRef

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from compiler.nexthops import nexthop_id
-from compiler.tunnel import End
+from compiler.fabric.tunnel import End
+from compiler.plan.nexthops import nexthop_id
 from schema.desired import Exit
 from schema.plan.marks import DEFAULT
 from schema.plan.ranges import (
@@ -93,7 +93,7 @@ NUMBERS = [one for one in RANGES if one.space != "mark"]
 """Marks are counted from 0: their values are looked for beside these."""
 
 
-ELSEWHERE = {("compiler/report.py", 60000): "bytes that a comment may have"}
+ELSEWHERE = {("compiler/review/report.py", 60000): "bytes that a comment may have"}
 """The same numbers of something else."""
 
 

@@ -14,7 +14,7 @@ from compiler.fabric.model import Fabric
 from compiler.shell.inputs import read_folder
 from schema.ip import Prefix, address_text
 
-CASES = Path(__file__).parents[2] / "golden" / "compile"
+CASES = Path(__file__).parents[3] / "golden" / "compile"
 
 
 def fabric(case: str) -> Fabric:

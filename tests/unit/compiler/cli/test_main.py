@@ -9,7 +9,7 @@ import pytest
 
 import gitwan
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 class Command:

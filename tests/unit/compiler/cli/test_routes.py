@@ -13,7 +13,7 @@ from tests.unit.compiler.cli.test_main import Command, command
 
 __all__ = ["command"]
 
-GOLDEN = Path(__file__).parents[2] / "golden"
+GOLDEN = Path(__file__).parents[3] / "golden"
 SITES = GOLDEN / "compile" / "two-gateways" / "input"
 
 

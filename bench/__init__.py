@@ -1,1 +1,2 @@
-"""What README's numbers come from: ratios against a named peer or the bare floor, in one run."""
+"""The benchmarks behind README's figures: ratios against another program or the smallest possible implementation, in
+one run."""

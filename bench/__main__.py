@@ -1,7 +1,7 @@
-"""`python -m bench [GROUP ...]`: every measure with its limit; exit code 1 where one is missed.
+"""`python -m bench [GROUP ...]`: every measure with its limit. The exit code is 1 if a limit is missed.
 
-Groups: compiling, text, routes, processes, rest, overlays, lab. Without any, all of them, and bench/out/results.json
-is written.
+Groups: compiling, text, routes, processes, rest, overlays, lab. Without any group, all of them run, and
+bench/out/results.json is written.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Validating and compiling, against a parser that does nothing but parse the same files."""
+"""Validation and compilation, compared to a parser that only parses the same files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from bench.generate import hub_and_spoke, locked
 from bench.rows import Board, Row
 from bench.timing import in_turns, milliseconds, ratio
-from compiler.compile import Result, compile_files
+from compiler.compile import Compilation, compile_files
 
 Files = dict[str, bytes]
 TURNS = 7
@@ -41,7 +41,7 @@ def measure(board: Board) -> None:
         Row("the hub's plan out of 1,000 sites", ratio(times, "hub", "parse"), PARSE,
             note=f"{milliseconds(times, 'hub')}; {parsed}")
     )  # fmt: skip
-    # The best times: an exponent is a small number, and one slow moment of either would be seen in it.
+    # The best times are used: an exponent is small, and one slow moment in either measurement would distort it.
     few_best, all_best = min(times["few"]), min(times["all"])
     board.add(
         Row("growth from 100 to 1,000 sites", math.log10(all_best / few_best), "exponent", 1.1,
@@ -50,14 +50,14 @@ def measure(board: Board) -> None:
 
 
 def parse(files: Files) -> None:
-    """What the floor is: ruamel's loader on libyaml, and nothing else."""
+    """The floor: ruamel's loader on libyaml, and nothing else."""
     yaml = YAML(typ="safe")
     for path, content in files.items():
         if path.endswith(".yaml"):
             yaml.load(content)
 
 
-def compiled(files: Files) -> Result:
+def compiled(files: Files) -> Compilation:
     result = compile_files(files)
     if result.problems:
         raise RuntimeError(result.problems[0].message)
@@ -65,7 +65,7 @@ def compiled(files: Files) -> Result:
 
 
 def every_plan(files: Files) -> int:
-    """Validate, compile, and write every host's plan as JSON; its size."""
+    """Validate, compile, and write every host's plan as JSON. Returns the total size in bytes."""
     plans = compiled(files).plans()
     return sum(len(plan.canonical()) for plan in plans.values())
 

@@ -24,13 +24,13 @@ from typing import NoReturn
 
 SOURCES = 20000
 _PACKET = struct.Struct("!HId")
-"""Flow, sequence, and when it was sent (the machine's real-time clock, as the kernel's time stamps have it)."""
+"""Flow, sequence number, and time of sending (the machine's real-time clock, like the kernel's time stamps)."""
 _TIMESPEC = struct.Struct("=qq")
 SO_TIMESTAMPNS, SO_RCVBUFFORCE = 35, 33
 ROOM = 8 << 20
-"""Bytes that wait for a receiver which has no turn: what a busy machine is slow to read is not lost on the way."""
+"""The receive buffer in bytes. A busy machine then reads packets late, but does not lose them."""
 BEHIND = 0.05
-"""Seconds that a sender may be late and still make up for."""
+"""A sender that is late by at most this number of seconds catches up."""
 
 
 class Ended(Exception):  # noqa: N818 - it is no error: somebody has seen enough
@@ -46,20 +46,20 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """What arrived of one flow, in its order of arrival."""
+    """The packets of one flow that arrived, in order of arrival."""
 
     arrivals: Sequence[Arrival]
 
     @property
     def lost(self) -> int:
-        """Packets that never came, of those before the last one that did; the first has number 0."""
+        """The number of lost packets before the last one that arrived. The first packet has number 0."""
         seen = {arrival.sequence for arrival in self.arrivals}
         return max(seen) + 1 - len(seen)
 
     def gap(self, pace: float, since: float = 0.0, until: float = float("inf")) -> float:
-        """The longest time between two arrivals within a span, in seconds, less what the sender itself was late by.
+        """The longest time between two arrivals in a time span, in seconds, without the sender's own delay.
 
-        `pace` is the flow's, in packets a second.
+        `pace` is the rate of the flow in packets per second.
         """
         return max(
             (_apart(a, b, pace) for a, b in pairwise(self.arrivals) if since <= b.arrived and a.arrived <= until),
@@ -68,7 +68,7 @@ class Flow:
 
     @property
     def reordered(self) -> int:
-        """Arrivals that were overtaken."""
+        """The number of packets that arrived after a later one."""
         return sum(a.sequence > b.sequence for a, b in pairwise(self.arrivals))
 
 
@@ -78,7 +78,7 @@ def _apart(a: Arrival, b: Arrival, pace: float) -> float:
 
 
 def read(file: Path) -> Mapping[int, Flow]:
-    """Flow -> what arrived of it."""
+    """Flow -> the packets that arrived."""
     found: dict[int, list[Arrival]] = {}
     for flow, *arrival in json.loads(file.read_text()):
         found.setdefault(flow, []).append(Arrival(*arrival))
@@ -121,7 +121,7 @@ def send(address: str, port: int, flows: int, rate: float, source: str = "", siz
             try:
                 sockets[flow].sendto(packet, (addresses[flow % len(addresses)], port))
             except OSError:
-                pass  # refused by a router; the receiver misses it
+                pass  # a router refused the packet; it is missing at the receiver
             turn, due = turn + 1, following(due, step, time.monotonic())
             time.sleep(max(0.0, due - time.monotonic()))
     except Ended:
@@ -130,10 +130,10 @@ def send(address: str, port: int, flows: int, rate: float, source: str = "", siz
 
 
 def following(due: float, step: float, now: float) -> float:
-    """When the packet after the one of `due` is due.
+    """The time of the next packet after the one at `due`.
 
-    What a sender that was stopped for a while had no time to send is not sent in a burst: queues on the way would drop
-    it, and nobody could tell that from what is measured.
+    If the sender was stopped for a while, it does not send the missed packets in a burst. Queues on the way would drop
+    such a burst, and these losses would look like the ones to be measured.
     """
     return max(due + step, now - BEHIND)
 
@@ -143,8 +143,8 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def main(words: Sequence[str]) -> None:
-    # A handler of our own: Python raises KeyboardInterrupt only where SIGINT was not ignored at the start, and it is
-    # ignored in a job that a shell started in the background.
+    # An explicit handler: Python raises KeyboardInterrupt only if SIGINT was not ignored at the start, and it is
+    # ignored in a background job of a shell.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
     match words:

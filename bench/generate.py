@@ -1,4 +1,4 @@
-"""A generator of big repositories: hub and spoke, as large as wanted, the same for the same size."""
+"""Generates large repositories. Equal sizes give equal repositories."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from schema.lock import lock_text
 
 
 def key(name: str) -> str:
-    """A public key that nobody has the private half of."""
+    """A public key without a known private key."""
     digest = bytearray(hashlib.blake2b(name.encode(), digest_size=32).digest())
     return base64.b64encode(bytes(digest)).decode()
 
 
 def hub_and_spoke(spokes: int) -> dict[str, bytes]:
-    """A repository of one data centre and `spokes` home edges that are linked to it, dual stack."""
+    """A repository with one data centre and `spokes` home edges that are linked to it, with IPv4 and IPv6."""
     files = {"keys/hub-gw.pub": key("hub-gw").encode()}
     links = "".join(f"  - between: [hub, s{n:04d}]\n    keepalive: 25s\n" for n in range(spokes))
     files["fabric.yaml"] = f"fabric: bench\nversion: 1\nlinks:\n{links}".encode()
@@ -60,7 +60,8 @@ hosts:
 
 
 def many_routes(routes: int) -> dict[str, bytes]:
-    """A site whose host `bench` has this many networks behind two neighbours in turns, so that no two are one."""
+    """A site whose host `bench` has this number of networks behind two neighbours, alternating so that none can be
+    merged."""
 
     def host(name: str, number: int, lans: str = "") -> str:
         return f"""\
@@ -82,7 +83,7 @@ def many_routes(routes: int) -> dict[str, bytes]:
 
 
 def locked(files: dict[str, bytes]) -> dict[str, bytes]:
-    """The same files and their fabric.lock, as a repository has it that is looked after."""
+    """The same files with an up-to-date fabric.lock."""
     fabric = compile_files(files).fabric
     assert fabric is not None
     return files | {LOCK: lock_text(fabric.lock).encode()}

@@ -1,7 +1,7 @@
-"""The example network in the lab: a push that every host follows, and a route that comes back.
+"""The example network in the lab: the time until every host has applied a push, and until a deleted route is back.
 
-The floor of a push is what no agent can do without: all hosts at once fetch the same commit from the same server with
-git, and run the compiler once each. That of a route is a shell that follows `ip monitor`.
+The floor of a push is the work that every host must do without an agent: all hosts fetch the same commit from the same
+server at once, and each runs the compiler once. The floor of a route is a shell script with `ip monitor`.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ from compiler.shell.inputs import read_folder
 from lab.blueprint import GIT_ADDRESS
 from lab.client import ask, down, path_of, up
 from lab.drive import CONVERGE, HANDSHAKES, change, compiled, wait, wait_tunnels
-from lab.folder import Folder
+from lab.folder import LabFolder
 from lab.repository import git
 from schema.input import LOCK
 from schema.lock import lock_text
 
 TURNS = 6
-"""Of pushes, there and back again: every other one takes away what the one before it added."""
+"""The number of pushes. Every second push removes what the one before it added."""
 DELETIONS = 5
-"""An agent leaves alone for a while what is undone more often than that in a minute."""
+"""The number of deletions. An agent leaves an object alone for a while if it is deleted more often than this in a
+minute."""
 HOST, ROUTE, OTHER = "ams-gw1", "192.168.10.0/24", "198.18.99.0/24"
 AWAY = """\
 ip route del "$0"
@@ -47,7 +48,7 @@ until [ -n "$(ip route show "$0")" ]; do
     ip route del "$0"
 done
 """
-"""Ends when the monitor listens, which runs on until the lab ends."""
+"""Ends when the monitor listens. The monitor itself runs until the lab ends."""
 FLOOR = """\
 set -e
 git --git-dir="$1" fetch --quiet "$2" +refs/heads/main:refs/heads/main
@@ -57,8 +58,8 @@ exec "$4" -m compiler.worker <"$5" >"$1/answer"
 
 
 def measure(board: Board) -> None:
-    # Not in our own folder: the names of Unix sockets have to be short.
-    folder = Folder(Path(tempfile.mkdtemp(prefix="gwlab-", dir="/tmp")))
+    # The folder is not below our own, because paths of Unix sockets must be short.
+    folder = LabFolder(Path(tempfile.mkdtemp(prefix="gwlab-", dir="/tmp")))
     try:
         with board.working("the example network comes up"):
             up(ROOT / "sites", folder, lambda text: None)
@@ -75,12 +76,12 @@ def measure(board: Board) -> None:
 
 
 def _row(name: str, times: Times, unit: str, limit: float) -> Row:
-    """Each of ours against the floor that was measured just after it."""
+    """Compares each of our times with the floor that was measured just after it."""
     value = median(ours / floor for ours, floor in zip(times["ours"], times["floor"], strict=True))
     return Row(name, value, unit, limit, note=f"{milliseconds(times, 'ours')}; {milliseconds(times, 'floor')}")
 
 
-def _pushes(folder: Folder) -> Times:
+def _pushes(folder: LabFolder) -> Times:
     first = git(folder.work, "rev-parse", "HEAD")
     change(folder, compiled(folder))
     fabric = compiled(folder).fabric
@@ -103,22 +104,22 @@ def _pushes(folder: Folder) -> Times:
     return times
 
 
-def _push(folder: Folder) -> None:
+def _push(folder: LabFolder) -> None:
     git(folder.work, "push", "-q", "lab", "main")
     if wait(folder, git(folder.work, "rev-parse", "HEAD"), CONVERGE) is None:
         raise RuntimeError(f"not all hosts converged within {CONVERGE:.0f} s of a push")
 
 
-def _steady(folder: Folder) -> None:
+def _steady(folder: LabFolder) -> None:
     """Wait until there is nothing left to do."""
-    for _ in range(2):  # a tunnel's first answers are news to the agents at its ends
+    for _ in range(2):  # the first answers of a tunnel are events for the agents at its ends
         if wait(folder, git(folder.work, "rev-parse", "HEAD"), CONVERGE) is None:
             raise RuntimeError(f"not all hosts converged within {CONVERGE:.0f} s")
         if wait_tunnels(folder, HANDSHAKES, lambda text: None) is None:
             raise RuntimeError(f"not all tunnels were up within {HANDSHAKES:.0f} s")
 
 
-def _drift(folder: Folder) -> Times:
+def _drift(folder: LabFolder) -> Times:
     def run(script: str, route: str) -> None:
         if code := _inside(folder, HOST, "sh", "-c", script, route):
             raise RuntimeError(f"{script}: exit {code}")
@@ -127,22 +128,22 @@ def _drift(folder: Folder) -> Times:
     return in_turns({"ours": partial(run, AWAY, ROUTE), "floor": partial(run, AWAY, OTHER)}, DELETIONS)
 
 
-def _inside(folder: Folder, space: str, *command: str) -> int:
+def _inside(folder: LabFolder, space: str, *command: str) -> int:
     with Path("/dev/null").open("r+b") as null:
         return int(ask(folder, "exec", [null.fileno()] * 3, space=space, command=list(command))["code"])
 
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """Every host's fetch and compiler, without an agent."""
+    """The floor: every host's fetch and compilation, without an agent."""
 
-    folder: Folder
+    folder: LabFolder
     mirrors: Mapping[str, Path]
-    """Host -> a bare repository that lacks what is about to be pushed."""
+    """Host -> a bare repository that does not have the next commit yet."""
 
     @classmethod
-    def of(cls, folder: Folder, hosts: list[str]) -> Floor:
-        """As things are before a push."""
+    def of(cls, folder: LabFolder, hosts: list[str]) -> Floor:
+        """Take copies of the repository before a push."""
         mirrors = {host: folder.root / "floor" / host for host in hosts}
         for mirror in mirrors.values():
             shutil.rmtree(mirror, ignore_errors=True)
@@ -150,7 +151,7 @@ class Floor:
         return cls(folder, mirrors)
 
     def take_commit(self) -> None:
-        """Write what each host's compiler is given: the files of the commit that was pushed."""
+        """Write the input of each host's compiler: the files of the pushed commit."""
         files = sorted(read_folder(self.folder.work / path_of(self.folder)).files.items())
         listed = [[path, len(data), "file"] for path, data in files]
         for host, mirror in self.mirrors.items():
@@ -164,7 +165,7 @@ class Floor:
             raise RuntimeError(f"git fetch and compiler ended with {codes}")
 
     def check(self) -> None:
-        """Raises RuntimeError where a compiler had no plan to give."""
+        """Raises RuntimeError if a compiler produced no plan."""
         answers = {host: json.loads((mirror / "answer").read_bytes()) for host, mirror in self.mirrors.items()}
         if without := [host for host, answer in answers.items() if not answer["plan"]]:
             raise RuntimeError(f"no plan for {', '.join(without)}: {answers[without[0]]['problems']}")

@@ -1,7 +1,8 @@
-"""Paced packets through WireGuard while prefixes move from peer to peer and others are taken away: what is lost.
+"""Packets at a steady rate through WireGuard, while prefixes move between peers and others are removed. Counts the
+losses.
 
-One device has three peers, real ones in a namespace of their own, which share 5,000 prefixes. Packets go to prefixes of
-all three, to some of those that move, and come from each; the driver moves and takes away one prefix at a time.
+One device has three real peers in another namespace. They share 5,000 prefixes. Packets go to prefixes of all three
+peers and to some moving prefixes, and also come from each peer. The driver moves and removes one prefix at a time.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ PREFIXES, MOVES, REMOVALS = 5_000, 200, 200
 FARS = ("far0", "far1", "far2")
 SPACE, NEAR, OUTER, INNER = "far", "10.0.0.1", ("192.0.2.1", "192.0.2.2"), "10.64.0.0/16"
 STAYING, MOVING = 12, 6
-"""Flows to prefixes that stay, and to prefixes that move; as many come back as go to those that stay."""
+"""Flows to prefixes that stay, and to prefixes that move. The number of returning flows is that of the former."""
 PORT, DISCARD = 5400, 9
 ROOM = "10000"
-"""Packets that wait for a wireguard-go which has no turn: what a busy machine is slow to read is not lost by a move."""
+"""The queue length in packets in front of wireguard-go. A busy machine then delays packets, but does not lose them."""
 PAUSE = 0.01
-"""Seconds between two changes, in which packets arrive."""
+"""Seconds between two changes. Packets arrive during this time."""
 PATIENCE = 120.0
 
 
@@ -42,7 +43,7 @@ class Result:
 
 
 def run(*words: str, given: str | None = None, check: bool = True) -> str:
-    """What a command prints. Raises RuntimeError with its words where it fails."""
+    """The output of a command. Raises RuntimeError with its output if it fails."""
     done = subprocess.run(words, input=given, capture_output=True, text=True, check=False)
     if check and done.returncode:
         raise RuntimeError(f"{' '.join(words)}: {done.stderr.strip()}")
@@ -50,9 +51,9 @@ def run(*words: str, given: str | None = None, check: bool = True) -> str:
 
 
 def measure(driver: PeerDriver, device: str, folder: Path, rate: float) -> Result:
-    """Packets of 30 flows, each of `rate` a second. `device` is ours, with a key, a port and no peer.
+    """Send packets in 30 flows of `rate` packets per second each. `device` is ours, with a key and a port but no peer.
 
-    Takes the names of `FARS` and `SPACE`, and ends what it has started. Raises RuntimeError.
+    Uses the names of `FARS` and `SPACE`, and ends everything that it starts. Raises RuntimeError.
     """
     with ExitStack() as stack:
         peers = stack.enter_context(_ground(driver, device))
@@ -64,7 +65,7 @@ def measure(driver: PeerDriver, device: str, folder: Path, rate: float) -> Resul
         greet(device, sources[: len(FARS)])
         stack.enter_context(sender(going, [NEAR], rate))
         stack.enter_context(sender([NEAR], sources, rate, SPACE))
-        time.sleep(1.0)  # so that packets of all flows are on their way
+        time.sleep(1.0)  # wait until packets of all flows are on their way
         _move(driver, peers)
         time.sleep(1.0)
     found = [flow for file in files for flow in flows.read(file).values()]
@@ -78,7 +79,7 @@ def _address(n: int) -> str:
 
 
 def _move(driver: PeerDriver, peers: list[Peer]) -> None:
-    """One prefix goes to the next peer, and another to nobody, again and again."""
+    """Move one prefix to the next peer, and remove another one, again and again."""
     for turn in range(max(MOVES, REMOVALS)):
         if turn < MOVES:
             prefix = f"{_address(STAYING + turn % MOVING)}/32"
@@ -91,7 +92,7 @@ def _move(driver: PeerDriver, peers: list[Peer]) -> None:
 
 
 def _change(driver: PeerDriver, peers: list[Peer], edits: dict[int, tuple[str, str]]) -> None:
-    """Give peers a prefix, or take one away, in one call."""
+    """Add or remove a prefix at each of these peers, in one call."""
     changes = []
     for n, (gain, loss) in edits.items():
         ips = {*peers[n].allowed_ips, gain} - {loss, ""}
@@ -108,19 +109,19 @@ def _apply(driver: PeerDriver, changes: list[Change]) -> None:
         raise RuntimeError(f"{failures[0]}")
 
 
-# The ground
+# The network
 
 
 @contextmanager
 def _ground(driver: PeerDriver, device: str) -> Iterator[list[Peer]]:
-    """The near end of three peers, with their prefixes."""
+    """The local peers of three remote devices, with their prefixes."""
     near_key, port = (run("wg", "show", device, word).strip() for word in ("public-key", "listen-port"))
     with far_end(FARS, near_key, f"{OUTER[0]}:{port}") as keys:
         run("ip", "address", "add", f"{NEAR}/32", "dev", device)
         run("ip", "link", "set", device, "txqueuelen", ROOM, "up")
         run("ip", "route", "add", INNER, "dev", device)
         for n in range(STAYING):
-            # What comes from a prefix comes from its own peer, or WireGuard would refuse it.
+            # Packets from a prefix must come from its own peer, or WireGuard rejects them.
             run("ip", "-n", SPACE, "rule", "add", "from", _address(n), "lookup", str(100 + n % len(FARS)))
         peers = [_peer(device, n, key) for n, key in enumerate(keys)]
         _apply(driver, [Change(None, peer) for peer in peers])
@@ -129,7 +130,7 @@ def _ground(driver: PeerDriver, device: str) -> Iterator[list[Peer]]:
 
 @contextmanager
 def far_end(names: Sequence[str], near_key: str, endpoint: str) -> Iterator[list[str]]:
-    """A namespace at the other end of a cable, and in it a WireGuard device of each name; their public keys.
+    """A namespace at the other end of a cable, with a WireGuard device for each name. Yields their public keys.
 
     It answers for every address of `INNER`, and listens on ports from 51900 on.
     """
@@ -153,7 +154,8 @@ def far_end(names: Sequence[str], near_key: str, endpoint: str) -> Iterator[list
 
 
 def _far(n: int, name: str, near_key: str, endpoint: str) -> str:
-    """A peer in the other namespace, of the kernel or else of wireguard-go; its public key."""
+    """Create a peer in the other namespace, with the kernel's WireGuard or else wireguard-go. Returns its public
+    key."""
     inside = ("ip", "netns", "exec", SPACE)
     try:
         run("ip", "-n", SPACE, "link", "add", name, "type", "wireguard")
@@ -180,9 +182,9 @@ def _peer(device: str, n: int, key: str) -> Peer:
 
 
 def greet(device: str, addresses: Sequence[str]) -> None:
-    """Have sessions with the peers that have these addresses, before any packet counts.
+    """Start sessions with the peers of these addresses before any packet counts.
 
-    What waits for a handshake is dropped from 128 packets on, and where both ends begin one at the same time, it may
+    WireGuard queues at most 128 packets during a handshake. If both ends begin a handshake at the same time, it may
     take five seconds.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as greeter:
@@ -201,10 +203,11 @@ def _handshakes(device: str) -> int:
 
 @contextmanager
 def ahead() -> Iterator[None]:
-    """Run what is begun here before all else that this machine does.
+    """Run the processes started in this block with priority over everything else on this machine.
 
-    A wireguard-go that has no turn for seconds drops what its own queues cannot hold, and that is not the loss which is
-    measured. Real-time priority, and not a nice value: that one counts only within a session (`autogroup` in sched(7)).
+    If wireguard-go gets no processor time for seconds, it drops packets that exceed its own queues. These losses are
+    not the ones to be measured. The block uses real-time priority, because a nice value has an effect only within a
+    session (`autogroup` in sched(7)).
     """
     before, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))

@@ -1,4 +1,4 @@
-"""What loops add to a plan: one more peer among many, the sweep of many, and what passes a commit that waits.
+"""Resources that loops add to a plan: one more peer among many, checks of many peers, and changes while a commit waits.
 
 python -m bench.overlays memory | wireguard | trial | lateness     inside namespaces of its own
 """
@@ -30,7 +30,7 @@ from reconciler.cycle.probes import Check
 from reconciler.kinds import KINDS, UNANNOUNCED
 from reconciler.kinds.base import ALIAS, Failure, Observed, Session
 from reconciler.process.agent import Agent
-from reconciler.process.host import Host
+from reconciler.process.reconciler import Reconciler
 from reconciler.report.report import Acquired, Candidate
 from reconciler.sources.acquire import Acquirer
 from reconciler.sources.compile import compile_tree
@@ -38,7 +38,7 @@ from reconciler.state.config import parse
 from reconciler.state.inventory import Inventory
 from reconciler.state.store import Store
 from reconciler.system import Context, drivers
-from reconciler.system.events import Watch
+from reconciler.system.events import KernelEvents
 from reconciler.system.wg import PeerSet
 from reconciler.system.wg_key import decode, generate_private, public_key
 from reconciler.system.wg_uapi import UapiBackend
@@ -50,15 +50,15 @@ from schema.plan import (
     Member,
     Nexthop,
     Peer,
-    Probe,
+    ProbeTarget,
     Resource,
     Route,
     Runtime,
     SecretRef,
     Wireguard,
 )
-from schema.plan import Tunnel as Watched
-from schema.plan import Watch as Link_
+from schema.plan import KernelEvents as Link_
+from schema.plan import WatchedTunnel as Watched
 
 DEV = "wg-clients"
 SIZES = (1_000, 10_000, 100_000)
@@ -67,7 +67,7 @@ TURNS = 300
 EVICTED = 20
 SWEEP_SECONDS = 40.0
 SILENT = 20.0
-"""Seconds for which the plan on trial is asked after what does not answer."""
+"""Seconds for which the plan on trial probes a target that does not answer."""
 ROUTES = 20_000
 TICK = 0.005
 
@@ -107,7 +107,7 @@ def measure(board: Board) -> None:
     )  # fmt: skip
 
 
-# A host
+# The host
 
 
 def _key(number: int) -> str:
@@ -121,7 +121,7 @@ def client(number: int) -> Peer:
 
 @dataclass
 class Memory:
-    """A device's peers, or links, in a dictionary; and the time that was spent here."""
+    """A host in memory: a device's peers, or links, in a dictionary, and the time that was spent in it."""
 
     stored: dict[Key, Observed[Any]] = field(default_factory=dict)
     spent: float = 0.0
@@ -161,15 +161,15 @@ class _Source:
         return self.plans(commit)
 
 
-def _host(folder: Path, found: Any, source: _Source | None = None, **options: Any) -> Host:
+def _host(folder: Path, found: Any, source: _Source | None = None, **options: Any) -> Reconciler:
     store = Store(folder)
     store.open()
     engine = Engine(store=store, drivers=found, kinds=KINDS, **options)
     acquirer = Acquirer(host="bench", store=store, source=source or _Source())
-    return Host(name="bench", store=store, engine=engine, acquirer=acquirer, say=lambda level, text: None)
+    return Reconciler(name="bench", store=store, engine=engine, acquirer=acquirer, say=lambda level, text: None)
 
 
-def _apply(host: Host, commit: str, resources: Sequence[Resource], runtime: Runtime | None = None) -> None:
+def _apply(host: Reconciler, commit: str, resources: Sequence[Resource], runtime: Runtime | None = None) -> None:
     plan = HostPlan.of("bench", resources, runtime)
     report = host.converge(Acquired(commit, Candidate.of(commit, plan)))
     if report.error is not None or report.conflicts:
@@ -191,7 +191,7 @@ def _device(folder: Path) -> list[Resource]:
 
 
 def p95(times: Sequence[float]) -> float:
-    """In milliseconds."""
+    """The 95th percentile in milliseconds. `times` are in seconds."""
     return quantiles(times, n=20)[-1] * 1000
 
 
@@ -233,13 +233,13 @@ def _wireguard(folder: Path) -> dict[str, float]:
     _apply(host, "c1", _device(folder))
     host.change("jit", [client(number) for number in range(10)])
     host.converge()
-    host.write_status()
+    host.reporter.write_status()
     small = (folder / "status.json").stat().st_size
     before = _resident()
     for start in range(10, MANY, 1000):
         host.change("jit", [client(number) for number in range(start, min(MANY, start + 1000))])
     host.converge()
-    host.write_status()
+    host.reporter.write_status()
     large = (folder / "status.json").stat().st_size
     memory = (_resident() - before) / (MANY - 10) / 1000
     found: dict[str, list[float]] = {"one": [], "bare": [], "evicted": []}
@@ -273,8 +273,8 @@ def _timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def _sweeps(host: Host) -> float:
-    """The share of a core that an agent's quiet job takes, in per cent."""
+def _sweeps(host: Reconciler) -> float:
+    """The share of a core that the agent's regular checks use, in per cent."""
     host.sweep(UNANNOUNCED)
     began, spent = time.monotonic(), time.process_time()
     while time.monotonic() - began < SWEEP_SECONDS:
@@ -284,7 +284,7 @@ def _sweeps(host: Host) -> float:
 
 
 class _Silent:
-    """Whatever is asked answers; once it is silent, only what is asked before a change does."""
+    """Probes that always answer at first. Once it is silent, targets answer only before a change."""
 
     def __init__(self) -> None:
         self.asked = threading.Event()
@@ -325,7 +325,7 @@ def _trial(folder: Path) -> dict[str, float]:
     _apply(host, "c1", base, Runtime(watches=(link,)))
     host.move(devs, frozenset(devs))
     found = {"control": _moves(host, devs)}
-    runtime = Runtime(watches=(link,), deadline=2 * SILENT, probes=(Probe(kind="ping", target="192.0.2.9"),))
+    runtime = Runtime(watches=(link,), deadline=2 * SILENT, probes=(ProbeTarget(kind="ping", target="192.0.2.9"),))
     waiting = HostPlan.of("bench", more, runtime)
     prober.silent, prober.before = True, True
     converge = _holding(host, lambda: host.converge(Acquired("c2", Candidate.of("c2", waiting))))
@@ -346,7 +346,7 @@ def _trial(folder: Path) -> dict[str, float]:
     return found
 
 
-def _holding(host: Host, work: Callable[[], object]) -> Callable[[], object]:
+def _holding(host: Reconciler, work: Callable[[], object]) -> Callable[[], object]:
     def held() -> object:
         with host.engine.lane.hold():
             return work()
@@ -354,8 +354,8 @@ def _holding(host: Host, work: Callable[[], object]) -> Callable[[], object]:
     return held
 
 
-def _moves(host: Host, devs: Sequence[str]) -> float:
-    """Milliseconds from a verdict until the kernel's group is another one."""
+def _moves(host: Reconciler, devs: Sequence[str]) -> float:
+    """Milliseconds from a verdict until the kernel's group has changed."""
     times = []
     for turn in range(30):
         alive = frozenset(devs) - {devs[turn % len(devs)]}
@@ -368,7 +368,7 @@ def _moves(host: Host, devs: Sequence[str]) -> float:
 
 
 def _lateness(folder: Path) -> dict[str, float]:
-    """How late a ticker in the agent's event loop is, from the push of a large plan until it is confirmed."""
+    """The delay of a timer in the agent's event loop, from the push of a large plan until its confirmation."""
     enter("eth0")
     source = _Source()
     routes = [Route(dst=f"10.{n >> 8}.{n & 255}.0/24", dev="eth0") for n in range(ROUTES)]
@@ -381,7 +381,7 @@ def _lateness(folder: Path) -> dict[str, float]:
         return compile_tree(["sh", "-c", f"cat >/dev/null; cat {answer}"], "bench", {})
 
     source.plans = plan
-    touched = Touched(Watch())
+    touched = Touched(KernelEvents())
     host = _host(folder / "state", _real(folder), source, covered=touched.covered)
     config = parse(
         f"{{host: bench, source: {{git: /w}}, socket: {folder}/agent.sock, metrics: off, poll: {{interval: 1h}}}}", "a"
@@ -391,7 +391,7 @@ def _lateness(folder: Path) -> dict[str, float]:
     return asyncio.run(_listen(Agent(host, config, touched), host, source))
 
 
-async def _listen(agent: Agent, host: Host, source: _Source) -> dict[str, float]:
+async def _listen(agent: Agent, host: Reconciler, source: _Source) -> dict[str, float]:
     clock = asyncio.get_running_loop().time
     running = asyncio.create_task(agent.run())
     late = [0.0]
@@ -404,7 +404,11 @@ async def _listen(agent: Agent, host: Host, source: _Source) -> dict[str, float]
 
     async def confirmed(commit: str) -> None:
         async with asyncio.timeout(120):
-            while host.last is None or host.last.confirmed is None or host.last.confirmed.commit != commit:
+            while (
+                host.reporter.last is None
+                or host.reporter.last.confirmed is None
+                or host.reporter.last.confirmed.commit != commit
+            ):
                 await asyncio.sleep(TICK)
 
     await confirmed("c1")
@@ -414,7 +418,7 @@ async def _listen(agent: Agent, host: Host, source: _Source) -> dict[str, float]
     agent.poll_now()
     await confirmed("c2")
     seconds = clock() - began
-    await asyncio.sleep(2.0)  # the events of 20,000 routes, and the look that they ask for
+    await asyncio.sleep(2.0)  # the events of 20,000 routes, and the observation that they trigger
     ticking.cancel()
     agent.stop()
     await running

@@ -1,4 +1,4 @@
-"""Measures that touch the network, in namespaces of their own: nothing of them is left on the machine."""
+"""Runs measures that change the network in their own namespaces, so that nothing of them is left on the machine."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ UNSHARE = ("unshare", "-nmp", "--fork", "--kill-child", "--mount-proc")
 
 
 def in_private(module: str, *arguments: str) -> dict[str, Any]:
-    """Run `python -m MODULE ARGUMENTS` in fresh network, mount and process namespaces; the object that it prints last.
+    """Run `python -m MODULE ARGUMENTS` in new network, mount and process namespaces. Returns the object that it prints
+    last.
 
-    Raises RuntimeError with its last words.
+    Raises RuntimeError with the end of its output if it fails.
     """
     _have_bytecode()
     command = [*UNSHARE, sys.executable, "-m", module, *arguments]
@@ -32,14 +33,16 @@ def in_private(module: str, *arguments: str) -> dict[str, Any]:
 
 
 def _have_bytecode() -> None:
-    """Compile our sources, as an installer does: what we are compared with was installed by one."""
+    """Compile our sources to bytecode, as an installer does. The programs that we compare with were installed this
+    way."""
     for room in ("schema", "compiler", "reconciler"):
         compileall.compile_dir(ROOT / room, quiet=2)
     compileall.compile_file(ROOT / "gitwan.py", quiet=2)
 
 
 def enter(*cables: str) -> None:
-    """Called inside: an empty /run, loopback, and one cable for each name, its far end named NAME-far."""
+    """Called inside the namespaces: mounts an empty /run, and creates loopback and the cables. The far end of NAME is
+    NAME-far."""
     run("mount", "-t", "tmpfs", "tmpfs", "/run")
     for folder in ("/run/netns", "/run/wireguard"):
         Path(folder).mkdir()
@@ -52,7 +55,7 @@ def enter(*cables: str) -> None:
 
 
 def run(*command: str) -> str:
-    """What a command prints. Raises RuntimeError with its words where it fails."""
+    """The output of a command. Raises RuntimeError with its output if it fails."""
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()[-1000:]}")

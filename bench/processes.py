@@ -1,6 +1,6 @@
-"""`gitwan agent run --once` against `ifstatecli apply`: 5,000 routes, as whole processes, in namespaces of their own.
+"""`gitwan agent run --once` compared to `ifstatecli apply`: 5,000 routes, as whole processes, in their own namespaces.
 
-ifstate takes away links and namespaces that its file does not name, so it gets a world with nothing else in it.
+ifstate removes links and namespaces that are not in its file, so it runs in namespaces with nothing else in them.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def measure(board: Board) -> None:
 
 
 def _prepare(folder: Path) -> int:
-    """A repository for gitwan and a file for ifstate that ask for the same routes; how many."""
+    """Write a repository for gitwan and a file for ifstate with the same routes. Returns the number of routes."""
     files = many_routes(ROUTES)
     for name, content in files.items():
         path = folder / "repository" / name
@@ -86,13 +86,13 @@ def _inside(tool: str, folder: Path, count: int) -> dict[str, float]:
             config = Path(state) / "agent.yaml"
             config.write_text(AGENT.format(repository=folder / "repository", state=state))
             return _two(f"{TOOLS}/gitwan", "agent", "run", "--once", "--config", str(config), count=count)
-    # It wants its address to be there before it resolves gateways, as on a host that has booted.
+    # ifstate needs the address before it resolves gateways, as on a host that has booted.
     run("ip", "address", "add", ADDRESS, "dev", "eth0")
     return _two(f"{TOOLS}/ifstatecli", "-q", "-c", str(folder / "ifstate.yaml"), "apply", count=count)
 
 
 def _two(*command: str, count: int) -> dict[str, float]:
-    """The same command from empty and without change, and whether the routes are there after each."""
+    """Run a command twice, from empty and without a change. Raises an error unless the routes exist after each run."""
     times = {}
     for name in ("empty", "same"):
         times[name] = timed(lambda: run(*command))

@@ -1,4 +1,4 @@
-"""The agent at rest: what a real one with the example's plan holds and uses while nothing happens."""
+"""The idle agent: memory and processor use of a real agent with the example's plan while nothing happens."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOST = "fra-gw1"
 CABLES = ("eno1", "eno4")
 SETTLE = 15.0
 WATCH = 40.0
-"""Seconds: longer than a poll of the repository and its jitter, so that one falls into it."""
+"""Seconds. This is longer than the poll interval with its jitter, so it contains a poll."""
 AGENT = """\
 host: {host}
 source: {{git: "file://{repository}"}}
@@ -71,7 +71,7 @@ def _inside(folder: Path) -> dict[str, float]:
 
 
 def _prepare(folder: Path) -> Path:
-    """The example repository with a key of our own for the host, and the agent's settings."""
+    """Create the example repository with our own key for the host, and the agent's settings."""
     from reconciler.system.wg_key import generate_private, public_key
 
     repository, state = folder / "repository", folder / "state"
@@ -92,7 +92,7 @@ def _prepare(folder: Path) -> Path:
 
 
 def _wait(agent: subprocess.Popen[bytes], folder: Path) -> int:
-    """Until the plan is confirmed; its number of resources."""
+    """Wait until the plan is confirmed. Returns its number of resources."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and agent.poll() is None:
         confirmed = folder / "state" / "confirmed.json"
@@ -108,7 +108,7 @@ def _children(pid: int) -> list[int]:
 
 
 def _cpu(pids: Sequence[int]) -> tuple[float, float]:
-    """Seconds of processor time: the processes' own, and that of the children which they waited for."""
+    """Seconds of processor time: of the processes themselves, and of the children that they waited for."""
     own = waited = 0
     for pid in pids:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -119,13 +119,14 @@ def _cpu(pids: Sequence[int]) -> tuple[float, float]:
 
 
 def _proportional(pid: int) -> float:
-    """Millions of bytes of a process: what several share is divided by their number."""
+    """Proportional set size of a process in millions of bytes: shared pages are divided by the number of their
+    users."""
     lines = (line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines())
     return sum(int(words[1]) * 1024 / 1e6 for words in lines if words[0] == "Pss:")
 
 
 def _memory(pid: int) -> dict[str, float]:
-    """What /proc/PID/status says about memory, in millions of bytes."""
+    """The memory values of /proc/PID/status, in millions of bytes."""
     lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     return {words[0].rstrip(":"): int(words[1]) * 1024 / 1e6 for words in lines if words[0].startswith("Vm")}
 

@@ -1,4 +1,4 @@
-"""20,000 routes through the engine of a running agent, against `ip` in the same namespace."""
+"""20,000 routes through the engine of a running agent, compared to `ip` in the same namespace."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _inside() -> Times:
 
 @contextmanager
 def _agent(state: Path) -> Iterator[Engine]:
-    """An engine as a running agent has it, on this kernel and with a state folder of its own."""
+    """An engine as in a running agent, on this kernel and with its own state folder."""
 
     def no_secret(reference: object) -> bytes:
         raise LookupError("there are no secrets here")
@@ -81,14 +81,14 @@ def _agent(state: Path) -> Iterator[Engine]:
 
 
 def _cycle(engine: Engine, operations: int, acquired: Acquired | None = None) -> None:
-    """One cycle of the agent, which must do just as much."""
+    """Run one cycle of the agent. Raises an error unless it executes exactly this number of operations."""
     report = engine.converge(acquired)
     if not report.ok or report.operations != operations:
         raise RuntimeError(f"{report.result}: {report.summary()}, {report.error}")
 
 
 def _show() -> None:
-    """Read what `ip` prints, as whoever asked it would."""
+    """Read the output of `ip`, like any user of it."""
     done = subprocess.run(["ip", "-j", "route", "show"], capture_output=True, check=True)
     assert done.stdout.count(b"dst") >= ROUTES
 

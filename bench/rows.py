@@ -1,4 +1,4 @@
-"""What the benchmark says: one row for each measure, with its limit, as it is measured."""
+"""The output of the benchmark: a row for each measure with its limit, printed as it is measured."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from threading import Event, Thread
 
 OUT = Path(__file__).parent / "out"
 QUIET = 2.0
-"""Seconds without a word, after which a measure says that it is still at work."""
+"""After this number of seconds without output, a message says that a measure is still running."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measure. `limit` is the most it may be, or with `at_least` the least; None for what only informs."""
+    """One measure. `limit` is the maximum, or with `at_least` the minimum. None: the row is only information."""
 
     name: str
     value: float
@@ -57,7 +57,7 @@ class Board:
 
     @contextmanager
     def working(self, text: str) -> Iterator[None]:
-        """Say on standard error what takes its time, every other second, and wipe it where that is a terminal."""
+        """Print every second second what is running, on standard error. The line is erased afterwards on a terminal."""
         done = Event()
         teller = Thread(target=_tell, args=(text, done), daemon=True)
         teller.start()

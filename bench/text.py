@@ -1,4 +1,5 @@
-"""Why `schema/text.py` has a constructor of its own: what reading 1,000 sites takes with it and with the library's."""
+"""The reason for the constructor in `schema/text.py`: the cost of reading 1,000 sites with it and with the
+library's."""
 
 from __future__ import annotations
 
@@ -42,13 +43,13 @@ def measure(board: Board) -> None:
 
 
 def round_trip(files: dict[str, bytes]) -> list[object]:
-    """The library's reader that knows where things stand."""
+    """Read the files with the library's reader that keeps places."""
     yaml = YAML()
     return [yaml.load(text) for text in files.values()]
 
 
 def peak(work: object) -> int:
-    """The bytes that a call holds at its peak, its result included."""
+    """The peak memory of a call in bytes, including its result."""
     assert callable(work)
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""Times, taken in turns: what disturbs the machine for a while disturbs all that is compared."""
+"""Times of several works, measured in turns, so that a disturbance of the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Times = dict[str, list[float]]
 
 
 def timed(work: Work) -> float:
-    """Seconds that one call takes, from a clean heap."""
+    """Seconds for one call, starting from a clean heap."""
     gc.collect()
     started = time.perf_counter()
     work()
@@ -20,9 +20,9 @@ def timed(work: Work) -> float:
 
 
 def in_turns(works: Mapping[str, Work], times: int) -> Times:
-    """Each work `times` times, one after the other, so that a slow moment meets all of them.
+    """Run each work `times` times, in turns, so that a slow moment affects all of them.
 
-    The collector rests, on all sides alike, as it does in the process that compiles for the agent and then ends.
+    The garbage collector is off for all of them, as in the process that compiles for the agent and then ends.
     """
     gc.disable()
     try:
@@ -40,7 +40,7 @@ def _in_turns(works: Mapping[str, Work], times: int) -> Times:
 
 
 def ratio(times: Times, ours: str, theirs: str) -> float:
-    """How many times as long as theirs ours takes, by the medians."""
+    """The median time of `ours` divided by that of `theirs`."""
     return median(times[ours]) / median(times[theirs])
 
 

@@ -16,7 +16,7 @@ from schema.quiet import quiet_gc
 
 
 @dataclass(slots=True)
-class Result:
+class Compilation:
     """What came of a repository: a fabric where there is one, and every problem, sorted."""
 
     fabric: Fabric | None = None
@@ -44,7 +44,9 @@ class Result:
             return {host: plan_host(self.fabric, self.fabric.nodes[host]) for host in self.hosts}
 
 
-def compile_files(files: Mapping[str, bytes], special: Mapping[str, str] | None = None, strict: bool = False) -> Result:
+def compile_files(
+    files: Mapping[str, bytes], special: Mapping[str, str] | None = None, strict: bool = False
+) -> Compilation:
     """Everything from files to fabric. Bad input gives problems, never an exception.
 
     `special` names paths that are no plain files (`symlink`, `submodule`); `strict` makes an incomplete lock an error.
@@ -59,4 +61,4 @@ def compile_files(files: Mapping[str, bytes], special: Mapping[str, str] | None 
                 problems += [*fabric.problems, *check_lock(fabric, strict)]
             except Problems as found:
                 problems += found.problems
-    return Result(fabric, sorted(problems, key=lambda problem: problem.sort_key))
+    return Compilation(fabric, sorted(problems, key=lambda problem: problem.sort_key))

@@ -1,1 +1,1 @@
-"""The network's twin: any repository of sites as network namespaces on one machine."""
+"""The lab: any repository of sites as network namespaces on one machine."""

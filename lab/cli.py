@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from lab.client import ask, down, up
-from lab.folder import Folder, LabError
+from lab.folder import LabError, LabFolder
 from schema.duration import seconds
 
 Sites = Annotated[Path, typer.Argument(help="The folder of fabric.yaml.", show_default="here")]
@@ -29,8 +29,8 @@ def _fail(error: LabError) -> typer.Exit:
     return typer.Exit(1)
 
 
-def _folder(path: Path) -> Folder:
-    return Folder(path.resolve())
+def _folder(path: Path) -> LabFolder:
+    return LabFolder(path.resolve())
 
 
 @app.command("up")

@@ -1,4 +1,4 @@
-"""Starting, asking and ending a lab from outside its namespaces."""
+"""Starts, queries and ends a lab from outside its namespaces."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lab.folder import Folder, LabError
+from lab.folder import LabError, LabFolder
 from reconciler.base.control import Unreachable, call
 
 NAMESPACES = ("unshare", "-nmp", "--fork", "--kill-child", "--mount-proc")
 START = 120.0
 END = 10.0
-"""Seconds that a lab has to be gone."""
+"""The time in seconds for a lab to end."""
 _started: dict[int, subprocess.Popen[bytes]] = {}
-"""What holds the labs that this process started, to be waited for when they end."""
+"""PID -> the process that holds a lab which this process started. It must be waited for when the lab ends."""
 
 
-def ask(folder: Folder, do: str, files: Sequence[int] = (), **arguments: object) -> dict[str, Any]:
-    """One request to the running lab. Raises LabError where there is none, or where it says so."""
+def ask(folder: LabFolder, do: str, files: Sequence[int] = (), **arguments: object) -> dict[str, Any]:
+    """Send one request to the running lab. Raises LabError if there is no lab, or if it reports an error."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(folder.socket))
@@ -43,7 +43,7 @@ def ask(folder: Folder, do: str, files: Sequence[int] = (), **arguments: object)
     return answer
 
 
-def running(folder: Folder) -> bool:
+def running(folder: LabFolder) -> bool:
     try:
         ask(folder, "describe")
     except LabError:
@@ -51,8 +51,8 @@ def running(folder: Folder) -> bool:
     return True
 
 
-def up(sites: Path, folder: Folder, say: Callable[[str], None]) -> None:
-    """Starts a lab for the network in `sites`. Raises LabError, or Problems where the network does not compile."""
+def up(sites: Path, folder: LabFolder, say: Callable[[str], None]) -> None:
+    """Start a lab for the network in `sites`. Raises LabError, or Problems if the network does not compile."""
     from lab.repository import make
 
     _check(folder)
@@ -61,7 +61,7 @@ def up(sites: Path, folder: Folder, say: Callable[[str], None]) -> None:
     down(folder)
     for place in (folder.root, folder.logs):
         place.mkdir(parents=True, exist_ok=True)
-    folder.settings.write_text("{}")  # from here on it is known as a lab's, whatever comes in between
+    folder.settings.write_text("{}")  # from here on the folder is known to be a lab's
     say("cloning the repository and making keys")
     _, path = make(sites, folder)
     folder.settings.write_text(json.dumps({"path": path}))
@@ -75,10 +75,10 @@ def up(sites: Path, folder: Folder, say: Callable[[str], None]) -> None:
 
 
 def _follow(process: subprocess.Popen[bytes], lines: Any, say: Callable[[str], None]) -> None:
-    """Passes on the lab's own words until it is ready."""
+    """Print the log of the lab until the lab is ready."""
     end, rest = time.monotonic() + START, ""
     while time.monotonic() < end:
-        # A file being written has no event to wait for that needs no further library.
+        # Waiting for a growing file would need another library, so the file is polled.
         if not (text := lines.readline()):
             if process.poll() is not None:
                 raise LabError(f"the lab ended while it started: {rest.strip()[-400:]}")
@@ -94,7 +94,7 @@ def _follow(process: subprocess.Popen[bytes], lines: Any, say: Callable[[str], N
     raise LabError(f"the lab was not ready after {START:.0f} s")
 
 
-def _check(folder: Folder) -> None:
+def _check(folder: LabFolder) -> None:
     folder.check()
     _only_root()
     missing = [
@@ -115,14 +115,14 @@ def _only_root() -> None:
         raise LabError("the lab needs root for its namespaces: run it with sudo")
 
 
-def down(folder: Folder) -> bool:
-    """Ends a lab and removes its folder; whether there was anything."""
+def down(folder: LabFolder) -> bool:
+    """End a lab and remove its folder. Returns whether there was anything to remove."""
     if not folder.settings.exists():
         return False
     _only_root()
     with suppress(OSError, ValueError):
         pid = int(folder.pid.read_text())
-        # The number may be another's by now: only a process that holds this lab is ended.
+        # The PID may be another process's by now, so only a process that holds this lab is ended.
         if pid in _started or str(folder.root) in Path(f"/proc/{pid}/cmdline").read_text():
             _end(pid)
         if process := _started.pop(pid, None):
@@ -132,7 +132,8 @@ def down(folder: Folder) -> bool:
 
 
 def _end(pid: int) -> None:
-    """Kills what holds a lab, and waits until all in it are gone: the first process of a PID namespace goes last."""
+    """Kill the process that holds a lab, and wait until all its processes are gone. The first process of a PID
+    namespace ends last."""
     children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
     files = [os.pidfd_open(one) for one in (pid, *children)]
     try:
@@ -144,14 +145,14 @@ def _end(pid: int) -> None:
             os.close(file)
 
 
-def path_of(folder: Folder) -> str:
-    """Where the network's files lie in the lab's repository."""
+def path_of(folder: LabFolder) -> str:
+    """The path of the network's files in the lab's repository."""
     found: dict[str, str] = json.loads(folder.settings.read_text())
     return found["path"]
 
 
-def agent(folder: Folder, host: str, command: str, timeout: float = 60.0) -> dict[str, Any] | None:
-    """What a host's agent answers; None while it does not."""
+def agent(folder: LabFolder, host: str, command: str, timeout: float = 60.0) -> dict[str, Any] | None:
+    """The answer of a host's agent; None if it does not answer."""
     try:
         return call(str(folder.agent_socket(host)), command, timeout=timeout)
     except Unreachable:

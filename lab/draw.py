@@ -1,7 +1,7 @@
-"""Fabric -> the network's twin on paper. Pure.
+"""Fabric -> description of the lab's network. Pure.
 
-The lab plays everything that gitwan leaves alone: the internet and its routers, a provider's NAT, a VPC with its route
-table, what an operating system has set up before an agent starts, and machines on the LANs.
+The lab simulates everything that gitwan does not manage: the internet and its routers, a provider's NAT, a VPC with its
+route table, the network configuration of an operating system, and machines on the LANs.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from itertools import count
 
 from compiler.fabric.model import Fabric, Group, Node
 from compiler.fabric.summary import PRIVATE
-from lab.blueprint import GIT_ADDRESS, GIT_ADDRESS6, INTERNET, SPARE, Blueprint, Endpoint
+from lab.blueprint import GIT_ADDRESS, GIT_ADDRESS6, INTERNET, SPARE, Blueprint, Pinger
 from schema.desired import Region
 from schema.ip import BITS, Interface, Prefix, address_text, is_private
 
 
 def draw(fabric: Fabric) -> Blueprint:
-    """The twin of a fabric; the same for the same fabric."""
+    """The lab's network for a fabric. Equal fabrics give equal results."""
     plan = Blueprint()
     plan.space(INTERNET, "router")
     plan.space("git", "git")
@@ -53,7 +53,7 @@ def draw(fabric: Fabric) -> Blueprint:
 
 
 def _uplink(plan: Blueprint, space: str, dev: str, number: int) -> None:
-    """A wire to the internet with addresses of the lab's own."""
+    """A wire to the internet, with addresses of the lab."""
     port = f"up{number}"
     plan.wire((INTERNET, port), (space, dev))
     plan.address(INTERNET, port, f"{_public(number, 1)}/24")
@@ -62,12 +62,12 @@ def _uplink(plan: Blueprint, space: str, dev: str, number: int) -> None:
 
 
 def _public(number: int, host: int) -> str:
-    """An address on the uplink of a number, out of 198.18.0.0/15."""
+    """An address on the uplink with this number, in 198.18.0.0/15."""
     return f"198.{18 + number // 256}.{number % 256}.{host}"
 
 
 def _carrier(number: int, host: int) -> str:
-    """An address behind the provider of a number, out of 100.64.0.0/10."""
+    """An address behind the provider with this number, in 100.64.0.0/10."""
     return f"100.{64 + number // 256}.{number % 256}.{host}"
 
 
@@ -84,7 +84,7 @@ def _behind_nat(plan: Blueprint, node: Node, number: int) -> None:
 
 
 def _translate(plan: Blueprint, node: Node, router: str, inside: str, number: int) -> None:
-    """One to one where the host has a public address, else as a home router does."""
+    """NAT: one to one if the host has a public address, otherwise masquerading as in a home router."""
     for public in node.model.underlay.public:
         if isinstance(public, Interface) and public.version == 4:
             outside = public.address
@@ -102,7 +102,7 @@ def _translate(plan: Blueprint, node: Node, router: str, inside: str, number: in
 
 
 def _gateways(node: Node, addresses: tuple[Interface, ...]) -> dict[int, Interface]:
-    """Version -> the router's address in the host's network, with the network's length."""
+    """IP version -> the router's address in the host's network, with the prefix length of the network."""
     found = {}
     written = {gateway.version: gateway for gateway in node.model.underlay.gateway}
     for address in addresses:
@@ -121,7 +121,7 @@ def _router_of(plan: Blueprint, node: Node, number: count[int]) -> str:
 
 
 def _behind_router(plan: Blueprint, node: Node, addresses: tuple[Interface, ...], number: count[int]) -> None:
-    """Private addresses, as in a VPC: a router of the site translates the public one."""
+    """A host with private addresses, as in a VPC. A router of the site translates its public address."""
     router = _router_of(plan, node, number)
     uplink = next(wire.a[1] for wire in plan.wires if wire.b == (router, "wan"))
     _segment(plan, router, node, addresses)
@@ -141,7 +141,7 @@ def _on_the_internet(plan: Blueprint, node: Node, addresses: tuple[Interface, ..
 
 
 def _segment(plan: Blueprint, router: str, node: Node, addresses: tuple[Interface, ...]) -> None:
-    """The host's wire to its router. Hosts of one network share a bridge there."""
+    """The wire between a host and its router. Hosts in the same network share a bridge on the router."""
     lines = plan.spaces[router].ip
     bridge = plan.bridges.setdefault((router, addresses[0].network), f"br{len(plan.bridges)}")
     if f"link add {bridge} type bridge" not in lines:
@@ -159,7 +159,7 @@ def _segment(plan: Blueprint, router: str, node: Node, addresses: tuple[Interfac
 
 
 def _lans(plan: Blueprint, site: str, nodes: list[Node], group: Group | None) -> None:
-    """A machine on every LAN of a site; hosts that share a LAN meet on the bridge that its machine carries."""
+    """A machine on every LAN of a site. Hosts that share a LAN are connected to the same bridge."""
     kind = {"edge": "pc", "datacenter": "server", "region": "server"}[nodes[0].doc.model.kind]
     machines: dict[Prefix, str] = {}
     virtual = [address for segment in group.segments for address in segment.virtual] if group else []
@@ -175,9 +175,9 @@ def _lans(plan: Blueprint, site: str, nodes: list[Node], group: Group | None) ->
                 own = {a.version: _free(a.network, taken) for a in lan.addresses}
                 for address in own.values():
                     plan.address(name, "br0", str(address))
-                    gateways = (*virtual, *lan.addresses)  # whichever host is active, or the first
+                    gateways = (*virtual, *lan.addresses)  # the active gateway, or the first host
                     plan.default(name, next(a.address for a in gateways if address.network.covers(a.host)))
-                plan.endpoints.append(Endpoint(_title(plan, site), name, {v: a.address for v, a in own.items()}))
+                plan.endpoints.append(Pinger(_title(plan, site), name, {v: a.address for v, a in own.items()}))
                 machines |= {a.network: name for a in lan.addresses}
             port = f"p{len(plan.wires)}"
             plan.wire((name, port), (node.name, dev))
@@ -196,7 +196,7 @@ def _free(network: Prefix, taken: set[int]) -> Interface:
 
 
 def _vpc(plan: Blueprint, fabric: Fabric, nodes: list[Node]) -> None:
-    """A workload in a subnet of the VPC, and the VPC's route table: everything else by way of the gateway."""
+    """A machine in a subnet of the VPC, and the VPC's route table: all other traffic goes to the gateway."""
     site = nodes[0].site
     router, name = f"net-{site}", f"{site}-vm"
     doc = nodes[0].doc.model
@@ -216,12 +216,12 @@ def _vpc(plan: Blueprint, fabric: Fabric, nodes: list[Node]) -> None:
         plan.default(name, address_text(subnet.version, subnet.first + 1))
     gateway = {address.version: address.address for address in underlay}
     elsewhere = [p for node in fabric.nodes.values() if node.site != site for p in node.prefixes]
-    # As such a table is kept by hand: all private space by way of the gateway, and what is public one by one.
+    # Like a manual route table: private networks as a whole, public ones one by one.
     wanted = [*PRIVATE, *(p for p in elsewhere if not any(space.covers(p) for space in PRIVATE))]
     for prefix in wanted:
         if prefix.version in gateway:
             plan.spaces[router].ip.append(f"route add {prefix} via {gateway[prefix.version]}")
-    plan.endpoints.append(Endpoint(_title(plan, site), name, own))
+    plan.endpoints.append(Pinger(_title(plan, site), name, own))
 
 
 def _static(node: Node) -> tuple[Interface, ...]:
@@ -230,7 +230,7 @@ def _static(node: Node) -> tuple[Interface, ...]:
 
 
 def _subnet(cidr: Prefix, taken: set[Prefix]) -> Prefix:
-    """The second part of a VPC's network in the usual size that no gateway stands in."""
+    """A subnet of usual size in a VPC's network without a gateway in it: the second one."""
     length = max(cidr.length, 24 if cidr.version == 4 else 64)
     step = 1 << (BITS[cidr.version] - length)
     parts = (Prefix(cidr.version, cidr.first + n * step, length) for n in range(1, 256))
@@ -241,7 +241,7 @@ def _client(plan: Blueprint, fabric: Fabric, name: str, number: int) -> None:
     plan.space(name, "client")
     _uplink(plan, name, "eth0", number)
     addresses = {version: address_text(version, value) for version, value in fabric.clients[name].address.items()}
-    plan.endpoints.append(Endpoint(name, name, addresses))
+    plan.endpoints.append(Pinger(name, name, addresses))
 
 
 def _spare(plan: Blueprint, fabric: Fabric) -> None:

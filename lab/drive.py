@@ -1,4 +1,4 @@
-"""`make lab`: the network comes up, every pair of networks speaks, and a push changes it."""
+"""`make lab`: starts the network, pings every pair of networks, and pushes a change."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 
 from rich.console import Console
 
-from compiler.compile import Result, compile_files
+from compiler.compile import Compilation, compile_files
 from compiler.plan.firewall import denies
 from compiler.review.diff import diff_plans
 from compiler.review.report import text_report
 from compiler.shell.inputs import read_folder
 from lab.blueprint import SPARE
 from lab.client import agent, ask, path_of
-from lab.folder import Folder, LabError
+from lab.folder import LabError, LabFolder
 from lab.outside import exit_table, look
 from lab.repository import git
-from lab.table import Refused, complaints, host_table, measure, ping_table
+from lab.table import PolicyRefuses, complaints, host_table, measure, ping_table
 from reconciler.process.status import ok as all_true
 from schema.input import LOCK
 from schema.ip import Interface, Prefix, address_text
 from schema.lock import lock_text
-from schema.plan.exits import EXITS
+from schema.plan.exits import SITE_EXITS
 
 CONVERGE = 60.0
 HANDSHAKES = 30.0
@@ -33,7 +33,7 @@ HANDSHAKES = 30.0
 
 @dataclass(slots=True)
 class Checks:
-    """What was checked, and how it went."""
+    """The checks so far, and their results."""
 
     console: Console
     rows: list[tuple[str, bool, str]] = field(default_factory=list)
@@ -43,20 +43,22 @@ class Checks:
         self.console.print(f"{'[green]ok  [/]' if ok else '[bold red]FAIL[/]'} {name}: {figure}")
 
 
-def compiled(folder: Folder) -> Result:
-    """The network as it stands in the lab's work tree."""
+def compiled(folder: LabFolder) -> Compilation:
+    """The compiled network of the lab's work tree."""
     found = read_folder(folder.work / path_of(folder))
     return compile_files(found.files, found.special)
 
 
-def statuses(folder: Folder) -> dict[str, dict[str, Any] | None]:
-    """Host -> its agent's status."""
+def statuses(folder: LabFolder) -> dict[str, dict[str, Any] | None]:
+    """Host -> the status of its agent; None if it does not answer."""
     hosts = ask(folder, "describe")["hosts"]
     return {host: (agent(folder, host, "status") or {}).get("status") for host in hosts}
 
 
-def wait(folder: Folder, commit: str, seconds: float, show: Callable[[str], None] = lambda text: None) -> float | None:
-    """Waits until every host is at a commit with all conditions true; the seconds that took, None where it did not."""
+def wait(
+    folder: LabFolder, commit: str, seconds: float, show: Callable[[str], None] = lambda text: None
+) -> float | None:
+    """Wait until all hosts are at a commit with all conditions true. Returns the seconds, or None after `seconds`."""
     start = time.monotonic()
     while (passed := time.monotonic() - start) < seconds:
         found = statuses(folder)
@@ -64,13 +66,13 @@ def wait(folder: Folder, commit: str, seconds: float, show: Callable[[str], None
         show(f"{len(done)} of {len(found)} hosts converged")
         if len(done) == len(found):
             return passed
-        # Agents say how they are when asked; a twentieth of a second is what this measures to.
+        # Agents report their status only when asked. The resolution of this measurement is a twentieth of a second.
         time.sleep(0.05)
     return None
 
 
-def show_hosts(folder: Folder, console: Console) -> bool:
-    """Prints every host, and what the unwell say; whether all are well."""
+def show_hosts(folder: LabFolder, console: Console) -> bool:
+    """Print every host, and the messages of unhealthy ones. Returns whether all are healthy."""
     found = statuses(folder)
     console.print(host_table(found))
     for line in complaints(found):
@@ -78,15 +80,16 @@ def show_hosts(folder: Folder, console: Console) -> bool:
     return all(status is not None and all_true(status) for status in found.values())
 
 
-def wait_tunnels(folder: Folder, seconds: float, show: Callable[[str], None]) -> float | None:
-    """Waits until every tunnel has had a handshake and its traffic; two ends that began at once try again after 5 s.
+def wait_tunnels(folder: LabFolder, seconds: float, show: Callable[[str], None]) -> float | None:
+    """Wait until every tunnel has had a handshake and traffic. If both ends begin at the same time, they retry after 5
+    s.
 
-    A gateway for exits of others has none with those that have chosen another.
+    A gateway of other hosts' exits has no handshake with hosts that chose another gateway.
     """
     start = time.monotonic()
     while (passed := time.monotonic() - start) < seconds:
         found = statuses(folder).values()
-        up = [bool(row["up"]) for s in found if s for row in s["tunnels"] if row["device"] != EXITS]
+        up = [bool(row["up"]) for s in found if s for row in s["tunnels"] if row["device"] != SITE_EXITS]
         if all(up) and all(found):
             return passed
         show(f"{sum(up)} of {len(up)} tunnel ends are up")
@@ -94,8 +97,8 @@ def wait_tunnels(folder: Folder, seconds: float, show: Callable[[str], None]) ->
     return None
 
 
-def demonstrate(folder: Folder, console: Console) -> bool:
-    """Everything that `make lab` shows, on a lab that is up. Whether each row was right."""
+def demonstrate(folder: LabFolder, console: Console) -> bool:
+    """Run the whole demonstration on a running lab. Returns whether every check passed."""
     checks = Checks(console)
     for note in ask(folder, "describe")["notes"]:
         console.print(f"note: {note}")
@@ -119,8 +122,8 @@ def _seconds(seconds: float | None) -> str:
     return "not in time" if seconds is None else f"{seconds:.1f} s"
 
 
-def refused(result: Result) -> Refused:
-    """Whether policy refuses what one address sends to another."""
+def refused(result: Compilation) -> PolicyRefuses:
+    """Whether policy refuses traffic from one address to another."""
     rules = denies(result.fabric) if result.fabric else []
 
     def ask_policy(source: str, target: str) -> bool:
@@ -132,7 +135,7 @@ def refused(result: Result) -> Refused:
     return ask_policy
 
 
-def _pings(folder: Folder, checks: Checks) -> None:
+def _pings(folder: LabFolder, checks: Checks) -> None:
     with checks.console.status("pinging every pair of networks"):
         cells = measure(folder, refused(compiled(folder)))
     checks.console.print(ping_table(cells))
@@ -142,7 +145,7 @@ def _pings(folder: Folder, checks: Checks) -> None:
     checks.row(f"{len(cells)} pairs of networks, IPv4 and IPv6", bool(cells) and not bad, figure)
 
 
-def _exits(folder: Folder, checks: Checks) -> None:
+def _exits(folder: LabFolder, checks: Checks) -> None:
     fabric = compiled(folder).fabric
     if fabric is None:
         return
@@ -155,15 +158,15 @@ def _exits(folder: Folder, checks: Checks) -> None:
         checks.row("a server outside sees each exit's gateway", all(seen.ok for seen in exits), figure)
 
 
-def _second_cycle(folder: Folder, checks: Checks) -> None:
+def _second_cycle(folder: LabFolder, checks: Checks) -> None:
     answers = {host: agent(folder, host, "cycle") for host in ask(folder, "describe")["hosts"]}
     counts = {host: (a or {}).get("report", {}).get("operations") for host, a in answers.items()}
     figure = ", ".join(f"{host} {count}" for host, count in sorted(counts.items()))
     checks.row("operations of a second cycle", all(count == 0 for count in counts.values()), figure)
 
 
-def _push(folder: Folder, checks: Checks) -> None:
-    """A new subnet and one more tunnel, committed and pushed; then everybody reaches the new subnet."""
+def _push(folder: LabFolder, checks: Checks) -> None:
+    """Commit and push a new subnet and another tunnel. Then check that everybody reaches the new subnet."""
     before = compiled(folder)
     edit = change(folder, before)
     checks.console.print(f"\n[bold]edit:[/] {edit.text}")
@@ -178,7 +181,7 @@ def _push(folder: Folder, checks: Checks) -> None:
     git(folder.work, "push", "-q", "lab", "main")
     with checks.console.status("waiting for the hosts to converge") as status:
         there = wait(folder, commit, CONVERGE, status.update) is not None
-    # How long that takes is the machine's business; `make bench` holds it against what the machine can do.
+    # There is no limit here, because the time depends on the machine. `make bench` has a relative limit.
     checks.row("all hosts converged after the push", there, _seconds(time.monotonic() - started if there else None))
     ask(folder, "clients")
     if edit.addresses:
@@ -196,14 +199,14 @@ def _push(folder: Folder, checks: Checks) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """What the demonstration writes into the YAML."""
+    """What the demonstration adds to the YAML."""
 
     text: str
     addresses: dict[str, str] = field(default_factory=dict)
 
 
-def change(folder: Folder, result: Result) -> Edit:
-    """Edits the work tree: a subnet on the spare interface, and a tunnel more on the first link with several."""
+def change(folder: LabFolder, result: Compilation) -> Edit:
+    """Edit the work tree: add a subnet on the spare interface, and a tunnel to the first link with several."""
     from ruamel.yaml import YAML
 
     fabric = result.fabric
@@ -239,7 +242,7 @@ def change(folder: Folder, result: Result) -> Edit:
 
 
 def _free_networks(nodes: Any) -> list[Prefix]:
-    """A network of each family that nobody has."""
+    """An unused network of each family."""
     taken = [prefix for node in nodes for prefix in node.networks]
     choices = ([f"10.{n}.0.0/24" for n in range(99, 200)], [f"fd00:{n}::/64" for n in range(99, 200)])
     found = []
@@ -260,7 +263,7 @@ def _rewrite(yaml: Any, path: Path, edit: Callable[[Any], None]) -> None:
         yaml.dump(document, file)
 
 
-def _inside(folder: Folder, space: str, *command: str) -> None:
+def _inside(folder: LabFolder, space: str, *command: str) -> None:
     with Path("/dev/null").open("r+b") as null:
         code = ask(folder, "exec", [null.fileno()] * 3, space=space, command=list(command))["code"]
     if code:

@@ -1,4 +1,4 @@
-"""The lab's own folder: everything that it leaves on the disk stands below it."""
+"""The lab's folder. All files of the lab are below it."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MAX_SOCKET = 100
-"""Bytes that fit into a Unix socket's address (sun_path in unix(7) has 108)."""
+"""The maximum length of a Unix socket's path in bytes (sun_path in unix(7) has 108)."""
 
 
 class LabError(Exception):
-    """The lab cannot do what was asked; the text says why, and what to do."""
+    """The lab cannot do what was asked. The text gives the reason and the next step."""
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
-    """Where things are below the lab's folder."""
+class LabFolder:
+    """The paths below the lab's folder."""
 
     root: Path
 
     @property
     def work(self) -> Path:
-        """A clone with the lab's own commit on top: edit, commit and push here."""
+        """A clone with the lab's own commit on top. Edit, commit and push here."""
         return self.root / "work"
 
     @property
     def bare(self) -> Path:
-        """The repository that the agents pull from."""
+        """The bare repository that the agents pull from."""
         return self.root / "wan.git"
 
     @property
@@ -48,22 +48,22 @@ class Folder:
 
     @property
     def provider(self) -> Path:
-        """What the providers' twins need (`lab/provider/make.py`)."""
+        """The files of the simulated providers (`lab/provider/make.py`)."""
         return self.root / "provider"
 
     @property
     def provider_socket(self) -> Path:
-        """Where the twins' faults are switched."""
+        """The socket that switches faults of the simulated providers."""
         return self.root / "provider.sock"
 
     @property
     def relay_socket(self) -> Path:
-        """Where the distances of lines are changed."""
+        """The socket that changes the distances of lines."""
         return self.root / "relay.sock"
 
     @property
     def pid(self) -> Path:
-        """The process that holds the lab's namespaces; when it ends, all of the lab ends."""
+        """The PID file of the process that holds the lab's namespaces. When this process ends, the whole lab ends."""
         return self.root / "lab.pid"
 
     @property
@@ -77,7 +77,7 @@ class Folder:
         return self.host(name) / "agent.sock"
 
     def check(self) -> None:
-        """Raises LabError where the folder lies too deep for a Unix socket."""
+        """Raises LabError if the folder's path is too long for a Unix socket."""
         longest = str(self.agent_socket("x" * 20))
         if len(longest.encode()) > MAX_SOCKET:
             raise LabError(f"{self.root} is too long a path for Unix sockets: choose a shorter one with --lab")

@@ -1,4 +1,4 @@
-"""Sockets and devices of another network namespace: what is opened within belongs there, and is used from anywhere."""
+"""Opens sockets and devices in another network namespace. They stay there, and can be used from anywhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _enter(descriptor: int) -> None:
 
 @contextmanager
 def within(space: str) -> Iterator[None]:
-    """This thread in the network namespace that `ip netns` knows by a name. Raises OSError."""
+    """Move this thread into a namespace of `ip netns`, for the duration of a `with` block. Raises OSError."""
     own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         other = os.open(NETNS / space, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""Exits as a server outside sees them: by which gateway does a machine on a LAN come out?"""
+"""Exits as seen by a server on the internet: through which gateway does the traffic of a LAN arrive?"""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 from rich.table import Table
 
-from compiler.fabric.model import Fabric, Node, Way
+from compiler.fabric.model import Fabric, HostExit, Node
 from lab.client import agent, ask
-from lab.folder import Folder
+from lab.folder import LabFolder
 from lab.provider.places import OUTSIDE, OUTSIDE_ADDRESS
 from reconciler.kinds.peer import endpoint_parts
 from reconciler.loops.exits.status import span
@@ -19,16 +19,16 @@ from schema.ip import Interface
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """An exit as its host has it, and as it is seen from outside."""
+class ExitView:
+    """The state of an exit on its host, and the source address that a server on the internet sees."""
 
     host: str
     exit: dict[str, Any]
-    """As the host's agent says."""
+    """The status of the exit from the host's agent."""
     taker: str
-    """A machine on a LAN that takes it."""
+    """A machine on a LAN that takes the exit."""
     address: str
-    """Who a server outside thinks that the machine is; nothing where it was not reached."""
+    """The source address that a server on the internet sees; empty if the server was not reached."""
 
     @property
     def gateways(self) -> list[dict[str, Any]]:
@@ -39,8 +39,8 @@ class Seen:
         return self.address in [endpoint_parts(gateway["endpoint"])[0] for gateway in self.gateways]
 
 
-def look(folder: Folder, fabric: Fabric) -> list[Seen]:
-    """Every exit of a running lab that a LAN takes, looked at from outside once."""
+def look(folder: LabFolder, fabric: Fabric) -> list[ExitView]:
+    """Check every exit of a running lab that a LAN takes, once."""
     endpoints = ask(folder, "describe")["endpoints"]
     found = []
     for host, node in sorted(fabric.nodes.items()):
@@ -49,11 +49,11 @@ def look(folder: Folder, fabric: Fabric) -> list[Seen]:
         for way in node.exits:
             if taker := _taker(node, way, endpoints):
                 row = rows.get(way.name, {"name": way.name, "provider": way.model.provider, "tunnels": []})
-                found.append(Seen(host, row, taker, _asked(folder, taker)))
+                found.append(ExitView(host, row, taker, _asked(folder, taker)))
     return found
 
 
-def _taker(node: Node, way: Way, endpoints: list[dict[str, Any]]) -> str | None:
+def _taker(node: Node, way: HostExit, endpoints: list[dict[str, Any]]) -> str | None:
     lans = [address.network for lan in way.lans for address in node.model.lans[lan].addresses]
     for endpoint in endpoints:
         if any(lan.covers(Interface.parse(text).host) for text in endpoint["addresses"].values() for lan in lans):
@@ -61,8 +61,8 @@ def _taker(node: Node, way: Way, endpoints: list[dict[str, Any]]) -> str | None:
     return None
 
 
-def _asked(folder: Folder, space: str) -> str:
-    """The address that the server outside sees a machine come from."""
+def _asked(folder: LabFolder, space: str) -> str:
+    """The source address that the server on the internet sees for a machine."""
     command = ["curl", "-s", "-m", "3", f"http://{OUTSIDE_ADDRESS}/"]
     with tempfile.TemporaryFile() as output, Path("/dev/null").open("r+b") as null:
         ask(folder, "exec", [null.fileno(), output.fileno(), null.fileno()], space=space, command=command)
@@ -70,8 +70,8 @@ def _asked(folder: Folder, space: str) -> str:
         return output.read().decode().removeprefix(f"{OUTSIDE} saw ").strip()
 
 
-def exit_table(exits: list[Seen]) -> Table:
-    """Each exit with its gateways, and the address that a server outside saw."""
+def exit_table(exits: list[ExitView]) -> Table:
+    """A table of the exits, with their gateways and the addresses that the server on the internet saw."""
     table = Table(title="exits: by which gateway the internet is reached", title_justify="left")
     for column in ("host", "exit", "gateway", "latency", "strikes", "who asked", "a server outside saw"):
         table.add_column(column)

@@ -1,7 +1,9 @@
-"""Distance: packets between two TUN devices, each way later, or never. `python -m lab.relay FILE` runs all lines.
+"""Distance: forwards packets between two TUN devices with delay, jitter and loss. `python -m lab.relay FILE` runs all
+lines.
 
-In the place of netem, which not every kernel has. The file is JSON: `socket`, where lines are changed while they run,
-and `lines`, each with a name, its two ends (namespace and device) and what `Line` has.
+It replaces netem, which not every kernel has. FILE is JSON with two keys. `socket` is the path of the control socket,
+which changes lines at run time. `lines` is a list: each line has a name, two ends (namespace and device) and the fields
+of `Impairment`.
 """
 
 from __future__ import annotations
@@ -17,38 +19,25 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from lab.impairment import Impairment
 from lab.netns import within
 
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 """linux/if_tun.h"""
 LARGEST = 65536
 AT_ONCE = 64
-"""Packets read from one device before the others are looked at."""
+"""The number of packets to read from one device before the other devices get their turn."""
 LONGEST_QUEUE = 20_000
-"""Packets on their way by one line in one direction; more are lost, as in any router."""
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """What a packet meets in each direction."""
-
-    delay: float = 0.0
-    """Seconds, one way."""
-    jitter: float = 0.0
-    """Up to so many seconds more; packets stay in their order."""
-    loss: float = 0.0
-    """The share that is lost, 0 to 1."""
-    silent: bool = False
-    """Nothing comes through."""
+"""The maximum number of packets on a line in one direction. Further packets are dropped, as in any router."""
 
 
 class Schedule:
-    """Which packets are on their way, and when each arrives. Pure but for its random numbers."""
+    """The packets that are on a line, with their arrival times. Pure, except for its random numbers."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
@@ -57,8 +46,8 @@ class Schedule:
         self._waiting: Counter[int] = Counter()
         self._count = 0
 
-    def take(self, now: float, line: Line, out: int, packet: bytes) -> None:
-        """A packet that is to leave by `out`."""
+    def take(self, now: float, line: Impairment, out: int, packet: bytes) -> None:
+        """Add a packet that will leave by the descriptor `out`."""
         if line.silent or self._waiting[out] >= LONGEST_QUEUE or self._random.random() < line.loss:
             return
         arrives = now + line.delay + self._random.random() * line.jitter
@@ -68,7 +57,7 @@ class Schedule:
         heapq.heappush(self._heap, (arrives, self._count, out, packet))
 
     def due(self, now: float) -> list[tuple[int, bytes]]:
-        """The packets that have arrived, in their order."""
+        """The packets that have arrived by now, in order."""
         found = []
         while self._heap and self._heap[0][0] <= now:
             _, _, out, packet = heapq.heappop(self._heap)
@@ -77,12 +66,12 @@ class Schedule:
         return found
 
     def wait(self, now: float) -> float | None:
-        """Seconds until the next arrives; None where none is on its way."""
+        """Seconds until the next packet arrives; None if there is none."""
         return max(0.0, self._heap[0][0] - now) if self._heap else None
 
 
 def open_tun(space: str, dev: str) -> int:
-    """A descriptor of a TUN device that is there. Raises OSError."""
+    """A descriptor of an existing TUN device. Raises OSError."""
     with within(space):
         descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         fcntl.ioctl(descriptor, TUNSETIFF, struct.pack("16sH22x", dev.encode(), IFF_TUN | IFF_NO_PI))
@@ -92,8 +81,8 @@ def open_tun(space: str, dev: str) -> int:
 class Relay:
     """All lines of a lab, in one thread."""
 
-    def __init__(self, lines: Mapping[str, tuple[Line, int, int]], control: socket.socket) -> None:
-        """Name -> the line and the descriptors of its two ends."""
+    def __init__(self, lines: Mapping[str, tuple[Impairment, int, int]], control: socket.socket) -> None:
+        """`lines`: name -> the line and the descriptors of its two ends."""
         self.lines = {name: line for name, (line, _, _) in lines.items()}
         self._ends = {a: (name, b) for name, (_, a, b) in lines.items()}
         self._ends |= {b: (name, a) for name, (_, a, b) in lines.items()}
@@ -103,7 +92,7 @@ class Relay:
     def run(self) -> None:
         readers = [*self._ends, self._control.fileno()]
         while True:
-            # select counts in microseconds, where epoll would add up to a millisecond to each way.
+            # The timeout of select has microseconds. epoll would add up to a millisecond in each direction.
             ready, _, _ = select.select(readers, [], [], self._schedule.wait(time.monotonic()))
             for descriptor in ready:
                 if descriptor == self._control.fileno():
@@ -114,7 +103,7 @@ class Relay:
                 try:
                     os.write(out, packet)
                 except OSError:
-                    pass  # the far end is down or full: lost, as on any line
+                    pass  # the far end is down or full: the packet is lost, as on any line
 
     def _read(self, descriptor: int) -> None:
         name, out = self._ends[descriptor]
@@ -137,14 +126,14 @@ class Relay:
                 sys.stderr.write(f"control: {error}\n")
 
     def change(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Sets what a line is; what is not named stays. The answer is what it is now."""
+        """Change the properties of a line that the request names. Returns all of its properties."""
         name, values = request.get("line"), request.get("values") or {}
         if name not in self.lines:
             return {"error": f"there is no line {name!r}: {', '.join(sorted(self.lines))}"}
-        if unknown := values.keys() - Line.__dataclass_fields__.keys():
+        if unknown := values.keys() - Impairment.__dataclass_fields__.keys():
             return {"error": f"a line has no {', '.join(sorted(unknown))}"}
         line = self.lines[name] = replace(self.lines[name], **values)
-        return {"line": {field: getattr(line, field) for field in Line.__dataclass_fields__}}
+        return {"line": {field: getattr(line, field) for field in Impairment.__dataclass_fields__}}
 
 
 def main(path: str) -> None:
@@ -152,7 +141,7 @@ def main(path: str) -> None:
     lines = {}
     for entry in settings["lines"]:
         a, b = (open_tun(space, dev) for space, dev in entry["ends"])
-        lines[entry["name"]] = (Line(**entry["line"]), a, b)
+        lines[entry["name"]] = (Impairment(**entry["line"]), a, b)
     with socket.socket(socket.AF_UNIX) as control:
         control.bind(settings["socket"])
         control.listen(16)

@@ -1,4 +1,4 @@
-"""The repository that the lab's agents pull from: the user's own, with one commit of keys on top."""
+"""The repository that the lab's agents pull from: the user's repository, with one commit of keys on top."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from compiler.compile import Result, compile_files
+from compiler.compile import Compilation, compile_files
 from compiler.fabric.model import Fabric
 from compiler.fabric.reach import versions
 from compiler.shell import vault
 from compiler.shell.inputs import read_folder
 from compiler.shell.secrets import sidecar
 from lab.blueprint import GIT_ADDRESS, GIT_ADDRESS6
-from lab.folder import Folder, LabError
+from lab.folder import LabError, LabFolder
 from lab.provider import mullvad, pia
 from lab.provider.make import Files
 from lab.provider.make import make as make_providers
@@ -53,7 +53,7 @@ COMMITTER = {"GIT_COMMITTER_NAME": "lab", "GIT_COMMITTER_EMAIL": "lab@localhost"
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """A git command in a folder, without the user's settings for hooks and signatures. Raises LabError."""
+    """Run a git command in a folder, without the user's hooks and signing settings. Raises LabError."""
     settings = ["-c", "commit.gpgsign=false", "-c", "core.hooksPath=.git/hooks", "-c", "advice.detachedHead=false"]
     done = subprocess.run(
         ["git", "-C", str(folder), *settings, *arguments],
@@ -67,14 +67,14 @@ def git(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def make(sites: Path, folder: Folder) -> tuple[Result, str]:
-    """Fills the lab's folder; the compiled network, and the path of its files in the repository.
+def make(sites: Path, folder: LabFolder) -> tuple[Compilation, str]:
+    """Fill the lab's folder. Returns the compiled network, and the path of its files in the repository.
 
-    Raises Problems where the network does not compile, LabError where git does not do its part.
+    Raises Problems if the network does not compile, and LabError if git fails.
     """
     path = _clone(sites.resolve(), folder)
     here = folder.work / path
-    # Hosts without a key yet are no error here: the lab makes all keys itself.
+    # Hosts without a key are not an error here: the lab creates all keys itself.
     first = compile_files(*_input(here))
     if first.fabric is None:
         raise Problems(first.problems)
@@ -105,8 +105,9 @@ def _input(folder: Path) -> tuple[dict[str, bytes], dict[str, str]]:
     return found.files, found.special
 
 
-def _clone(sites: Path, folder: Folder) -> str:
-    """The user's repository, and in it the files as they are now, committed or not; the path of the sites in it."""
+def _clone(sites: Path, folder: LabFolder) -> str:
+    """Clone the user's repository, and copy the current files into it, committed or not. Returns the path of the
+    sites."""
     if not sites.is_dir():
         raise LabError(f"{sites} is no folder: give the one with fabric.yaml")
     try:
@@ -122,7 +123,7 @@ def _clone(sites: Path, folder: Folder) -> str:
         git(folder.root, "clone", "-q", "--no-local", str(root), str(folder.work))
         git(folder.work, "checkout", "-q", "-B", "main")
         for name in read_folder(folder.work / path).files:
-            (folder.work / path / name).unlink()  # deleted here and not committed yet
+            (folder.work / path / name).unlink()  # deleted in the working tree, but not committed yet
     found = read_folder(sites)
     if found.special:
         raise Problems(compile_files(found.files, found.special).problems)
@@ -133,8 +134,8 @@ def _clone(sites: Path, folder: Folder) -> str:
     return path
 
 
-def _key(folder: Folder, name: str) -> str:
-    """Makes a machine's private key in the lab's folder; its public key."""
+def _key(folder: LabFolder, name: str) -> str:
+    """Create a machine's private key in the lab's folder. Returns the public key."""
     private = generate_private()
     home = folder.host(name) / "keys"
     home.mkdir(parents=True)
@@ -144,9 +145,9 @@ def _key(folder: Folder, name: str) -> str:
 
 
 def _secrets(here: Path, fabric: Fabric) -> None:
-    """Secrets of the same names and kinds: nobody here can know the values, and the lab needs none of them.
+    """Create secrets with the same names and kinds. Their real values are unknown, and the lab does not need them.
 
-    Those by which exits register are the accounts of the lab's own providers.
+    The credentials of exits are accounts of the lab's own providers.
     """
     accounts = _accounts(fabric)
     for doc in fabric.desired.secrets:
@@ -165,14 +166,14 @@ def _secrets(here: Path, fabric: Fabric) -> None:
 
 
 def _accounts(fabric: Fabric) -> dict[str, bytes]:
-    """Secret -> the account that its exit's twin knows."""
+    """Name of a secret -> the account at the simulated provider of its exit."""
     known: dict[str, bytes] = {"pia": pia.ACCOUNT.encode(), "mullvad": mullvad.ACCOUNT.encode()}
     ways = [way for node in fabric.nodes.values() for way in node.exits if way.credentials]
     return {way.credentials.secret: known[way.model.provider] for way in ways if way.credentials}
 
 
 def _client_key(path: Path, name: str, key: str) -> None:
-    """Puts the lab's key in the place of a client's, and leaves the rest of the file as it is written."""
+    """Replace a client's public key with the lab's. The rest of the file stays unchanged."""
     from ruamel.yaml import YAML
 
     yaml = YAML()
@@ -183,8 +184,8 @@ def _client_key(path: Path, name: str, key: str) -> None:
         yaml.dump(document, file)
 
 
-def _serve(folder: Folder, fabric: Fabric, path: str) -> None:
-    """A bare repository with a hook, ssh keys for both sides, and the agents' settings."""
+def _serve(folder: LabFolder, fabric: Fabric, path: str) -> None:
+    """Create a bare repository with a hook, ssh keys for both sides, and the agents' settings."""
     git(folder.root, "init", "-q", "--bare", "-b", "main", str(folder.bare))
     git(folder.work, "remote", "add", "lab", str(folder.bare))
     hook = folder.bare / "hooks" / "post-receive"
@@ -206,6 +207,6 @@ def _serve(folder: Folder, fabric: Fabric, path: str) -> None:
         )
         (home / "agent.yaml").write_text(settings)
     git(folder.work, "push", "-q", "-u", "lab", "main")
-    # After the first push: until the agents run there is nobody to tell.
+    # The hook is installed after the first push: no agent is running yet.
     hook.write_text(HOOK.format(python=sys.executable, sockets=sockets))
     hook.chmod(0o755)

@@ -1,7 +1,8 @@
-"""The process that holds the lab: builds it inside namespaces of its own, and takes requests on a Unix socket.
+"""The process that holds the lab. It builds the lab in its own namespaces, and serves requests on a Unix socket.
 
-Started as `unshare -nmp --fork --kill-child --mount-proc python -m lab.server FOLDER`, so it is the first process of a
-PID namespace: when it ends, for whatever reason, the kernel ends all others and drops every namespace and interface.
+It is started as `unshare -nmp --fork --kill-child --mount-proc python -m lab.server FOLDER`, so it is the first process
+of a PID namespace. When it ends, for whatever reason, the kernel ends all other processes and removes every namespace
+and interface.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from compiler.shell.inputs import read_folder
 from lab import world
 from lab.blueprint import Blueprint
 from lab.draw import draw
-from lab.folder import Folder
+from lab.folder import LabFolder
 from lab.provider import places
 from reconciler.base.control import Unreachable, call
 
@@ -36,7 +37,7 @@ PINGS_AT_ONCE = 16
 class Lab:
     """The running lab."""
 
-    def __init__(self, folder: Folder, sites: Path) -> None:
+    def __init__(self, folder: LabFolder, sites: Path) -> None:
         self.folder, self.sites = folder, sites
         fabric = self._fabric()
         self.plan: Blueprint = draw(fabric)
@@ -46,7 +47,7 @@ class Lab:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def _fabric(self) -> Fabric:
-        """The network as it stands in the work tree; writes the clients' configurations. Raises RuntimeError."""
+        """Compile the network of the work tree, and write the clients' configurations. Raises RuntimeError."""
         found = read_folder(self.sites)
         fabric = compile_files(found.files, found.special).fabric
         if fabric is None:
@@ -57,7 +58,7 @@ class Lab:
         return fabric
 
     def build(self) -> None:
-        """Everything up; each step is one line in the log."""
+        """Start everything. Each step writes one line to the log."""
         gates = f"starting {len(places.gates_of(self.providers))} gateways of {' and '.join(self.providers)}"
         steps = (
             (f"making {len(self.plan.spaces)} namespaces and {len(self.plan.wires)} wires", self._network),
@@ -100,7 +101,7 @@ class Lab:
     # Requests
 
     def answer(self, request: dict[str, Any], files: Sequence[int], connection: socket.socket) -> dict[str, Any]:
-        """What a request brings; errors are answers too."""
+        """The answer to a request. An error is an answer, too."""
         match request:
             case {"do": "describe"}:
                 return self._describe()
@@ -137,7 +138,7 @@ class Lab:
         }
 
     def _reconfigure(self) -> dict[str, Any]:
-        """People import their clients' new configurations; these have no agent that would do it."""
+        """Load the clients' new configurations. On a real client, a person does this, because it has no agent."""
         known = self._fabric().clients
         for name in self.clients:
             if name in known:
@@ -153,7 +154,7 @@ class Lab:
 
 
 def _ping(space: str, address: str, tries: int) -> float | None:
-    """The round trip in ms; None where nothing came back. The first try may wait for a handshake."""
+    """The round trip in ms; None without an answer. The first try may have to wait for a handshake."""
     for _ in range(tries):
         command = world.inside(space, "ping", "-n", "-c", "1", "-W", "2", address)
         done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
@@ -163,9 +164,9 @@ def _ping(space: str, address: str, tries: int) -> float | None:
 
 
 def _run(command: Sequence[str], files: Sequence[int], connection: socket.socket) -> int:
-    """A command with the caller's own standard streams; it ends when the caller goes away.
+    """Run a command with the caller's standard streams. It ends when the caller disconnects.
 
-    What it leaves in the background runs on, for as long as the lab does.
+    Background processes of the command continue as long as the lab runs.
     """
     process = subprocess.Popen(command, stdin=files[0], stdout=files[1], stderr=files[2], start_new_session=True)
 
@@ -179,7 +180,7 @@ def _run(command: Sequence[str], files: Sequence[int], connection: socket.socket
 
 
 def serve(lab: Lab, listener: socket.socket) -> None:
-    """Takes requests for as long as the lab runs."""
+    """Serve requests as long as the lab runs."""
 
     def talk(connection: socket.socket) -> None:
         with connection:
@@ -202,7 +203,7 @@ def serve(lab: Lab, listener: socket.socket) -> None:
 
 
 def main(root: str, sites: str) -> int:
-    folder = Folder(Path(root))
+    folder = LabFolder(Path(root))
     try:
         lab = Lab(folder, Path(sites))
         lab.build()
@@ -219,7 +220,7 @@ def main(root: str, sites: str) -> int:
 
 
 def first_process(child: int) -> int:
-    """The first process of a PID namespace inherits orphans, such as wireguard-go's, and has to reap them."""
+    """The first process of a PID namespace inherits orphans, such as wireguard-go, and must reap them."""
     while True:
         pid, status = os.wait()
         if pid == child:

@@ -1,4 +1,4 @@
-"""Every pair of networks, pinged both ways in both families, and the table of it."""
+"""Pings between every pair of networks, in both directions and both families, as a table."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from rich.table import Table
 
 from lab.client import ask
-from lab.folder import Folder
+from lab.folder import LabFolder
 from reconciler.process.status import MARKS
 
 
 @dataclass(slots=True)
 class Cell:
-    """What came back from one network to another: milliseconds by family, and what should have."""
+    """The result from one network to another: milliseconds by family, and the expected result."""
 
     denied: bool
     times: dict[str, float | None]
@@ -31,12 +31,12 @@ class Cell:
         return " / ".join("LOST" if time is None else f"{time:.1f}" for _, time in sorted(self.times.items()))
 
 
-Refused = Callable[[str, str], bool]
-"""Whether policy refuses what the first address sends to the second."""
+PolicyRefuses = Callable[[str, str], bool]
+"""Whether policy refuses traffic from the first address to the second."""
 
 
-def measure(folder: Folder, refused: Refused) -> dict[tuple[str, str], Cell]:
-    """(from, to) -> what came back, for every two endpoints of the running lab."""
+def measure(folder: LabFolder, refused: PolicyRefuses) -> dict[tuple[str, str], Cell]:
+    """(from, to) -> the result, for every two endpoints of the running lab."""
     endpoints = ask(folder, "describe")["endpoints"]
     keys, pairs = [], []
     for source in endpoints:
@@ -53,7 +53,7 @@ def measure(folder: Folder, refused: Refused) -> dict[tuple[str, str], Cell]:
 
 
 def ping_table(cells: dict[tuple[str, str], Cell]) -> Table:
-    """Rows ping columns; round trips in ms, IPv4 / IPv6."""
+    """The endpoints in the rows ping those in the columns. Cells are round trips in ms, IPv4 / IPv6."""
     names = sorted({name for pair in cells for name in pair})
     table = Table(title="every pair of networks: round trip in ms, IPv4 / IPv6", title_justify="left")
     table.add_column("from \\ to")
@@ -92,7 +92,7 @@ def host_table(statuses: dict[str, dict[str, Any] | None]) -> Table:
 
 
 def complaints(statuses: dict[str, dict[str, Any] | None]) -> list[str]:
-    """What the hosts that are not well say, one line each."""
+    """The messages of unhealthy hosts, one line each."""
     return [
         f"{host}: {condition['type']}: {condition['reason']}: {condition['message']}"
         for host, status in sorted(statuses.items())

@@ -1,6 +1,6 @@
-"""A machine on a network: `python -m lab.workload NAME` answers HTTP on port 80 with its name and who asked.
+"""A machine on a network: `python -m lab.workload NAME` answers HTTP on port 80 with its name and the client's address.
 
-`/generate_204` brings nothing, with status 204, as the services do by which captive portals are found out.
+It answers `/generate_204` with status 204, like the services that detect captive portals.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Server(ThreadingHTTPServer):
-    """Both families on one socket."""
+    """An HTTP server for both address families on one socket."""
 
     address_family = socket.AF_INET6
     daemon_threads = True
 
 
 def handler(name: str) -> type[BaseHTTPRequestHandler]:
-    """A handler that says `NAME saw ADDRESS`."""
+    """A handler that answers `NAME saw ADDRESS`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

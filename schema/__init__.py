@@ -1,1 +1,1 @@
-"""The two documents that everything turns on: what people write (`desired`) and what a host applies (`plan`)."""
+"""The two kinds of documents: `desired` is what people write, `plan` is what a host applies."""

@@ -1,4 +1,4 @@
-"""Which files of a repository are gitwan's. Asked by the loader, by the commands and by the agent, alike."""
+"""Which files of a repository gitwan reads. The loader, the commands and the agent all ask this module."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ LOCK = "fabric.lock"
 
 
 def is_hidden(path: str) -> bool:
-    """Hidden files and folders are others' business."""
+    """Whether a path is a hidden file or in a hidden folder. gitwan never reads these."""
     return any(part.startswith(".") for part in path.split("/"))
 
 
 def is_input(path: str) -> bool:
-    """Whether a file is one that gitwan reads: YAML, the lock, keys, recipients and sealed secrets."""
+    """Whether gitwan reads a file: YAML, the lock, public keys, recipients and sealed secrets."""
     if is_hidden(path):
         return False
     if path.startswith("keys/"):
@@ -20,9 +20,9 @@ def is_input(path: str) -> bool:
 
 
 def is_refused(path: str, kind: str) -> bool:
-    """Whether something that is no plain file (`symlink`, `submodule`) stands where gitwan would read one.
+    """Whether gitwan rejects a `symlink` or `submodule` (`kind`) at this path.
 
-    A link without an ending may lead to a folder, with files in it that nobody reviewed.
+    A link without an extension may point to a folder with files that nobody reviewed, so it is rejected, too.
     """
     if is_hidden(path):
         return False

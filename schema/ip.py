@@ -1,6 +1,6 @@
-"""Networks and addresses as small tuples: cheap to parse, compare, sort and count by the ten thousand.
+"""Networks and addresses as small tuples, which are cheap to parse, compare, sort and count by the ten thousand.
 
-`ipaddress` says more about an address than a compiler needs and takes five times as long to make one.
+The standard library's `ipaddress` takes five times as long to create an address.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def address_text(version: int, value: int) -> str:
 
 
 class _Text:
-    """What turns text into one of the tuples below, for pydantic and for JSON Schema."""
+    """Base of the tuples below: conversion from and to text, for pydantic and for JSON Schema."""
 
     if TYPE_CHECKING:
 
@@ -65,7 +65,7 @@ class _PrefixFields(NamedTuple):
 
 
 class Prefix(_Text, _PrefixFields):
-    """A network such as 10.10.0.0/16 or fd00:10::/64; bits past the length are an error."""
+    """A network such as 10.10.0.0/16 or fd00:10::/64. All bits after the prefix length are zero."""
 
     __slots__ = ()
 
@@ -90,7 +90,7 @@ class Prefix(_Text, _PrefixFields):
         return self.value | ((1 << (BITS[self.version] - self.length)) - 1)
 
     def covers(self, other: Prefix) -> bool:
-        """Whether every address of `other` is one of ours."""
+        """Whether this network contains every address of `other`."""
         if self.version != other.version or self.length > other.length:
             return False
         return other.value >> (BITS[self.version] - self.length) == self.value >> (BITS[self.version] - self.length)
@@ -112,7 +112,7 @@ class _InterfaceFields(NamedTuple):
 
 
 class Interface(_Text, _InterfaceFields):
-    """An address with the length of its network, such as 10.10.0.1/16."""
+    """An address with the prefix length of its network, such as 10.10.0.1/16 or fd00:10::1/64."""
 
     __slots__ = ()
 
@@ -141,7 +141,7 @@ class Interface(_Text, _InterfaceFields):
 
     @property
     def host(self) -> Prefix:
-        """The address alone, as a network of one."""
+        """The address alone, as a network with one address."""
         return Prefix(self.version, self.value, BITS[self.version])
 
 
@@ -162,9 +162,14 @@ NOT_GLOBAL = tuple(
         ),
     )
 )
-"""Where nobody outside can be dialled: RFC 1918, RFC 6598, RFC 4193, loopback and link-local."""
+"""Addresses that other sites cannot dial: RFC 1918, RFC 6598, RFC 4193, loopback and link-local."""
 
 
 def is_private(address: Interface) -> bool:
-    """Whether nobody outside can dial this address."""
+    """Whether other sites cannot dial this address."""
     return any(prefix.covers(address.host) for prefix in NOT_GLOBAL)
+
+
+def endpoint_text(address: str, port: int) -> str:
+    """An address, or a name, and a port as WireGuard writes them: `192.0.2.1:51820`, `[2001:db8::1]:51820`."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -1,8 +1,9 @@
-"""By which leg of a bond a packet leaves, as the kernel's `layer3+4` decides.
+"""Which leg of a bond a packet leaves by, according to the kernel's `layer3+4` hash.
 
-The hash is `bond_xmit_hash` of drivers/net/bonding/bond_main.c, on hosts whose integers are little-endian (x86, arm64):
-ports and addresses are read as they lie in memory, in network order. Both ports go into it by exclusive or, so tunnels
-whose ports rise together at both ends all leave by one leg. Many switches do alike, with seeds of their own.
+The hash is `bond_xmit_hash` of drivers/net/bonding/bond_main.c on little-endian hosts (x86, arm64). It reads ports and
+addresses as they lie in memory, in network order. Both ports are combined by exclusive or. If the ports of tunnels
+increase together at both ends, all of these tunnels therefore leave by one leg. Many switches use a similar hash with
+their own seeds.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from schema.ip import parse_address
 
 
 def _words(address: str) -> int:
-    """An address folded to 32 bits as it lies in memory (`ipv6_addr_hash` of include/net/ipv6.h)."""
+    """An address in text -> 32 bits, folded as it lies in memory (`ipv6_addr_hash` of include/net/ipv6.h)."""
     version, value = parse_address(address)
     data = value.to_bytes(4 if version == 4 else 16, "big")
     folded = 0
@@ -24,15 +25,15 @@ def _words(address: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """One end of a link: a bond with so many legs, and the addresses of the packets that it sends."""
+    """One end of a link: the number of legs of its bond, and the addresses of the packets that it sends."""
 
     legs: int
     folded: int
-    """Both addresses, in 32 bits."""
+    """The exclusive or of both addresses, folded to 32 bits."""
 
     @classmethod
     def of(cls, source: str, destination: str, legs: int) -> Sender:
-        """Addresses of one family, in text."""
+        """Takes two addresses of one family in text. Raises ValueError."""
         return cls(legs, _words(source) ^ _words(destination))
 
     def hash(self, source_port: int, destination_port: int) -> int:
@@ -47,5 +48,5 @@ class Sender:
 
 
 def _swapped(port: int) -> int:
-    """A port in network order, read by a little-endian host."""
+    """A port in network order, as a little-endian host reads it."""
     return port >> 8 | (port & 0xFF) << 8

@@ -1,4 +1,4 @@
-"""A repository's files (path -> bytes) -> `Desired`, with every problem of every file."""
+"""Reads a repository: its files (path -> bytes) become a `Documents` and a list of all problems."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, cast, get_args
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from schema.desired import DOCUMENTS, Clients, Desired, Document, Fabric, Located, Secret, Site
+from schema.desired import DOCUMENTS, Clients, Document, Documents, Fabric, Located, Secret, Site
 from schema.desired.secret import recipient
 from schema.input import LOCK, is_input, is_refused
 from schema.lock import parse_lock
@@ -22,12 +22,12 @@ from schema.text import Text, parse
 _KEY = TypeAdapter(PublicKey)
 
 
-def load(files: Mapping[str, bytes], special: Mapping[str, str] | None = None) -> tuple[Desired, list[Problem]]:
-    """Read all files. `special` names paths that are no plain files: path -> `symlink` or `submodule`.
+def load(files: Mapping[str, bytes], special: Mapping[str, str] | None = None) -> tuple[Documents, list[Problem]]:
+    """Read all files. `special` lists paths that are not plain files: path -> `symlink` or `submodule`.
 
-    Never raises for bad input; what could not be read is missing from the result and named by a problem.
+    Never raises for bad input. Each unreadable document is missing from the result and has a problem.
     """
-    desired, problems = Desired(), _special(special or {})
+    desired, problems = Documents(), _special(special or {})
     with quiet_gc():
         for path in sorted(files):
             if path == LOCK:
@@ -60,7 +60,7 @@ def _special(special: Mapping[str, str]) -> list[Problem]:
     ]
 
 
-def _key(desired: Desired, path: str, content: bytes) -> list[Problem]:
+def _key(desired: Documents, path: str, content: bytes) -> list[Problem]:
     host = path.removeprefix("keys/").removesuffix(".pub")
     text = content.decode("ascii", "replace").strip()
     try:
@@ -72,7 +72,7 @@ def _key(desired: Desired, path: str, content: bytes) -> list[Problem]:
     return []
 
 
-def _recipient(desired: Desired, path: str, content: bytes) -> list[Problem]:
+def _recipient(desired: Documents, path: str, content: bytes) -> list[Problem]:
     holder = path.removeprefix("keys/").removesuffix(".age")
     try:
         found = recipient(content.decode("ascii", "replace").strip())
@@ -83,7 +83,7 @@ def _recipient(desired: Desired, path: str, content: bytes) -> list[Problem]:
     return []
 
 
-def _document(desired: Desired, path: str, content: bytes) -> list[Problem]:
+def _document(desired: Documents, path: str, content: bytes) -> list[Problem]:
     text = parse(path, content)
     if isinstance(text, Problem):
         return [text]
@@ -119,7 +119,7 @@ def _model_of(text: Text) -> type[Document] | Problem:
     return Problem("GW012", text.place((chooser,)), f"`{chooser}: {_short(choice)}` is not known", hint)
 
 
-def _keep(desired: Desired, document: Document, text: Text) -> list[Problem]:
+def _keep(desired: Documents, document: Document, text: Text) -> list[Problem]:
     if isinstance(document, Fabric):
         if desired.fabric is not None:
             first = ((desired.fabric.place("fabric"), "the first one"),)
@@ -135,8 +135,8 @@ def _keep(desired: Desired, document: Document, text: Text) -> list[Problem]:
 
 
 def _explain(text: Text, model: type[Document], details: ErrorDetails) -> Problem:
-    """One of pydantic's findings in our words, at its place."""
-    # pydantic adds the names of union members and `[key]` to a location; the text has none of them.
+    """One of pydantic's errors as a problem, in gitwan's words and with its place."""
+    # pydantic adds the names of union members and `[key]` to a location. They are not in the text.
     loc = tuple(step for step in details["loc"] if step != "[key]" and _in_text(step))
     name = ".".join(str(step) for step in loc)
     match details["type"]:
@@ -192,7 +192,7 @@ def _near(word: str, known: Any) -> str:
 
 
 def _fields_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> set[str]:
-    """The keys that the mapping at `loc` may have; empty where any may stand."""
+    """The keys that the mapping at `loc` may have; empty if it may have any key."""
     if not loc:
         return {field.alias or name for name, field in model.model_fields.items()}
     step, rest = loc[0], loc[1:]
@@ -200,7 +200,7 @@ def _fields_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> set[str]:
     if field is None:
         return set()
     for inner in _models_in(field.annotation):
-        # A mapping or a list between this field and the model takes one step of the location.
+        # A mapping or list between this field and the model uses one step of the location.
         takes = 0 if inner is field.annotation or (inner in get_args(field.annotation) and not _container(field)) else 1
         return _fields_at(inner, rest[takes:])
     return set()

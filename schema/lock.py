@@ -1,8 +1,8 @@
-"""`fabric.lock`: the numbers that nobody wrote, one sorted line each, so that branches merge.
+"""`fabric.lock`: the addresses and ports that are not in YAML, one sorted line each, so that branches merge.
 
 address ams-gw1 10.255.0.1          a host's own address on all of its tunnels
 client  laptop  10.51.0.1           a roaming client's address
-exit    nas/own 10.52.0.1           an exit's address at those of our sites that are its gateways
+exit    nas/own 10.52.0.1           the address of an exit with `provider: site`, at all of its gateways
 port    ams-gw1 ams-gw1~fra-gw1/1 5000   the listening port of one tunnel at one end
 """
 
@@ -16,12 +16,12 @@ from schema.problem import Place, Problem
 HEADER = "# What nobody wrote: kept by `gitwan lock`, merged line by line.\n"
 
 Entry = tuple[str, ...]
-"""What a number is for: `address HOST 4`, `client NAME 6`, `exit HOST/EXIT 4`, `port HOST TUNNEL`."""
+"""Identifies an entry: `address HOST 4`, `client NAME 6`, `exit HOST/EXIT 4` or `port HOST TUNNEL`."""
 Lock = Mapping[Entry, int]
 
 
 def parse_lock(path: str, content: bytes) -> tuple[dict[Entry, int], list[Problem]]:
-    """The entries, and a problem for each line that is none."""
+    """The valid entries, and a problem for each invalid line."""
     entries: dict[Entry, int] = {}
     problems: list[Problem] = []
     for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
@@ -51,7 +51,7 @@ def _entry(words: list[str]) -> tuple[Entry, int] | None:
 
 
 def lock_text(entries: Lock) -> str:
-    """The file for these entries; equal entries give equal bytes."""
+    """The text of the file for these entries. Equal entries give equal bytes."""
     from schema.ip import address_text
 
     lines = []

@@ -1,4 +1,4 @@
-"""One problem in the input: a stable code, the place, what is wrong, and what to do next."""
+"""A problem in the input: a stable code, the place, what is wrong, and what to do next."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 
 @dataclass(frozen=True, order=True, slots=True)
 class Place:
-    """A position in a file of the repository; line and column count from 1, 0 stands for the whole file."""
+    """A position in a file of the repository. Lines and columns count from 1; 0 means the whole file."""
 
     path: str
     line: int = 0
@@ -21,7 +21,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong at a place. `docs/problems.md` has a paragraph for each code."""
+    """A problem at a place. `docs/problems.md` has a paragraph for each code."""
 
     code: str
     place: Place
@@ -35,7 +35,7 @@ class Problem:
         return (self.place, self.code, self.message)
 
     def text(self) -> str:
-        """The problem as people read it: one line for what, one for each other place, one for what to do."""
+        """The problem for people: a line for the problem, a line for each related place, and a line for the hint."""
         lines = [f"{self.place}: {self.severity}[{self.code}]: {self.message}"]
         lines += [f"   {place}: {text}" for place, text in self.related]
         if self.hint:
@@ -59,7 +59,7 @@ class Problem:
 
 
 class Problems(Exception):  # noqa: N818 - a finding about the input, not a failure of the program
-    """Raised at a phase barrier with every problem found so far, sorted."""
+    """Raised at a phase barrier with all problems so far, sorted."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems: Sequence[Problem] = sorted(problems, key=lambda p: p.sort_key)

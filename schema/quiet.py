@@ -1,4 +1,4 @@
-"""For work that makes many objects and no garbage: the collector would walk them again and again."""
+"""A pause of the garbage collector, for work that creates many objects and no garbage."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_gc() -> Iterator[None]:
-    """No garbage collection while tens of thousands of objects that all stay are made."""
+    """Disables the garbage collector. It would otherwise walk tens of thousands of live objects again and again."""
     was = gc.isenabled()
     gc.disable()
     try:

@@ -1,8 +1,8 @@
-"""YAML text -> plain data, with the place of every value kept in the tree of nodes beside it.
+"""YAML text -> plain data, with a parallel tree of nodes that knows the place of every value.
 
-libyaml's composer, through ruamel.yaml, makes the nodes. What a scalar means is decided here after YAML 1.2's core
-schema (yaml.org/spec/1.2.2, 10.3.2), because the library's own constructor takes four times as long as the parser and
-keeps no places (`bench/` has the measurement).
+libyaml's composer creates the nodes, through ruamel.yaml. This module then converts scalars, by the core schema of YAML
+1.2 (yaml.org/spec/1.2.2, 10.3.2). The library's own constructor takes four times as long as the parser and does not
+keep places (`bench/` has the measurement).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_FILE = 16 << 20
 MAX_LINE = 64 << 10
 MAX_DEPTH = 100
 MAX_EXPANSION = 200_000
-"""Values that aliases may add to a file; an alias bomb wants billions."""
+"""The maximum number of values that aliases may add to a file. An alias bomb needs billions."""
 
 _PLAIN = re.compile(
     r"(?P<null>~|null|Null|NULL|)"
@@ -45,7 +45,7 @@ _SHALLOW = "no document of gitwan needs more than ten levels"
 
 
 class _Untagged:
-    """Leaves the question what a scalar means to us."""
+    """Leaves scalars without a type, so that this module converts them."""
 
     def resolve(self, kind: type, value: object, implicit: object) -> str:
         return _NO_TAG
@@ -58,11 +58,11 @@ class _Untagged:
 
 
 class _Composer(_Untagged, CParser):  # type: ignore[misc]
-    """libyaml's composer."""
+    """libyaml's composer, in C. It leaves scalars without a type."""
 
 
 class _PlainResolver(_Untagged, VersionedResolver):  # type: ignore[misc]
-    """The same for the composer in Python."""
+    """The same resolver for ruamel.yaml's composer in Python."""
 
     def resolve(self, kind: type, value: object, implicit: object) -> Tag:
         return Tag(suffix=_NO_TAG)
@@ -70,20 +70,21 @@ class _PlainResolver(_Untagged, VersionedResolver):  # type: ignore[misc]
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A file as data, and the tree of nodes that knows where each value stands."""
+    """A file as data, with the tree of nodes that knows the place of each value."""
 
     path: str
     data: Any
     node: Any
 
     def place(self, loc: Sequence[str | int] = (), key: bool = False) -> Place:
-        """Where the value at `loc` stands, or its key; as near as the file has it."""
+        """The place of the value at `loc`, or of its key. If the file has no such value, the place of the nearest
+        parent."""
         node, where = self.node, self.node
         for step in loc:
             found = _child(node, step)
             if found is None:
                 if isinstance(step, str) and isinstance(node, SequenceNode):
-                    continue  # a list written where its longer form has a key of this name
+                    continue  # a short form: the list is written in place of the mapping with this key
                 break
             where, node = found
         mark = (where if key else node).start_mark if node is not None else None
@@ -105,7 +106,7 @@ class _Finding(Exception):  # noqa: N818 - carries a finding out of the recursio
 
 
 def parse(path: str, content: bytes) -> Text | Problem:
-    """One file. A problem where it is not the YAML that a repository may hold."""
+    """Parse one file. Returns a problem if it is not valid YAML for a repository."""
     decoded = _decode(path, content)
     if isinstance(decoded, Problem):
         return decoded
@@ -151,8 +152,8 @@ def _decode(path: str, content: bytes) -> str | Problem:
 
 
 def _compose(text: str) -> Any:
-    """The tree of nodes. libyaml before 0.2.1 refuses `[fd00::/64]` without quotes, which YAML 1.2 allows: what it
-    refuses, the library's own slower composer judges."""
+    """The tree of nodes. libyaml before 0.2.1 rejects `[fd00::/64]` without quotes, although YAML 1.2 allows it. What
+    libyaml rejects is therefore parsed again by ruamel.yaml's slower composer."""
     try:
         return _Composer(text).get_single_node()
     except YAMLError:
@@ -162,12 +163,12 @@ def _compose(text: str) -> Any:
 
 
 def _may_be_deep(text: str) -> bool:
-    """A level costs a bracket, or a column of its line."""
+    """Whether a text could be nested too deeply. Each level needs a bracket, or a column of indentation."""
     return text.count("[") + text.count("{") > MAX_DEPTH or max(map(len, text.split("\n"))) > MAX_DEPTH
 
 
 def _too_deep(path: str, text: str) -> Place | None:
-    """Where the nesting passes MAX_DEPTH. The composer recurses in C and would end the process there."""
+    """The place where the nesting exceeds MAX_DEPTH. The composer recurses in C and would crash the process there."""
     parser, depth = CParser(text), 0
     with suppress(YAMLError):
         while parser.check_event():
@@ -190,7 +191,8 @@ def _one_line(error: Exception) -> str:
 
 
 class _Builder:
-    """Nodes -> data. Shared nodes (aliases) are built each time, so that no two places share a value, but counted."""
+    """Nodes -> data. Shared nodes (aliases) are built again each time and counted, so that no two places share a
+    value."""
 
     def __init__(self) -> None:
         self.open: set[int] = set()
@@ -198,7 +200,7 @@ class _Builder:
         self.repeated = 0
 
     def build(self, node: Any) -> Any:
-        if node.ctag.suffix != _NO_TAG:  # `node.tag` would build the tag's text anew for each node
+        if node.ctag.suffix != _NO_TAG:  # `node.tag` would create the tag's text again for each node
             hint = "write the plain value; text that looks like a number goes into quotes"
             raise _Finding("GW008", node, f"the tag {node.tag} is not known here", hint)
         if type(node) is ScalarNode:

@@ -1,1 +1,1 @@
-"""What only a real kernel can show: bonds, kernel WireGuard, and the two together, in a virtual machine."""
+"""Measures that need a real kernel, in a virtual machine: bonds, the kernel's WireGuard, and both together."""

@@ -1,6 +1,6 @@
-"""`make bench-kernel`: every figure that takes a real kernel, with its limit, in a virtual machine.
+"""`make bench-kernel`: every figure that needs a real kernel, with its limit, in a virtual machine.
 
-Exit code 1 where a limit is missed, 2 where the machine lacks what it takes. Writes bench/out/kernel.json.
+The exit code is 1 if a limit is missed, and 2 if the machine lacks a requirement. Writes bench/out/kernel.json.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs in the virtual machine: builds two hosts with real agents, measures, and writes what it found.
+"""Runs in the virtual machine: builds two hosts with real agents, measures, and writes the figures.
 
 python -m bench.kernel.inside INPUT OUT      figures go to OUT/figures.json; lines that begin with `·` are shown
 """
@@ -26,20 +26,22 @@ from bench.kernel import peers
 from bench.kernel.plans import AGENT, HOSTS, LAN, LEGS, UNDERLAY
 
 RATE = 1
-"""Mbit/s of each leg, each way: an emulated processor that has nothing else to do encrypts fifteen times that."""
+"""Mbit/s of each leg in each direction. An idle emulated processor encrypts fifteen times as much."""
 SECONDS, SETTLE, TURNS = 6, 3, 4
 
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """TCP streams at once, each with a window so small that queues stay short: probes of tunnels wait in them, too."""
+    """Parallel TCP streams. Their windows are small, so that queues stay short: probes of tunnels wait in the same
+    queues."""
 
     count: int
     window: str
 
 
 BARE, SOME, FEW = Streams(32, "3K"), Streams(16, "6K"), Streams(5, "6K")
-"""By a bond, which may have all of them on one leg; by several tunnels; and by one, whose queue is as long then."""
+"""For the bond, which may carry all streams on one leg; for several tunnels; and for one tunnel, with a queue of the
+same length."""
 PORT, ONE_PORT, WIDE_PORT = 5201, 5202, 5203
 SIDES = ("dport", "sport")
 WIDE_DEV, WIDE_LISTEN = "wg-wide", 6000
@@ -47,17 +49,17 @@ WIDE_UNDERLAY = {"a": "198.51.100.1", "b": "198.51.100.2"}
 WIDE = {"a": "192.168.99.1", "b": "192.168.99.2"}
 FLOWS, PACE = 12, 20
 PATIENCE = 600.0
-"""Seconds after which something that was to happen counts as not happening; on a busy machine all takes longer."""
+"""Seconds to wait for an event before it counts as missing. On a busy machine everything takes longer."""
 WORK = Path("/tmp/bench")
 PYTHON = sys.executable
 
 
 def say(text: str) -> None:
-    print(f"· {text}\n", end="", flush=True)  # in one piece: several threads speak
+    print(f"· {text}\n", end="", flush=True)  # one call, because several threads print
 
 
 def run(*words: str, space: str = "", check: bool = True) -> str:
-    """What a command prints, in a namespace. Raises RuntimeError with its words where it fails."""
+    """The output of a command in a namespace. Raises RuntimeError with its output if it fails."""
     command = ["ip", "netns", "exec", space, *words] if space else list(words)
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if check and done.returncode:
@@ -70,7 +72,7 @@ def background(*words: str, space: str) -> subprocess.Popen[bytes]:
 
 
 def until(there: Callable[[], object], what: str, seconds: float = PATIENCE) -> float:
-    """How long it took, in seconds. Raises RuntimeError."""
+    """Wait until `there` returns a true value. Returns the seconds it took. Raises RuntimeError after `seconds`."""
     started = time.monotonic()
     while not there():
         if time.monotonic() - started > seconds:
@@ -79,11 +81,11 @@ def until(there: Callable[[], object], what: str, seconds: float = PATIENCE) -> 
     return time.monotonic() - started
 
 
-# The world
+# The network
 
 
 def build(given: Path) -> None:
-    """Two namespaces, three legs of one rate between them, a LAN and a key at each."""
+    """Create two namespaces, three legs of equal rate between them, and a LAN and a key at each."""
     for host in HOSTS:
         run("ip", "netns", "add", host)
         run("ip", "link", "set", "lo", "up", space=host)
@@ -107,7 +109,7 @@ def shape(host: str, dev: str, rate: int) -> None:
 
 
 def build_wide() -> None:
-    """The control: a tunnel by hand over a wire of its own, which will be as wide as all legs together."""
+    """Create the control: a manual tunnel over a separate wire, with the bandwidth of all legs together."""
     run("ip", "link", "add", "wide", "netns", "a", "type", "veth", "peer", "name", "wide", "netns", "b")
     keys = {host: run("wg", "genkey").strip() for host in HOSTS}
     for host, other in zip(HOSTS, reversed(HOSTS), strict=True):
@@ -133,7 +135,7 @@ def status(host: str) -> dict[str, Any]:
 
 
 def well(host: str, tunnels: int) -> bool:
-    """Whether all conditions are true, and as many tunnels are up."""
+    """Whether all conditions are true, and this number of tunnels is up."""
     found = status(host)
     conditions = found.get("conditions", ())
     rows = found.get("tunnels", ())
@@ -145,7 +147,7 @@ def well(host: str, tunnels: int) -> bool:
 
 
 def enter(given: Path, state: str, tunnels: int) -> None:
-    """Hand the agents another plan, and wait until both have it."""
+    """Give the agents another plan, and wait until both have applied it."""
     say(f"plan {state}: {tunnels} tunnel{'s' if tunnels > 1 else ''}")
     shutil.rmtree(WORK / "plans", ignore_errors=True)
     shutil.copytree(given / state, WORK / "plans")
@@ -174,7 +176,7 @@ def agents() -> Iterator[None]:
 
 
 def throughput(ends: Mapping[str, str], streams: Streams, port: int = PORT) -> dict[str, float]:
-    """Mbit/s that arrive of many TCP streams from a to b, and the share of segments sent again."""
+    """The throughput of TCP streams from a to b in Mbit/s, and the share of retransmitted segments."""
     server = background("iperf3", "-s", "-1", "-B", ends["b"], "-p", str(port), space="b")
     until(lambda: f":{port} " in run("ss", "-ltn", space="b"), "iperf3")
     words = ["-P", str(streams.count), "-t", str(SECONDS), "-O", str(SETTLE), "-w", streams.window, "-J"]
@@ -199,7 +201,8 @@ Turn = dict[str, dict[str, float]]
 
 
 def whole(tunnels: int) -> bool:
-    """Whether as many tunnels are well at both ends, and share the buckets of each group evenly."""
+    """Whether this number of tunnels is healthy at both ends, and the tunnels share the buckets of each group
+    evenly."""
     if not all(well(host, tunnels) for host in HOSTS):
         return False
     found = [shares(host) for host in HOSTS]
@@ -207,17 +210,18 @@ def whole(tunnels: int) -> bool:
 
 
 def shares(host: str) -> list[int]:
-    """The buckets of each tunnel in the first group of a host, from the fewest to the most."""
+    """The number of buckets of each tunnel in the first group of a host, in ascending order."""
     group = re.findall(r'"id":(\d+),"group":', run("ip", "-j", "nexthop", space=host))[0]
     members = re.findall(r"nhid (\d+)", run("ip", "nexthop", "bucket", "show", "id", group, space=host))
     return sorted(Counter(members).values())
 
 
 def in_turns(tunnels: int) -> dict[str, float]:
-    """Several tunnels against one of them in short turns, and a single one as wide as all beside them.
+    """Compare several tunnels with one of them, in short turns. A single tunnel with the same total bandwidth runs
+    beside them.
 
-    What the wide one falls short of in the same seconds is not counted against several: neither what the processor
-    cannot encrypt, nor what is sent again because something came late.
+    Losses of this control are not counted against the several tunnels: the processor was too slow to encrypt, or a
+    packet came late and was sent again.
     """
     for host in HOSTS:
         shape(host, "wide", tunnels * RATE)
@@ -231,7 +235,7 @@ def in_turns(tunnels: int) -> dict[str, float]:
                 beside = threads.submit(throughput, WIDE, SOME, WIDE_PORT)
                 turn["all"] = throughput(LAN, SOME)
                 turn["wide"] = beside.result()
-            # A tunnel whose probes the machine was too slow to answer was taken out: these were fewer tunnels.
+            # If the machine was too slow to answer probes, a tunnel was taken out, and there were fewer tunnels.
             (turns if whole(tunnels) else spoiled).append(turn)
     say(f"  {len(spoiled)} turns in which a tunnel was taken out")
     turns = (turns + spoiled)[:TURNS]
@@ -249,14 +253,15 @@ def in_turns(tunnels: int) -> dict[str, float]:
 
 
 def ratio(one: float, all_: float, wide: float, tunnels: int) -> float:
-    """How many times as much as by one tunnel, had the machine managed as many times as much by a single wide one."""
+    """The throughput of all tunnels compared to one, corrected by the shortfall of the single wide tunnel."""
     return all_ / one * max(1.0, tunnels * one / wide)
 
 
 def excess(counted: tuple[float, float], beside: tuple[float, float]) -> float:
-    """By how much the share of (segments sent again, segments) surely exceeds that beside it.
+    """The part of a share (retransmitted segments, segments) that is certainly above the control's share.
 
-    Three standard deviations of such counts are chance: none where nothing is sent again, and much where a lot is.
+    Three standard deviations of such counts are attributed to chance. They are zero without retransmissions, and large
+    with many.
     """
     shares = [again / sent for again, sent in (counted, beside)]
     chance = 3 * math.sqrt(sum(again / sent**2 for again, sent in (counted, beside)))
@@ -265,7 +270,7 @@ def excess(counted: tuple[float, float], beside: tuple[float, float]) -> float:
 
 @contextmanager
 def by_the_first_tunnel(port: int) -> Iterator[None]:
-    """What goes to this TCP port of b leaves by the first tunnel, and so does what comes back."""
+    """Traffic to this TCP port of b, and its answers, use the first tunnel."""
     rules = {host: ["ipproto", "tcp", side, str(port), "table", "100"] for host, side in zip(HOSTS, SIDES, strict=True)}
     for host, other in zip(HOSTS, reversed(HOSTS), strict=True):
         run("ip", "route", "add", f"{LAN[other]}/32", "dev", f"wg-{other}-1", "table", "100", space=host)
@@ -282,7 +287,7 @@ def by_the_first_tunnel(port: int) -> Iterator[None]:
 
 
 def ways() -> dict[int, str]:
-    """The tunnel that each paced flow takes."""
+    """The tunnel of each flow."""
     found = {}
     for flow in range(FLOWS):
         words = f"ipproto udp sport {flows.SOURCES + flow} dport 5400".split()
@@ -293,15 +298,15 @@ def ways() -> dict[int, str]:
 
 @contextmanager
 def paced(name: str, found: dict[int, flows.Flow]) -> Iterator[None]:
-    """Flows from a to b while the body runs."""
+    """Send flows from a to b at a steady rate while the block runs."""
     file = WORK / f"{name}.arrivals"
     receiver = background(PYTHON, "-m", "bench.flows", "receive", "5400", str(file), space="b")
     until(file.with_suffix(".ready").exists, "a receiver")
-    # From an address that is set: the kernel hashes a socket's flow before it chooses one for it.
+    # The source address is set explicitly: the kernel hashes a socket's flow before it chooses an address.
     words = ["send", LAN["b"], "5400", str(FLOWS), str(PACE), LAN["a"]]
     sender = background(PYTHON, "-m", "bench.flows", *words, space="a")
     try:
-        time.sleep(6)  # the senders' start is no part of what is measured
+        time.sleep(6)  # the start of the senders is not part of the measurement
         yield
         time.sleep(1)
     finally:
@@ -313,13 +318,13 @@ def paced(name: str, found: dict[int, flows.Flow]) -> Iterator[None]:
 
 
 def handshakes() -> dict[str, float]:
-    """Device -> when its last handshake was."""
+    """Device -> time of its last handshake."""
     lines = run("wg", "show", "all", "latest-handshakes", space="a").splitlines()
     return {line.split()[0]: float(line.split()[2]) for line in lines}
 
 
 def control() -> dict[str, float]:
-    """Nothing happens: what this machine makes of paced flows by itself."""
+    """No fault: the behaviour of flows on this machine by itself."""
     found: dict[int, flows.Flow] = {}
     with paced("control", found):
         started = time.time()
@@ -331,9 +336,9 @@ def control() -> dict[str, float]:
 
 @contextmanager
 def dropped(device: str) -> Iterator[None]:
-    """A tunnel's packets are lost on every leg, both ways, by its port at a.
+    """Drop a tunnel's packets on every leg in both directions, by its port at a.
 
-    Not by iptables: the agents would look after their own rules just then, which no fault of a network makes them do.
+    This does not use iptables. The agents would then check their own rules, which no network fault causes.
     """
     port = run("wg", "show", device, "listen-port", space="a").strip()
     for host, side in (("b", "sport"), ("a", "dport")):
@@ -351,11 +356,11 @@ def dropped(device: str) -> Iterator[None]:
 
 
 def blocked() -> dict[str, float]:
-    """The UDP port of one tunnel is dropped both ways for good."""
+    """Drop packets of one tunnel's UDP port in both directions, permanently."""
     found: dict[int, flows.Flow] = {}
     with paced("blocked", found):
         before = ways()
-        device = before[0]  # whichever it is: one that carries no flow would show nothing
+        device = before[0]  # any tunnel that carries flows: one without flows would show nothing
         hit = {flow for flow, way in before.items() if way == device}
         started = time.time()
         with dropped(device):
@@ -376,7 +381,7 @@ def blocked() -> dict[str, float]:
 
 
 def share_back() -> dict[str, float]:
-    """Seconds from the end of a fault until the tunnel has its share of the buckets; flows never rest."""
+    """Seconds from the end of a fault until the tunnel has its share of the buckets, while flows never pause."""
     with paced("healed", {}):
         with dropped("wg-b-3"):
             until(lambda: len(shares("a")) == 2, "the tunnel is out")

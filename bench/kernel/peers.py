@@ -1,6 +1,6 @@
-"""5,000 WireGuard peers: the driver against `wg setconf`, and one of them changed against `wg syncconf`.
+"""5,000 WireGuard peers: the driver compared to `wg setconf`, and the change of one peer compared to `wg syncconf`.
 
-And 5,000 prefixes of three peers, of which some move and some go while packets flow.
+It also measures 5,000 prefixes of three peers. Some of these move and some are removed while packets flow.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ PEERS = 5_000
 TURNS = 3
 DEV, MOVES = "wgbench", "wgmoves"
 RATE = 6.0
-"""Packets a second in each of thirty flows: what an emulated processor can do beside all else."""
+"""Packets per second in each of thirty flows. An emulated processor cannot do more at the same time."""
 CONF = Path("/tmp/peers.conf")
 _PRIVATE = base64.b64encode(bytes(range(31)) + b"\x40").decode()
 
 
 def measure(say: Callable[[str], None]) -> dict[str, float]:
-    """Medians of seconds, and how many sessions a change of one peer touched."""
+    """Medians in seconds, and the number of sessions that the change of one peer affected."""
     peers = [_peer(n) for n in range(PEERS)]
     CONF.write_text(f"[Interface]\nPrivateKey = {_PRIVATE}\nListenPort = 51820\n" + "".join(map(_text, peers)))
     changed = peers[PEERS // 2].model_copy(update={"allowed_ips": ("10.99.0.1/32",)})
@@ -52,7 +52,7 @@ def measure(say: Callable[[str], None]) -> dict[str, float]:
         times["one"].append(_timed(lambda: _apply(driver, one)))  # noqa: B023
         touched = len(before ^ _others())
         netlink.close()
-        # Put aside, and not deleted: the kernel takes a minute for that many peers under emulation.
+        # Renamed and not deleted: under emulation the kernel takes a minute to delete that many peers.
         _run("ip", "link", "set", DEV, "name", f"ours{turn}", "alias", "")
     found = {name: median(values) for name, values in times.items()}
     say("  " + ", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in found.items()))
@@ -60,7 +60,7 @@ def measure(say: Callable[[str], None]) -> dict[str, float]:
 
 
 def moves(say: Callable[[str], None]) -> dict[str, float]:
-    """How many packets arrive and how many are lost while prefixes move and are taken away."""
+    """The number of packets that arrive and are lost while prefixes move and are removed."""
     _fresh(MOVES)
     _run("wg", "set", MOVES, "listen-port", "51821", "private-key", "/dev/stdin", given=_PRIVATE)
     netlink = Netlink()
@@ -96,7 +96,7 @@ def _apply(driver: PeerDriver, changes: list[Change]) -> None:
 
 
 def _others() -> set[str]:
-    """Every peer but the one that is changed, as `wg` shows it."""
+    """Every peer except the changed one, as `wg` shows it."""
     one = _peer(PEERS // 2).public_key
     return {line for line in _run("wg", "show", DEV, "dump").splitlines()[1:] if not line.startswith(one)}
 

@@ -1,4 +1,4 @@
-"""Two data centres joined by three legs, as YAML; the plans that the machine inside applies."""
+"""Two data centres connected by three legs, as YAML, and the plans for the hosts in the virtual machine."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ LAN = {"a": "10.10.0.1", "b": "10.20.0.1"}
 STATES = {
     "layer2": ("layer2", 1), "1": ("layer3+4", 1), "2": ("layer3+4", 2), "3": ("layer3+4", 3), "100": ("layer3+4", 100)
 }  # fmt: skip
-"""Name of a state -> the bonds' hash and how many tunnels there are."""
+"""Name of a state -> the bonds' hash and the number of tunnels."""
 MANY = 10
-"""From so many tunnels on they are probed less often: an emulated processor has no time for more."""
+"""From this number of tunnels on, probes are less frequent, because an emulated processor has no time for more."""
 
 SITE = """\
 site: {host}
@@ -52,7 +52,8 @@ metrics: off
 
 
 def write(folder: Path) -> None:
-    """Each state's plans in STATE/HOST-gw/plan.json, and each host's private key in HOST.key. Raises RuntimeError."""
+    """Write each state's plans to STATE/HOST-gw/plan.json, and each host's private key to HOST.key. Raises
+    RuntimeError."""
     folder.mkdir(parents=True, exist_ok=True)
     public = {}
     for host in HOSTS:

@@ -1,20 +1,21 @@
-"""What a roaming client, which has no agent, puts into its own configuration."""
+"""The configuration of a roaming client, which has no agent."""
 
 from __future__ import annotations
 
-from compiler.fabric.model import Fabric, Roamer, address_of, endpoint_text, texts
+from compiler.fabric.model import Fabric, Roamer, address_of, texts
+from compiler.fabric.mtu import OVERHEAD
 from compiler.fabric.reach import reach
 from compiler.fabric.summary import summarise
 from compiler.render import client_config
-from compiler.stages.links import OVERHEAD
 from compiler.stages.ports import CLIENTS
+from schema.ip import endpoint_text
 
 KEEPALIVE = 25
-"""Seconds; below the 30 s after which many NATs forget a UDP flow."""
+"""Seconds. Many NATs forget a UDP flow after 30 s."""
 
 
 def client_file(fabric: Fabric, roamer: Roamer) -> str | None:
-    """A client's configuration for wg-quick. None while its gateway has no key."""
+    """A client's configuration for wg-quick; None if its gateway has no key yet."""
     gateway = fabric.nodes[roamer.gateway]
     address = reach(gateway, None)
     if gateway.key is None or address is None:

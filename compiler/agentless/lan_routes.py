@@ -1,4 +1,4 @@
-"""Which routes the machines of a LAN need that have no agent, and DHCP's option for them. Pure."""
+"""The routes that machines without an agent need on a LAN, and their DHCP option. Pure."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from compiler.stages.routing import pool_prefixes, ways
 from schema.ip import Interface, Prefix, address_text
 
 OPTION_LIMIT = 255
-"""Bytes of one DHCP option; a longer one is sent in parts (RFC 3396), which not everybody puts together."""
+"""The maximum size of one DHCP option in bytes. A longer one is split (RFC 3396), but not every client supports
+this."""
 
 
 @dataclass(frozen=True, slots=True)
 class LanRoutes:
-    """What lies behind one LAN, by way of an address on it."""
+    """The networks behind one LAN, and the address on it that leads to them."""
 
     network: Prefix
     via: str
     virtual: bool
-    """Whether that address moves to whichever gateway is active."""
+    """Whether the address is virtual and moves to the active gateway."""
     prefixes: list[Prefix]
 
 
 def lan_routes(fabric: Fabric, site: str) -> list[LanRoutes]:
-    """Every LAN of a site with its gateway, and all of the fabric that is not on this LAN, sorted."""
+    """Every LAN of a site with its gateway, and all networks of the fabric outside of this LAN, sorted."""
     found: dict[Prefix, LanRoutes] = {}
     group = fabric.groups.get(site)
     virtual = [address for segment in group.segments for address in segment.virtual] if group else []
@@ -42,24 +43,25 @@ def lan_routes(fabric: Fabric, site: str) -> list[LanRoutes]:
 
 
 def _elsewhere(fabric: Fabric, node: Node, lan: Prefix) -> list[Prefix]:
-    """All that is reached through a host, but for one of its own LANs."""
+    """All networks that a host reaches, except one of its own LANs."""
     connected = [address.network for own in node.model.lans.values() for address in own.addresses]
     known = [*node.networks, *connected, *behind(fabric, ways(fabric, node).values())]
     return summarise(prefix for prefix in known if prefix.version == lan.version and not lan.covers(prefix))
 
 
 def behind(fabric: Fabric, prefixes: Iterable[Iterable[Prefix]]) -> list[Prefix]:
-    """Networks for those who have no agent: whole pools, so that a new host or client changes nothing for them."""
+    """Networks for machines without an agent. Pools are listed as a whole, so that a new host or client changes
+    nothing."""
     return summarise([*pool_prefixes(fabric), *(prefix for some in prefixes for prefix in some)])
 
 
 def option_121(routes: Iterable[tuple[Prefix, str]]) -> bytes:
-    """IPv4 prefixes and their routers in the form of RFC 3442: the length, the octets that it needs, the router."""
+    """IPv4 prefixes and their routers, encoded by RFC 3442: prefix length, significant octets, router."""
     return b"".join(bytes(octets) for prefix, via in routes for octets in (_destination(prefix), _octets(via)))
 
 
 def read_option_121(data: bytes) -> list[tuple[Prefix, str]]:
-    """What a client reads. Raises ValueError for what is no such option."""
+    """Decode option 121 as a client does: prefixes and their routers. Raises ValueError for an invalid option."""
     found = []
     while data:
         length = data[0]

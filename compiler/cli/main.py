@@ -10,12 +10,12 @@ from typing import Annotated
 
 import typer
 
-from compiler.compile import Result, compile_files
+from compiler.compile import Compilation, compile_files
 from compiler.shell.inputs import Input, read_folder, read_revision
 from compiler.shell.outputs import replace, write
 from schema.problem import Place, Problem, Problems
 
-Folder = Annotated[Path, typer.Argument(help="The folder of fabric.yaml.", show_default="here")]
+FolderArgument = Annotated[Path, typer.Argument(help="The folder of fabric.yaml.", show_default="here")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 HERE = Path()
 CLIENTS = "_clients"
@@ -36,7 +36,7 @@ def mount(app: typer.Typer) -> None:
         app.command(command.__name__.rstrip("_"))(command)
 
 
-def _compiled(found: Input, strict: bool = False) -> Result:
+def _compiled(found: Input, strict: bool = False) -> Compilation:
     return compile_files(found.files, found.special, strict)
 
 
@@ -74,7 +74,7 @@ def init(folder: Annotated[Path, typer.Argument(help="A new or empty folder.")])
 
 
 def validate(
-    folder: Folder = HERE,
+    folder: FolderArgument = HERE,
     as_json: Json = False,
     strict: Annotated[bool, typer.Option("--strict", help="A lock that lacks a number is an error.")] = False,
 ) -> None:
@@ -93,7 +93,7 @@ def validate(
 
 
 def compile_(
-    folder: Folder = HERE,
+    folder: FolderArgument = HERE,
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write; gitwan owns this folder.")] = Path("out"),
     host: Annotated[list[str] | None, typer.Option("--host", help="Only these hosts.")] = None,
     partial: Annotated[bool, typer.Option("--partial", help="Exit 0 even where hosts are left out.")] = False,
@@ -145,14 +145,14 @@ def compile_(
         raise typer.Exit(1)
 
 
-def _sealed(result: Result, host: str) -> list[str]:
+def _sealed(result: Compilation, host: str) -> list[str]:
     """The ciphertexts that a host's plan needs beside it."""
     needs = result.fabric.needs if result.fabric else {}
     return [f"secrets/{name}.age" for name, hosts in sorted(needs.items()) if host in hosts]
 
 
 def lock(
-    folder: Folder = HERE,
+    folder: FolderArgument = HERE,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if the file would change.")] = False,
 ) -> None:
     """Keep fabric.lock: the numbers that nobody wrote. What it names stays; what is gone is dropped.
@@ -212,7 +212,7 @@ def diff(
     raise typer.Exit(2 if found.hosts else 0)
 
 
-def _base(folder: Path, revision: str) -> Result:
+def _base(folder: Path, revision: str) -> Compilation:
     """The network to compare with. One that was not there yet is empty. Raises Problems for one that is broken."""
     found = read_revision(folder, revision)
     result = _compiled(found)

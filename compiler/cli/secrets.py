@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from compiler.fabric.model import Fabric
     from compiler.shell.secrets import Shelf
 
-Name = Annotated[str, typer.Argument(help="The secret's name.")]
-Folder = Annotated[Path, typer.Option("--dir", "-C", help="The folder of fabric.yaml.")]
+SecretArgument = Annotated[str, typer.Argument(help="The secret's name.")]
+FolderOption = Annotated[Path, typer.Option("--dir", "-C", help="The folder of fabric.yaml.")]
 For = Annotated[list[str] | None, typer.Option("--for", help="A host that shall be able to decrypt it too.")]
 Identity = Annotated[Path, typer.Option("--identity", envvar="GITWAN_IDENTITY", help="Your age identity, or SSH key.")]
 HERE, OWN = Path(), Path("~/.config/gitwan/age.key")
@@ -30,8 +30,8 @@ app = typer.Typer(
 
 @app.command()
 def add(
-    name: Name,
-    folder: Folder = HERE,
+    name: SecretArgument,
+    folder: FolderOption = HERE,
     hosts: For = None,
     generate: Annotated[SecretKind | None, typer.Option(help="Make a new key.")] = None,
     kind: Annotated[SecretKind, typer.Option(help="What is read from standard input, or asked for.")] = "value",
@@ -56,8 +56,8 @@ def add(
 
 @app.command()
 def edit(
-    name: Name,
-    folder: Folder = HERE,
+    name: SecretArgument,
+    folder: FolderOption = HERE,
     hosts: For = None,
     identity: Identity = OWN,
     editor: Annotated[str, typer.Option(envvar=["VISUAL", "EDITOR"], help="What to edit it with.")] = "vi",
@@ -80,8 +80,8 @@ def edit(
 
 @app.command()
 def rotate(
-    name: Name,
-    folder: Folder = HERE,
+    name: SecretArgument,
+    folder: FolderOption = HERE,
     hosts: For = None,
     identity: Identity = OWN,
     generate: Annotated[bool, typer.Option("--generate", help="Make a new value, rather than keep this one.")] = False,
@@ -107,7 +107,7 @@ def rotate(
 @app.command("show-recipients")
 def show_recipients(
     name: Annotated[str | None, typer.Argument(help="One secret; by default all of them.")] = None,
-    folder: Folder = HERE,
+    folder: FolderOption = HERE,
 ) -> None:
     """Show who can decrypt what, and which hosts need it. Exit 1 where one of them cannot."""
     shelf = _shelf(folder)
@@ -125,7 +125,7 @@ def show_recipients(
 def rotate_keys(
     host: Annotated[str, typer.Argument(help="A host of the repository.")],
     key: Annotated[str, typer.Argument(help="What `gitwan keys next` printed there.")] = "",
-    folder: Folder = HERE,
+    folder: FolderOption = HERE,
     finish: Annotated[bool, typer.Option("--finish", help="The second commit: the old key goes.")] = False,
 ) -> None:
     """Replace a host's WireGuard key without loss, in two commits.

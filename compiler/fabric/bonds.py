@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import schema.plan
-from compiler.fabric.model import Edge, Fabric, Node
+from compiler.fabric.model import Fabric, GraphEdge, Node
 from compiler.fabric.reach import reach
 from compiler.fabric.tunnel import Tunnel
 from schema.desired.bond import Bond
 from schema.ip import parse_address
 from schema.leg import Sender
-from schema.plan import BondOptions, Rider
+from schema.plan import BondOptions, Rider, WatchedBond
 from schema.problem import Place
 
 
@@ -27,7 +26,7 @@ def bond_options(bond: Bond) -> BondOptions:
     )
 
 
-def senders(edge: Edge) -> tuple[Sender | None, Sender | None]:
+def senders(edge: GraphEdge) -> tuple[Sender | None, Sender | None]:
     """What is known of the packets of both ends of a link, where a bond hashes their ports."""
     a, b = _sender(edge.a, edge.b), _sender(edge.b, edge.a)
     return a if isinstance(a, Sender) else None, b if isinstance(b, Sender) else None
@@ -58,7 +57,7 @@ def _addresses(node: Node, other: Node) -> tuple[str, str] | str:
     return next(address.address for address in underlay.addresses if address.version == version), target
 
 
-def runtime_bonds(node: Node) -> tuple[schema.plan.Bond, ...] | None:
+def runtime_bonds(node: Node) -> tuple[WatchedBond, ...] | None:
     """What the agent has to know of a bond to watch it."""
     bond = node.model.underlay.bond
     if bond is None:
@@ -73,13 +72,11 @@ def runtime_bonds(node: Node) -> tuple[schema.plan.Bond, ...] | None:
         for tunnel in (*edge.tunnels, *edge.successors):
             end, far = tunnel.ends[node.name], tunnel.ends[other.name]
             riders.append(Rider(dev=end.dev, port=end.port, far_port=far.port, source=source, target=target))
-    known = schema.plan.Bond(
-        name=bond.name, mode=bond.mode, hash=bond.policy, members=bond.members, tunnels=tuple(riders)
-    )
+    known = WatchedBond(name=bond.name, mode=bond.mode, hash=bond.policy, members=bond.members, tunnels=tuple(riders))
     return (known,)
 
 
-def ride(fabric: Fabric, edge: Edge, tunnels: Sequence[Tunnel], fixed: bool, place: Callable[..., Place]) -> None:
+def ride(fabric: Fabric, edge: GraphEdge, tunnels: Sequence[Tunnel], fixed: bool, place: Callable[..., Place]) -> None:
     """Say by which leg each end sends each of these tunnels, and what keeps them from being spread.
 
     `fixed`: the link has its ports in writing.
@@ -95,7 +92,7 @@ def ride(fabric: Fabric, edge: Edge, tunnels: Sequence[Tunnel], fixed: bool, pla
             _check_hash(fabric, edge, node, found, place)
 
 
-def _check_hash(fabric: Fabric, edge: Edge, node: Node, unknown: str | None, place: Callable[..., Place]) -> None:
+def _check_hash(fabric: Fabric, edge: GraphEdge, node: Node, unknown: str | None, place: Callable[..., Place]) -> None:
     bond = node.model.underlay.bond
     if unknown is not None:
         message = f"by which legs {node.name} sends the tunnels of {edge.name} is not known: {unknown}"
@@ -109,7 +106,7 @@ def _check_hash(fabric: Fabric, edge: Edge, node: Node, unknown: str | None, pla
 
 def _check_even(
     fabric: Fabric,
-    edge: Edge,
+    edge: GraphEdge,
     node: Node,
     tunnels: Sequence[Tunnel],
     legs: int,

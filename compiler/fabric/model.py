@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from compiler.fabric.tunnel import Tunnel
-from schema.desired import Client, Desired, Exit, Gateways, Host, Located, Site
+from schema.desired import Client, Documents, Exit, Gateways, Host, Located, Site
 from schema.desired.fabric import Health
 from schema.desired.secret import RESERVED
 from schema.ip import BITS, Interface, Prefix, address_text
@@ -39,14 +39,14 @@ class Node:
     networks: list[Prefix] = field(default_factory=list)
     """What it is the way to: LANs, a VPC."""
     clients: list[Roamer] = field(default_factory=list)
-    edges: list[Edge] = field(default_factory=list)
+    edges: list[GraphEdge] = field(default_factory=list)
     ports: dict[str, int] = field(default_factory=dict)
     """Device of the backbone, for clients or for exits of other hosts -> listening port."""
     devices: set[str] = field(default_factory=set)
     """Tunnels of links and exits, by name."""
-    exits: list[Way] = field(default_factory=list)
+    exits: list[HostExit] = field(default_factory=list)
     """Its ways to the internet, in the order in which they are written."""
-    egress: list[Way] = field(default_factory=list)
+    served_exits: list[HostExit] = field(default_factory=list)
     """Those of other hosts that reach the internet here."""
     marks: Marks | None = None
     """What its packets are marked with, where it has exits."""
@@ -81,7 +81,7 @@ class Roamer:
 
 
 @dataclass(slots=True, eq=False)
-class Way:
+class HostExit:
     """An exit of a host, and who takes it."""
 
     host: str
@@ -101,7 +101,7 @@ class Way:
 
 
 @dataclass(slots=True, eq=False)
-class Edge:
+class GraphEdge:
     """A way between two hosts: a link of tunnels, a pair in the backbone, or a LAN that both stand on."""
 
     kind: Literal["link", "backbone", "lan"]
@@ -116,7 +116,7 @@ class Edge:
     weights: tuple[int, ...] = ()
     """The shares of flows of its tunnels, in their order; none where all are equal."""
     health: Health = field(default_factory=Health)
-    bundle: list[Edge] = field(default_factory=list)
+    bundle: list[GraphEdge] = field(default_factory=list)
     """All edges of the same link: with groups at its ends, one for every two of their gateways."""
     grouped: bool = False
     """Whether one of its ends is a gateway of a group."""
@@ -192,7 +192,7 @@ class Bundle:
 
     a: Unit
     b: Unit
-    edges: list[Edge]
+    edges: list[GraphEdge]
     length: int = 0
     """Unique among those that compete, so that the way there is the way back."""
 
@@ -207,7 +207,7 @@ class Bundle:
     def other(self, unit: Unit) -> Unit:
         return self.b if unit is self.a else self.a
 
-    def of(self, node: Node) -> list[Edge]:
+    def of(self, node: Node) -> list[GraphEdge]:
         """The edges of a host, by the priority of the hosts at their far ends."""
         far = {id(other): rank for unit in (self.a, self.b) for rank, other in enumerate(unit.nodes)}
         own = [edge for edge in self.edges if node in (edge.a, edge.b)]
@@ -218,7 +218,7 @@ class Bundle:
 class Fabric:
     """The network, as far as the stages that ran so far have decided it."""
 
-    desired: Desired
+    desired: Documents
     name: str = ""
     nodes: dict[str, Node] = field(default_factory=dict)
     sites: dict[str, list[Node]] = field(default_factory=dict)
@@ -226,7 +226,7 @@ class Fabric:
     groups: dict[str, Group] = field(default_factory=dict)
     """Site -> its gateways, where it has several."""
     clients: dict[str, Roamer] = field(default_factory=dict)
-    edges: list[Edge] = field(default_factory=list)
+    edges: list[GraphEdge] = field(default_factory=list)
     backbone: list[Node] = field(default_factory=list)
     units: dict[Node, Unit] = field(default_factory=dict)
     """What routing takes each host for a part of."""
@@ -243,6 +243,12 @@ class Fabric:
 
     def warning(self, code: str, place: Place, message: str, hint: str = "") -> None:
         self.problems.append(Problem(code, place, message, hint, severity="warning"))
+
+    def add(self, edge: GraphEdge) -> None:
+        """Take an edge up, at both of its ends too."""
+        self.edges.append(edge)
+        edge.a.edges.append(edge)
+        edge.b.edges.append(edge)
 
     def group(self, node: Node) -> Group | None:
         """The gateways that a host is one of."""
@@ -280,10 +286,6 @@ LEAVES_OUT = frozenset({"GW023"})
 def texts(prefixes: Iterable[Prefix]) -> tuple[str, ...]:
     """Prefixes as sorted text, the form that peers have in a plan."""
     return tuple(sorted(map(str, prefixes)))
-
-
-def endpoint_text(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def address_of(version: int, value: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from compiler.fabric.model import Way
+from compiler.fabric.model import HostExit
 from schema.plan.ranges import BYPASS_MARK, FORWARDED_MARK, SLOT_MARKS, SLOT_TABLES, SLOTS_PER_EXIT
 
 BYPASS, FORWARDED = BYPASS_MARK.first, FORWARDED_MARK.first
@@ -21,13 +21,13 @@ def slot_mark(n: int, k: int) -> int:
     return SLOT_MARKS.at(SLOTS_PER_EXIT * n + k)
 
 
-def draining(way: Way) -> range:
+def draining(exit: HostExit) -> range:
     """The tunnels of an exit, where flows stay with the tunnel that they began with."""
-    return range(len(way.devs) if way.model.on_switch == "drain" else 0)
+    return range(len(exit.devs) if exit.model.on_switch == "drain" else 0)
 
 
-def marks_needed(ways: Sequence[Way]) -> int:
+def marks_needed(ways: Sequence[HostExit]) -> int:
     """How many marks there have to be for these exits of a host."""
-    numbers = [BYPASS, *([FORWARDED] if any(way.model.port_forward for way in ways) else [])]
-    numbers += [slot_mark(n, k) for n, way in enumerate(ways) for k in draining(way)]
+    numbers = [BYPASS, *([FORWARDED] if any(exit.model.port_forward for exit in ways) else [])]
+    numbers += [slot_mark(n, k) for n, exit in enumerate(ways) for k in draining(exit)]
     return max(numbers) + 1

@@ -11,18 +11,19 @@ refused by a route, because a route is looked up before the agent's packets have
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 from compiler.agentless.lan_routes import behind as everything
-from compiler.fabric.model import Fabric, Node, Way, own_key
+from compiler.fabric.model import Fabric, HostExit, Node, own_key
 from compiler.fabric.slots import BYPASS, FORWARDED, draining, slot_mark, slot_table
-from compiler.plan.egress import CLAMP, REFUSE, gateways, mtu
 from compiler.plan.firewall import FAMILIES, FROM_OURS, TO_OURS
-from compiler.stages.routing import Ways
+from compiler.plan.site_exits import CLAMP, REFUSE, gateways, mtu
+from compiler.stages.routing import PrefixesByEdge
+from schema.desired import Document
 from schema.ip import NOT_GLOBAL, Interface
-from schema.plan import Exit, ExitGateway, ExitHealth, ExitSlot, Firewall, Resource, Route, Rule, Sysctl
-from schema.plan.base import Family
-from schema.plan.exits import EXITS
+from schema.plan import Exit, ExitSlot, Firewall, HealthSettings, Resource, Route, Rule, Sysctl, WrittenGateway
+from schema.plan.base import Family, Model
+from schema.plan.exits import SITE_EXITS
 from schema.plan.marks import Marks
 from schema.plan.ranges import (
     AGENT,
@@ -59,16 +60,16 @@ _LOCAL: dict[str, tuple[str, ...]] = {
 """Networks that other interfaces of a host lead to, as those of its containers, and that are not the internet."""
 
 
-def exits(fabric: Fabric, node: Node, behind: Ways) -> Iterator[Resource]:
+def exits(fabric: Fabric, node: Node, behind: PrefixesByEdge) -> Iterator[Resource]:
     """Rules, the routes that refuse, and our chains."""
     if node.marks is None:
         return
-    own = [way for way in node.exits if way.own]
+    own = [exit for exit in node.exits if exit.own]
     if own:
         yield from _sysctls(node.model.underlay.dev)
     for family in FAMILIES:
         yield from _rules(node, node.marks, family)
-        if any(way.lans and way.model.kill_switch for way in node.exits):
+        if any(exit.lans and exit.model.kill_switch for exit in node.exits):
             dst = "0.0.0.0/0" if family == "inet" else "::/0"
             yield Route(table=REFUSED, dst=dst, type="unreachable", metric=GUARD_METRIC)
         yield from _filter(node, node.marks, family)
@@ -92,15 +93,15 @@ def _sysctls(underlay: str) -> Iterator[Resource]:
 def _rules(node: Node, marks: Marks, family: Family) -> Iterator[Rule]:
     # Whatever main knows better than by its default route goes there: the host's own networks, and ours.
     yield Rule(family=family, priority=MAIN, table=254, suppress_prefixlength=0)
-    for n, way in enumerate(node.exits):
-        for k in draining(way):
+    for n, exit in enumerate(node.exits):
+        for k in draining(exit):
             mark = marks.at(slot_mark(n, k))
             yield Rule(family=family, priority=MARKED, table=slot_table(n, k), fwmark=mark, fwmask=marks.fwmask)
-        for lan in way.lans:
+        for lan in exit.lans:
             yield Rule(family=family, priority=TAKERS, table=EXIT_TABLES.at(n), iif=lan)
-            if way.model.kill_switch:
+            if exit.model.kill_switch:
                 yield Rule(family=family, priority=LAST, table=REFUSED, iif=lan)
-        if way.own:
+        if exit.own:
             table, bypass = EXIT_TABLES.at(n), marks.at(BYPASS)
             yield Rule(
                 family=family,
@@ -115,18 +116,18 @@ def _rules(node: Node, marks: Marks, family: Family) -> Iterator[Rule]:
 
 def _filter(node: Node, marks: Marks, family: Family) -> Iterator[Firewall]:
     underlay, refuse = node.model.underlay.dev, REFUSE[family]
-    guarded = [way for way in node.exits if way.model.kill_switch]
-    own = any(way.own for way in guarded)
+    guarded = [exit for exit in node.exits if exit.model.kill_switch]
+    own = any(exit.own for exit in guarded)
     known = [f"{_FROM} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"]
-    if any(way.model.port_forward for way in node.exits):
+    if any(exit.model.port_forward for exit in node.exits):
         # Whether it is answered here, or by somebody to whom this host translates it.
         known.append(f"{_FROM} -m mark --mark {marks.match(FORWARDED)} -j ACCEPT")
-    forward = [f"-i {lan} -o {underlay} {refuse}" for way in guarded for lan in way.lans]
+    forward = [f"-i {lan} -o {underlay} {refuse}" for exit in guarded for lan in exit.lans]
     if own:
         forward += _containers(node, refuse)
     forward += [*known, f"{_FROM} -j DROP"]
-    forward += [f"-i {lan} {_TO} -j ACCEPT" for way in node.exits for lan in way.lans]
-    for lan in dict.fromkeys(lan for way in guarded for lan in way.lans):
+    forward += [f"-i {lan} {_TO} -j ACCEPT" for exit in node.exits for lan in exit.lans]
+    for lan in dict.fromkeys(lan for exit in guarded for lan in exit.lans):
         forward += [f"-d {prefix} -i {lan} -j RETURN" for prefix in _LOCAL[family]]
         forward += [f"-i {lan} -o {other} -j RETURN" for other in node.model.lans if other != lan]
         forward += [f"-i {lan} {TO_OURS} -j RETURN", f"-i {lan} {refuse}"]
@@ -134,7 +135,7 @@ def _filter(node: Node, marks: Marks, family: Family) -> Iterator[Firewall]:
     entering = [*known, f"{_FROM} -j DROP"]
     if not own:
         # Whom this host would ask for them, it would ask by the underlay.
-        entering += [f"-i {lan} {dns} {refuse}" for way in guarded for lan in way.lans for dns in DNS]
+        entering += [f"-i {lan} {dns} {refuse}" for exit in guarded for lan in exit.lans for dns in DNS]
     yield _chain(family, "filter", "INPUT", entering)
     if own:
         leaving = [
@@ -143,7 +144,7 @@ def _filter(node: Node, marks: Marks, family: Family) -> Iterator[Firewall]:
             f"{_TO} -j RETURN",
             f"{TO_OURS} -j RETURN",
         ]
-        leaving += [f"-o {dev} -j RETURN" for dev in [*node.model.lans, *([EXITS] if node.egress else [])]]
+        leaving += [f"-o {dev} -j RETURN" for dev in [*node.model.lans, *([SITE_EXITS] if node.served_exits else [])]]
         leaving += [*_LINK_LOCAL[family], f"-o {underlay} {refuse}"]
         leaving += [*(f"-d {prefix} -j RETURN" for prefix in _LOCAL[family]), refuse]
         yield _chain(family, "filter", "OUTPUT", leaving)
@@ -153,9 +154,9 @@ def _containers(node: Node, refuse: str) -> Iterator[str]:
     """What is forwarded to the underlay is this host's own, as that of its containers, but for what comes from
     networks that take no exit, and for answers."""
     underlay = node.model.underlay.dev
-    guarded = {lan for way in node.exits if way.model.kill_switch for lan in way.lans}
+    guarded = {lan for exit in node.exits if exit.model.kill_switch for lan in exit.lans}
     free = [lan for lan in node.model.lans if lan not in guarded]
-    for dev in [*free, *([EXITS] if node.egress else [])]:
+    for dev in [*free, *([SITE_EXITS] if node.served_exits else [])]:
         yield f"-i {dev} -o {underlay} -j RETURN"
     yield f"-o {underlay} {FROM_OURS} -j RETURN"
     yield f"-o {underlay} -m conntrack --ctdir REPLY -j RETURN"
@@ -171,7 +172,7 @@ def _mangle(node: Node, marks: Marks, family: Family) -> Iterator[Firewall]:
     arriving: list[str] = []
     leaving: list[str] = []
     staying: list[str] = []
-    if any(way.own for way in node.exits):
+    if any(exit.own for exit in node.exits):
         arriving.append(f"-i {underlay} {mark}")
         # A connection that this host began before it had an exit is none that came in, however late it is noticed.
         for kind in ("-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN", "-p udp"):
@@ -179,12 +180,12 @@ def _mangle(node: Node, marks: Marks, family: Family) -> Iterator[Firewall]:
             arriving.append(f"{new} -j CONNMARK --set-xmark {marks.put(BYPASS)}")
         leaving.append(f"-m mark --mark {marks.none} {_OWNER} {mark}")
         leaving.append(f"-m connmark --mark {marks.match(BYPASS)} {mark}")
-    for n, way in enumerate(node.exits):
-        for k in draining(way):
-            own, dev = slot_mark(n, k), way.devs[k]
+    for n, exit in enumerate(node.exits):
+        for k in draining(exit):
+            own, dev = slot_mark(n, k), exit.devs[k]
             kept = f"-m connmark --mark {marks.match(own)} -j MARK --set-xmark {marks.put(own)}"
-            arriving += [f"-i {lan} {kept}" for lan in way.lans]
-            leaving += [kept] if way.own else []
+            arriving += [f"-i {lan} {kept}" for lan in exit.lans]
+            leaving += [kept] if exit.own else []
             staying.append(f"-o {dev} -m connmark --mark {marks.none} -j CONNMARK --set-xmark {marks.put(own)}")
     for hook, rules in (("PREROUTING", arriving), ("OUTPUT", leaving), ("POSTROUTING", staying)):
         if rules:
@@ -197,53 +198,52 @@ def _chain(family: Family, table: Literal["filter", "nat", "mangle"], hook: str,
     )
 
 
-def runtime_exits(fabric: Fabric, node: Node, behind: Ways) -> Iterator[Exit]:
+def runtime_exits(fabric: Fabric, node: Node, behind: PrefixesByEdge) -> Iterator[Exit]:
     """What the agent has to find a gateway for."""
     ours = [*node.networks, *everything(fabric, behind.values())]
     lans = [address.network for lan in node.model.lans.values() for address in lan.addresses]
-    for n, way in enumerate(node.exits):
-        model = way.model
-        facts = model.facts
-        site = facts.needs == "sites"
-        yield Exit(
-            name=way.name,
-            provider=model.provider,
-            credentials=way.credentials,
-            gateways=tuple(gateways(fabric, way) if site else _gateways(way)) or None,
-            key=own_key(node.key) if facts.host_key else None,
-            prefer=_named(fabric, way, model.prefer) if site else model.prefer,
-            ignore=_named(fabric, way, model.ignore) if site else model.ignore,
-            countries=model.countries,
-            use=model.use,
-            health=_health(way),
-            hold=model.hold,
-            cool_down=model.cool_down,
-            dns=None if model.dns == "provider" else model.dns,
-            port_forward=model.port_forward,
-            kill_switch=model.kill_switch,
-            on_switch=model.on_switch,
-            table=EXIT_TABLES.at(n),
-            slots=tuple(
-                ExitSlot(dev=dev, port=port, table=slot_table(n, k))
-                for k, (dev, port) in enumerate(zip(way.devs, way.ports, strict=True))
-            ),
-            mtu=mtu(fabric, way),
-            lans=way.lans,
-            own=way.own,
-            ours=tuple(str(prefix) for prefix in sorted({*ours, *lans})),
-            marks=node.marks,
-        )
+    for n, exit in enumerate(node.exits):
+        model, facts = exit.model, exit.model.facts
+        by_site = facts.needs == "sites"
+        decided = {
+            "name": exit.name,
+            "credentials": exit.credentials,
+            "gateways": tuple(gateways(fabric, exit) if by_site else _gateways(exit)) or None,
+            "key": own_key(node.key) if facts.host_key else None,
+            "health": _health(exit),
+            "dns": None if model.dns == "provider" else model.dns,
+            "table": EXIT_TABLES.at(n),
+            "slots": _slots(n, exit),
+            "mtu": mtu(fabric, exit),
+            "lans": exit.lans,
+            "own": exit.own,
+            "ours": tuple(str(prefix) for prefix in sorted({*ours, *lans})),
+            "marks": node.marks,
+        }
+        if by_site:
+            decided |= {name: _named(fabric, exit, getattr(model, name)) for name in ("prefer", "ignore")}
+        yield Exit(**_same(model, Exit) | decided)
 
 
-def _named(fabric: Fabric, way: Way, names: Iterable[str]) -> tuple[str, ...]:
+def _same(written: Document, plan: type[Model]) -> dict[str, Any]:
+    """The fields that a plan has by the names in which people write them."""
+    return {name: getattr(written, name) for name in plan.model_fields if name in type(written).model_fields}
+
+
+def _slots(n: int, exit: HostExit) -> tuple[ExitSlot, ...]:
+    ports = enumerate(zip(exit.devs, exit.ports, strict=True))
+    return tuple(ExitSlot(dev=dev, port=port, table=slot_table(n, k)) for k, (dev, port) in ports)
+
+
+def _named(fabric: Fabric, exit: HostExit, names: Iterable[str]) -> tuple[str, ...]:
     """Gateways by the names of sites or hosts of ours."""
     hosts = {host.name for name in names for host in fabric.hosts(name)}
-    return tuple(name for name in way.gateways if name in hosts)
+    return tuple(name for name in exit.gateways if name in hosts)
 
 
-def _gateways(way: Way) -> Iterator[ExitGateway]:
-    for name, gateway in way.model.gateways.items():
-        yield ExitGateway(
+def _gateways(exit: HostExit) -> Iterator[WrittenGateway]:
+    for name, gateway in exit.model.gateways.items():
+        yield WrittenGateway(
             name=name,
             endpoint=gateway.endpoint,
             public_key=gateway.public_key,
@@ -257,17 +257,7 @@ def _host(address: Interface) -> str:
     return f"{address.address}/{address.length}"
 
 
-def _health(way: Way) -> ExitHealth:
-    health = way.model.health
-    form, value = health.degraded
-    return ExitHealth(
-        interval=health.interval,
-        timeout=health.timeout,
-        window=health.window,
-        factor=value if form == "x" else None,
-        threshold=value if form == "s" else None,
-        strikes=health.strikes,
-        loss=health.loss,
-        check=health.check,
-        expect=health.expect,
-    )
+def _health(exit: HostExit) -> HealthSettings:
+    form, value = exit.model.health.degraded
+    limit = {"factor": value if form == "x" else None, "threshold": value if form == "s" else None}
+    return HealthSettings(**_same(exit.model.health, HealthSettings) | limit)

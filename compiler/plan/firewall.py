@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from compiler.fabric.model import Fabric, Node
-from compiler.plan.egress import CLAMP, clamped, entering, forwarded, translated
+from compiler.plan.site_exits import CLAMP, clamped, entering, forwarded, translated
 from schema.ip import Prefix
 from schema.plan import Firewall
 from schema.plan.base import Family
 from schema.plan.ranges import EXIT_TUNNELS, TUNNELS
 
 Hook = Literal["INPUT", "FORWARD", "OUTPUT", "POSTROUTING"]
-Table = Literal["filter", "nat", "mangle"]
+TableName = Literal["filter", "nat", "mangle"]
 FAMILIES: tuple[Family, ...] = ("inet", "inet6")
 OURS = TUNNELS.first
 FROM_OURS, TO_OURS = f"-m devgroup --src-group {OURS:#x}", f"-m devgroup --dst-group {OURS:#x}"
@@ -30,7 +30,7 @@ _REFUSE = {"inet": "icmp-port-unreachable", "inet6": "icmp6-port-unreachable"}
 
 def firewall(fabric: Fabric, node: Node) -> Iterator[Firewall]:
     """Our chains on a host that has tunnels: accept theirs, clamp TCP's segments to them, refuse what is denied."""
-    if not node.edges and not node.clients and not node.egress:
+    if not node.edges and not node.clients and not node.served_exits:
         return
     probed = any(edge.watched for edge in node.edges)
     for family in FAMILIES:
@@ -51,7 +51,7 @@ def firewall(fabric: Fabric, node: Node) -> Iterator[Firewall]:
             yield _chain(family, "POSTROUTING", tuple(own), "nat")
 
 
-def _chain(family: Family, hook: Hook, rules: tuple[str, ...], table: Table = "filter") -> Firewall:
+def _chain(family: Family, hook: Hook, rules: tuple[str, ...], table: TableName = "filter") -> Firewall:
     return Firewall(family=family, table=table, chain=f"GITWAN-{hook}", hook=hook, rules=rules)
 
 

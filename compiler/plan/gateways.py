@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from compiler.agentless.lan_routes import behind
-from compiler.fabric.model import Edge, Fabric, Group, Node, Segment
+from compiler.fabric.model import Fabric, GraphEdge, Group, Node, Segment
 from schema.ip import Prefix
 from schema.plan import Service
 
@@ -23,7 +23,9 @@ ADVERT = 0.5
 """Seconds between two advertisements. Three of them and a part of a fourth without one, and the next takes over."""
 
 
-def services(fabric: Fabric, node: Node, ways: Mapping[Edge, list[Prefix]], *, lost: bool = False) -> Iterator[Service]:
+def services(
+    fabric: Fabric, node: Node, ways: Mapping[GraphEdge, list[Prefix]], *, lost: bool = False
+) -> Iterator[Service]:
     """The daemons of a gateway of a group; with `lost`, as they are while all of its tunnels are dead."""
     group = fabric.group(node)
     if group is None:

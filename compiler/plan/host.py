@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler.fabric.bonds import bond_options
-from compiler.fabric.model import Edge, Fabric, Node, address_of, own_key, texts
+from compiler.fabric.model import Fabric, GraphEdge, Node, address_of, own_key, texts
+from compiler.fabric.mtu import OVERHEAD
 from compiler.fabric.summary import summarise
 from compiler.fabric.tunnel import End
-from compiler.plan.egress import egress
 from compiler.plan.exits import exits
 from compiler.plan.firewall import FAMILIES, firewall
 from compiler.plan.gateways import services
 from compiler.plan.nexthops import nexthops, tiered
 from compiler.plan.routes import guards, routes
 from compiler.plan.runtime import runtime
-from compiler.stages.links import OVERHEAD
+from compiler.plan.site_exits import site_exits
 from compiler.stages.ports import CLIENTS
-from compiler.stages.routing import Ways, ways
+from compiler.stages.routing import PrefixesByEdge, ways
 from schema.ip import Prefix
 from schema.plan import (
     Address,
@@ -52,7 +52,7 @@ def plan_host(fabric: Fabric, node: Node) -> HostPlan:
     found += firewall(fabric, node)
     found += services(fabric, node, behind)
     found += exits(fabric, node, behind)
-    found += egress(fabric, node)
+    found += site_exits(fabric, node)
     return HostPlan.of(node.name, found, runtime(fabric, node, behind))
 
 
@@ -121,7 +121,7 @@ def _device(
         yield Address(dev=dev, address=address_of(version, value))
 
 
-def _peer(edge: Edge, node: Node, end: End, behind: list[Prefix]) -> Peer:
+def _peer(edge: GraphEdge, node: Node, end: End, behind: list[Prefix]) -> Peer:
     assert end.peer is not None
     probed = [f"{edge.local(edge.other(node))}/128"] if edge.watched else []
     return Peer(
@@ -136,7 +136,7 @@ def _peer(edge: Edge, node: Node, end: End, behind: list[Prefix]) -> Peer:
     )
 
 
-def _links(fabric: Fabric, node: Node, behind: Ways) -> Iterator[Resource]:
+def _links(fabric: Fabric, node: Node, behind: PrefixesByEdge) -> Iterator[Resource]:
     for edge in node.edges:
         if edge.kind != "link":
             continue
@@ -150,7 +150,7 @@ def _links(fabric: Fabric, node: Node, behind: Ways) -> Iterator[Resource]:
             yield from nexthops(tiers, node, family)
 
 
-def _backbone(node: Node, behind: Ways) -> Iterator[Resource]:
+def _backbone(node: Node, behind: PrefixesByEdge) -> Iterator[Resource]:
     edges = [edge for edge in node.edges if edge.kind == "backbone"]
     if not edges:
         return

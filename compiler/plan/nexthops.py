@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.fabric.model import Edge, Fabric, Node
+from compiler.fabric.model import Fabric, GraphEdge, Node
 from compiler.fabric.tunnel import End
 from compiler.plan.firewall import FAMILIES
 from schema.plan import Member, Nexthop, Resilient, Resource, Standby
@@ -17,7 +17,7 @@ BUCKETS, FEW, MANY_BUCKETS = 1024, 32, 8192
 """How many buckets a group has, with up to so many tunnels and with more: each has 32 of them or more."""
 
 
-def tiered(fabric: Fabric, node: Node) -> Iterator[list[Edge]]:
+def tiered(fabric: Fabric, node: Node) -> Iterator[list[GraphEdge]]:
     """The links of a host that several tunnels lead over, each with its tiers: the first is used while it lives."""
     for bundle in fabric.units[node].bundles:
         edges = bundle.of(node) if bundle.kind == "link" else []
@@ -25,7 +25,7 @@ def tiered(fabric: Fabric, node: Node) -> Iterator[list[Edge]]:
             yield edges
 
 
-def nexthops(tiers: list[Edge], node: Node, family: Family) -> Iterator[Resource]:
+def nexthops(tiers: list[GraphEdge], node: Node, family: Family) -> Iterator[Resource]:
     """Every tunnel's nexthop, and the group of those of the first tier."""
     for edge in tiers:
         for end in near_ends(edge, node):
@@ -35,12 +35,12 @@ def nexthops(tiers: list[Edge], node: Node, family: Family) -> Iterator[Resource
     yield Nexthop(id=group_id(ends, family), group=members(tiers[0], node, family), resilient=resilient)
 
 
-def near_ends(edge: Edge, node: Node) -> list[End]:
+def near_ends(edge: GraphEdge, node: Node) -> list[End]:
     """A host's own ends of the tunnels of a link."""
     return [tunnel.ends[node.name] for tunnel in edge.tunnels]
 
 
-def members(edge: Edge, node: Node, family: Family) -> tuple[Member, ...]:
+def members(edge: GraphEdge, node: Node, family: Family) -> tuple[Member, ...]:
     ends = near_ends(edge, node)
     weights = edge.weights or (1,) * len(ends)
     return tuple(Member(id=nexthop_id(end, family), weight=w) for end, w in zip(ends, weights, strict=True))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.fabric.model import Edge, Fabric, Node, Segment
+from compiler.fabric.model import Fabric, GraphEdge, Node, Segment
 from compiler.fabric.summary import subtract
 from compiler.plan.nexthops import group_id, near_ends, tiered
-from compiler.stages.routing import Ways, pool_prefixes
+from compiler.stages.routing import PrefixesByEdge, pool_prefixes
 from schema.desired import Region
 from schema.ip import Interface, Prefix
 from schema.plan import Resource, Route
@@ -21,7 +21,7 @@ def routed(node: Node, prefixes: list[Prefix]) -> list[Prefix]:
     return subtract(prefixes, vpc) if vpc else prefixes
 
 
-def routes(fabric: Fabric, node: Node, behind: Ways) -> Iterator[Resource]:
+def routes(fabric: Fabric, node: Node, behind: PrefixesByEdge) -> Iterator[Resource]:
     choices = list(tiered(fabric, node))
     later = [edge for tiers in choices for edge in tiers[1:]]
     for edge, prefixes in behind.items():
@@ -37,7 +37,7 @@ def routes(fabric: Fabric, node: Node, behind: Ways) -> Iterator[Resource]:
             yield from (Route(dst=str(prefix), nhid=group[prefix.version]) for prefix in wanted)
 
 
-def by_lan(fabric: Fabric, edge: Edge, node: Node, prefixes: list[Prefix]) -> Iterator[Route]:
+def by_lan(fabric: Fabric, edge: GraphEdge, node: Node, prefixes: list[Prefix]) -> Iterator[Route]:
     """Routes to another host of the site; to a group from outside of it by its virtual address."""
     vias = dict(edge.via[node.name])
     other = fabric.group(edge.other(node))
@@ -56,7 +56,7 @@ def _together(segment: Segment, virtual: Interface, own: str) -> bool:
     return any(network.covers(virtual.host) and network.covers(host) for network in segment.networks)
 
 
-def guards(fabric: Fabric, node: Node, behind: Ways) -> Iterator[Resource]:
+def guards(fabric: Fabric, node: Node, behind: PrefixesByEdge) -> Iterator[Resource]:
     """What would circle between two hosts until its TTL ends is refused instead (RFC 4632, 5.1).
 
     A host with one neighbour guards its own networks, should their interface be down; one with several the pools, of

@@ -6,17 +6,17 @@ from collections.abc import Iterator
 
 import schema.desired
 from compiler.fabric.bonds import runtime_bonds
-from compiler.fabric.model import Edge, Fabric, Node
+from compiler.fabric.model import Fabric, GraphEdge, Node
 from compiler.plan.exits import runtime_exits
 from compiler.plan.firewall import FAMILIES
 from compiler.plan.gateways import services
 from compiler.plan.nexthops import nexthop_id, standbys, tiered
 from compiler.plan.routes import by_lan, routed
-from compiler.stages.routing import Ways, between
-from schema.plan import Lost, Nexthop, Probe, Route, Runtime, Takeover, Tunnel, Watch
+from compiler.stages.routing import PrefixesByEdge, between
+from schema.plan import Lost, Nexthop, ProbeTarget, Route, Runtime, Takeover, Watch, WatchedTunnel
 
 
-def runtime(fabric: Fabric, node: Node, behind: Ways) -> Runtime:
+def runtime(fabric: Fabric, node: Node, behind: PrefixesByEdge) -> Runtime:
     """What the agent of this host should know beside its resources."""
     doc = fabric.desired.fabric
     if doc is None:
@@ -38,12 +38,12 @@ def runtime(fabric: Fabric, node: Node, behind: Ways) -> Runtime:
     )
 
 
-def _watch(edge: Edge, node: Node) -> Watch:
+def _watch(edge: GraphEdge, node: Node) -> Watch:
     tunnels = []
     for tunnel in (*edge.tunnels, *edge.successors):
         end = tunnel.ends[node.name]
         assert end.peer is not None
-        tunnels.append(Tunnel(dev=end.dev, public_key=end.peer))
+        tunnels.append(WatchedTunnel(dev=end.dev, public_key=end.peer))
     health = edge.health
     return Watch(
         name=edge.name,
@@ -59,18 +59,18 @@ def _watch(edge: Edge, node: Node) -> Watch:
     )
 
 
-def _probe(probe: schema.desired.Probe) -> Probe:
+def _probe(probe: schema.desired.Probe) -> ProbeTarget:
     if probe.ping:
-        return Probe(kind="ping", target=probe.ping)
+        return ProbeTarget(kind="ping", target=probe.ping)
     if probe.tcp:
-        return Probe(kind="tcp", target=probe.tcp)
+        return ProbeTarget(kind="tcp", target=probe.tcp)
     if probe.http:
-        return Probe(kind="http", target=probe.http)
+        return ProbeTarget(kind="http", target=probe.http)
     assert probe.dns is not None
-    return Probe(kind="dns", target=probe.dns, server=probe.server)
+    return ProbeTarget(kind="dns", target=probe.dns, server=probe.server)
 
 
-def _takeovers(fabric: Fabric, node: Node, behind: Ways) -> Iterator[Takeover]:
+def _takeovers(fabric: Fabric, node: Node, behind: PrefixesByEdge) -> Iterator[Takeover]:
     """How traffic moves to the tunnels of a new key, one by one, when they have a session."""
     chosen = [edge for edges in tiered(fabric, node) for edge in edges]
     for edge in node.edges:
@@ -85,7 +85,7 @@ def _takeovers(fabric: Fabric, node: Node, behind: Ways) -> Iterator[Takeover]:
             yield Takeover(dev=new.dev, public_key=new.peer, resources=tuple(moved))
 
 
-def _lost(fabric: Fabric, node: Node, behind: Ways) -> Iterator[Lost]:
+def _lost(fabric: Fabric, node: Node, behind: PrefixesByEdge) -> Iterator[Lost]:
     """A gateway whose tunnels of a link are all dead sends by way of the next one of its group, if there is one; one
     that has lost all of its tunnels gives way on the LAN."""
     unit = fabric.units[node]
@@ -102,5 +102,5 @@ def _lost(fabric: Fabric, node: Node, behind: Ways) -> Iterator[Lost]:
         yield Lost(devs=_devs([edge for edges in links for edge in edges], node), resources=less)
 
 
-def _devs(edges: list[Edge], node: Node) -> tuple[str, ...]:
+def _devs(edges: list[GraphEdge], node: Node) -> tuple[str, ...]:
     return tuple(sorted(t.ends[node.name].dev for edge in edges for t in (*edge.tunnels, *edge.successors)))

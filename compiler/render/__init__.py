@@ -1,4 +1,4 @@
-"""A plan in native files: what `wg setconf`, `iptables-restore`, `ip -batch` and `sysctl -p` take."""
+"""A plan as native files for `wg setconf`, `iptables-restore`, `ip -batch` and `sysctl -p`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schema.plan import PROTOCOL, Firewall, HostPlan, Peer
 
 @cache
 def environment() -> Environment:
-    """The templates; a value that is missing is an error, never an empty string."""
+    """The templates. A missing value is an error, never an empty string."""
     return Environment(
         loader=PackageLoader("compiler.render"),
         undefined=StrictUndefined,
@@ -24,17 +24,18 @@ def environment() -> Environment:
     )
 
 
-Kinds = Mapping[str, Sequence[Any]]
-"""Kind -> a plan's resources of it, in the plan's order; empty for a kind that it has none of."""
-Native = Callable[[HostPlan, Kinds], dict[str, str]]
-"""A plan, and its resources by kind -> file name -> text."""
+ByKind = Mapping[str, Sequence[Any]]
+"""Kind -> the plan's resources of this kind, in the plan's order; empty if there are none."""
+Native = Callable[[HostPlan, ByKind], dict[str, str]]
+"""(plan, resources by kind) -> file name -> text."""
 
 
 def render(plan: HostPlan, native: Mapping[str, Native] | None = None) -> dict[str, str]:
-    """File name -> text. Private keys are not in a plan: a placeholder names where each one comes from.
+    """Native files of a plan: file name -> text. A plan contains no private keys: a placeholder names the source of
+    each.
 
-    `native` is `NATIVE` by default. Raises LookupError for a kind that is not in it: what is left out of the files
-    would be missed on a host that is set up by them.
+    `native` defaults to `NATIVE`. Raises LookupError for a kind that is not in it, because a host that uses these files
+    would lack the kind.
     """
     writers = NATIVE if native is None else native
     kinds: dict[str, list[Any]] = {kind: [] for kind in writers}
@@ -54,17 +55,17 @@ def client_config(context: Mapping[str, object]) -> str:
 
 
 def service_config(name: str, context: Mapping[str, object]) -> str:
-    """What a service is told; see `compiler/plan/gateways.py` for the context."""
+    """The configuration of a service; see `compiler/plan/gateways.py` for the context."""
     return _template(f"{name}.conf", **context)
 
 
 def routes_text(form: str, lans: Iterable[Mapping[str, object]], dev: str) -> str:
-    """Routes for the machines of a site; see `compiler/cli/routes.py` for a LAN."""
+    """Routes for the machines of a site; see `compiler/cli/routes.py` for the form of a LAN."""
     return _template(f"routes/{form}", lans=list(lans), dev=dev)
 
 
-def _wireguard(plan: HostPlan, kinds: Kinds) -> dict[str, str]:
-    """A file for each device, with its peers."""
+def _wireguard(plan: HostPlan, kinds: ByKind) -> dict[str, str]:
+    """A file for each WireGuard device, with its peers."""
     peers: dict[str, list[Peer]] = {}
     for peer in kinds["peer"]:
         peers.setdefault(peer.dev, []).append(peer)
@@ -74,9 +75,9 @@ def _wireguard(plan: HostPlan, kinds: Kinds) -> dict[str, str]:
     }
 
 
-def _batches(plan: HostPlan, kinds: Kinds) -> dict[str, str]:
-    """Three files in their order: `ip` takes a family on its command line only, where an IPv6 nexthop without a gateway
-    and an IPv6 rule need it and a group of nexthops refuses it."""
+def _batches(plan: HostPlan, kinds: ByKind) -> dict[str, str]:
+    """Three files, in the order of their use. `ip` accepts the family only on its command line. IPv6 rules and IPv6
+    nexthops without a gateway need it there, but nexthop groups reject it."""
     nexthops, rules = kinds["nexthop"], kinds["rule"]
     first = {
         "links": kinds["link"],
@@ -92,8 +93,8 @@ def _batches(plan: HostPlan, kinds: Kinds) -> dict[str, str]:
         "routes": kinds["route"],
         "rules": [r for r in rules if r.family == "inet"],
     }
-    empty: Kinds = {"links": [], "addresses": [], "nexthops": [], "routes": [], "rules": []}
-    parts: dict[str, tuple[str, Kinds]] = {
+    empty: ByKind = {"links": [], "addresses": [], "nexthops": [], "routes": [], "rules": []}
+    parts: dict[str, tuple[str, ByKind]] = {
         "1-ip.batch": ("ip", first),
         "2-ip6.batch": ("ip -6", second),
         "3-ip.batch": ("ip", third),
@@ -104,7 +105,7 @@ def _batches(plan: HostPlan, kinds: Kinds) -> dict[str, str]:
     }
 
 
-def _firewall(plan: HostPlan, kinds: Kinds) -> dict[str, str]:
+def _firewall(plan: HostPlan, kinds: ByKind) -> dict[str, str]:
     files = {}
     for family, name in (("inet", "iptables.rules"), ("inet6", "ip6tables.rules")):
         tables: dict[str, list[Firewall]] = {}
@@ -115,12 +116,12 @@ def _firewall(plan: HostPlan, kinds: Kinds) -> dict[str, str]:
     return files
 
 
-def _sysctl(plan: HostPlan, kinds: Kinds) -> dict[str, str]:
+def _sysctl(plan: HostPlan, kinds: ByKind) -> dict[str, str]:
     return {"sysctl.conf": _template("sysctl.conf", plan=plan, sysctl=kinds["sysctl"])}
 
 
-def _services(plan: HostPlan, kinds: Kinds) -> dict[str, str]:
-    """What each daemon is told, and the files that this refers to."""
+def _services(plan: HostPlan, kinds: ByKind) -> dict[str, str]:
+    """The configuration of each daemon, and the files that it refers to."""
     files = {f"{service.name}.conf": service.config for service in kinds["service"]}
     for service in kinds["service"]:
         files |= {f"{service.name}.d/{file.name}": file.text for file in service.files or ()}
@@ -131,7 +132,7 @@ NATIVE: dict[str, Native] = {
     "firewall": _firewall, "link": _batches, "sysctl": _sysctl, "wireguard": _wireguard, "address": _batches,
     "peer": _wireguard, "nexthop": _batches, "route": _batches, "rule": _batches, "service": _services,
 }  # fmt: skip
-"""Every kind, and what writes it; kinds that share files share a writer."""
+"""Kind -> the function that writes it. Kinds that share a file share a function."""
 
 
 def _template(file: str, /, **context: object) -> str:

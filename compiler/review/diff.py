@@ -1,4 +1,4 @@
-"""Plan x plan: what changes on each host, and what it costs the traffic that is running."""
+"""The difference of two sets of plans: the changes of each host, and how they disrupt running traffic."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from schema.plan import Change, Disruption, HostPlan, Resource, Route, Runtime, 
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One change with its cost, judged with the rest of the plan in view."""
+class CostedChange:
+    """One change with its disruption, judged in the context of the whole plan."""
 
     change: Change
     disruption: Disruption
@@ -24,12 +24,12 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class HostDiff:
-    """What changes on one host; `new` and `gone` say that the whole host comes or goes."""
+    """The changes of one host. `new` means that the host is added, `gone` that it is removed."""
 
     host: str
-    steps: Sequence[Step]
+    steps: Sequence[CostedChange]
     settings: Sequence[str] = ()
-    """What changes in the agent's own settings, one line each."""
+    """Changes of the agent's settings, one line each."""
     new: bool = False
     gone: bool = False
 
@@ -43,7 +43,7 @@ class HostDiff:
 
 @dataclass(frozen=True, slots=True)
 class PlanDiff:
-    """All hosts that change, by name, and how many do not."""
+    """All hosts with changes, by name, and the number of hosts without."""
 
     hosts: Sequence[HostDiff]
     untouched: int
@@ -54,7 +54,7 @@ class PlanDiff:
 
 
 def diff_plans(before: Mapping[str, HostPlan], after: Mapping[str, HostPlan]) -> PlanDiff:
-    """What a merge would change, host by host."""
+    """The changes of a merge, for each host."""
     hosts = []
     for host in sorted(before.keys() | after.keys()):
         old, new = before.get(host), after.get(host)
@@ -62,14 +62,14 @@ def diff_plans(before: Mapping[str, HostPlan], after: Mapping[str, HostPlan]) ->
             continue
         changes = diff(old.resources if old else (), new.resources if new else ())
         kept = _Kept(new.resources if new else ())
-        steps = tuple(Step(change, kept.judge(change)) for change in changes)
+        steps = tuple(CostedChange(change, kept.judge(change)) for change in changes)
         settings = _settings(old.runtime, new.runtime) if old and new else ()
         hosts.append(HostDiff(host, steps, settings, new=old is None, gone=new is None))
     return PlanDiff(hosts, len(before.keys() | after.keys()) - len(hosts))
 
 
 WRITTEN = ("deadline", "probes")
-"""What people have written; the rest of the settings follows from the resources, which are shown."""
+"""Settings that people write. All others follow from the resources, which are shown."""
 HEALTH = ("size", "interval", "misses", "loss", "hold")
 
 
@@ -89,7 +89,8 @@ def _short(value: object) -> str:
 
 
 class _Kept:
-    """A route that goes costs nothing where another one takes its traffic the same way."""
+    """Finds out whether another route carries the traffic of a deleted route the same way. Then the deletion costs
+    nothing."""
 
     def __init__(self, after: Sequence[Resource]) -> None:
         self.routes = [(Prefix.parse(r.dst), r) for r in after if isinstance(r, Route)]
@@ -102,7 +103,7 @@ class _Kept:
 
     def _covered(self, gone: Route) -> bool:
         prefix, way = Prefix.parse(gone.dst), _way(gone)
-        # The longest prefix that is left decides where the traffic goes.
+        # The longest remaining prefix decides where the traffic goes.
         left = [(p.length, -r.metric, r) for p, r in self.routes if r.table == gone.table and p.covers(prefix)]
         return bool(left) and _way(max(left, key=lambda item: item[:2])[2]) == way
 

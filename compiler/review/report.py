@@ -1,4 +1,4 @@
-"""A plan diff for people: text for a terminal, Markdown for a pull request, JSON for machines."""
+"""A plan diff as text for a terminal, as Markdown for a pull request, or as JSON for machines."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from compiler.review.diff import HostDiff, PlanDiff
 from schema.problem import Problem
 
 COMMENT_LIMIT = 60_000
-"""Characters; GitHub refuses a comment of more than 65,536."""
+"""Characters. GitHub rejects a comment of more than 65,536."""
 MARKER = "<!-- gitwan plan -->"
-"""By which the pull request's comment is found again."""
+"""Identifies the comment of the pull request."""
 
 
 def text_report(diff: PlanDiff) -> str:
-    """One block per host, then how many hosts are not touched."""
+    """A block for each host, then the number of hosts that are not touched."""
     lines: list[str] = []
     for host in diff.hosts:
         lines += [f"{host.host:<12} {_summary(host):<44} disruption: {host.disruption.text}".rstrip()]
@@ -28,7 +28,7 @@ def text_report(diff: PlanDiff) -> str:
 
 
 def markdown_report(diff: PlanDiff, problems: Sequence[Problem] = (), compiled: bool = True) -> str:
-    """A comment for a pull request, cut where it would be too long; `compiled` says whether there are plans."""
+    """A comment for a pull request, shortened if necessary. `compiled` says whether there are plans."""
     template = environment().get_template("comment.md.j2")
     shown = list(diff.hosts)
     words = {"marker": MARKER, "summary": _summary, "problems": problems, "compiled": compiled}
@@ -41,7 +41,7 @@ def markdown_report(diff: PlanDiff, problems: Sequence[Problem] = (), compiled: 
 
 
 def json_report(diff: PlanDiff, problems: Sequence[Problem] = ()) -> dict[str, object]:
-    """The diff as plain data, and the problems of what it leads to."""
+    """The diff as plain data, and the problems of the new revision."""
     return {
         "problems": [problem.json() for problem in problems],
         "disruption": diff.disruption.name.lower(),

@@ -1,6 +1,6 @@
-"""Where the compiler's files come from: a folder, or a revision of the git repository around it.
+"""Reads the compiler's input from a folder, or from a revision of the git repository around the folder.
 
-This room is pure but for this file, `outputs.py`, `vault.py` and the command lines.
+The compiler is pure, except for this file, `outputs.py`, `vault.py` and the command lines.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ MODES = {0o120000: "symlink", 0o160000: "submodule"}
 
 @dataclass(slots=True)
 class Input:
-    """Files by their path below the folder, and what there is no plain file."""
+    """Files by path below the folder, and the paths that are not plain files."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     special: dict[str, str] = field(default_factory=dict)
 
 
 def read_folder(folder: Path) -> Input:
-    """The files of a folder as they are now. Raises Problems where it cannot be read."""
+    """The current files of a folder. Raises Problems if the folder cannot be read."""
     found = Input()
     try:
         for root, folders, names in os.walk(folder, onerror=_refuse):
@@ -44,7 +44,7 @@ def read_folder(folder: Path) -> Input:
 
 
 def _outside(folder: Path, path: Path, found: Input) -> bool:
-    """Whether a folder is not walked into: hidden ones, and what leads out of the repository, which is noted."""
+    """Whether to skip a folder: hidden folders, and links out of the repository, which are recorded in `found`."""
     relative = path.relative_to(folder).as_posix()
     if path.is_symlink():
         found.special[relative] = "symlink"
@@ -63,8 +63,8 @@ def _unreadable(error: OSError, name: str) -> Problem:
 
 
 def read_revision(folder: Path, revision: str) -> Input:
-    """The same files as they are in a commit. Raises Problems where there is no such commit."""
-    # Imported late: only `gitwan diff` needs it, and it costs every command a tenth of a second.
+    """The same files as in a commit. Raises Problems if the commit does not exist."""
+    # A late import: only `gitwan diff` needs git, and importing it takes a tenth of a second.
     from git import Blob, GitCommandError, InvalidGitRepositoryError, NoSuchPathError, Repo
     from git.exc import BadName
 

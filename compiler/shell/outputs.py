@@ -1,4 +1,4 @@
-"""What commands write: whole files or none, and a problem instead of a traceback where that is impossible."""
+"""Writes files completely or not at all, and reports a disk error as a problem and not as a traceback."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Replaces a file by way of one beside it. Raises Problems."""
+    """Replace a file by way of a temporary file beside it. Raises Problems."""
     data = content.encode() if isinstance(content, str) else content
     beside = path.with_name(f".{path.name}.new")
 
@@ -32,7 +32,8 @@ def write(path: Path, content: str | bytes) -> None:
 
 
 def refuse(path: Path, action: Callable[[], T]) -> T:
-    """Runs something that touches the disk. Raises Problems, with a place, where the disk refuses."""
+    """Run an action that uses the disk, and return its result. Raises Problems, with `path` as place, if the disk
+    fails."""
     try:
         return action()
     except OSError as error:
@@ -45,9 +46,9 @@ OURS = (".conf", ".rules", ".batch", "plan.json", ".age")
 
 
 def replace(folder: Path, files: Mapping[str, str]) -> None:
-    """Puts exactly these files into a folder that is ours, or removes it where there are none.
+    """Make a folder contain exactly these files, or remove it if there are none.
 
-    Raises Problems for a folder that holds anything else: it is left alone.
+    Raises Problems if the folder contains other files, and leaves it unchanged then.
     """
     strangers = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(OURS)]
     if strangers:

@@ -1,4 +1,4 @@
-"""What a repository knows about its secrets: who needs which, and to whom each is encrypted. Pure."""
+"""The secrets of a repository: which hosts need each secret, and to whom it is encrypted. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from compiler.stages import STAGES, resolve
-from schema.desired import Desired, Secret
+from schema.desired import Documents, Secret
 from schema.load import load
 from schema.problem import Place, Problem, Problems
 
@@ -15,13 +15,13 @@ from schema.problem import Place, Problem, Problems
 class Shelf:
     """The secrets of a repository."""
 
-    desired: Desired
+    desired: Documents
     needs: Mapping[str, Iterable[str]]
-    """Secret -> the hosts that need it."""
+    """Name of a secret -> hosts that need it."""
 
     @classmethod
     def of(cls, files: Mapping[str, bytes]) -> Shelf:
-        """Whatever is wrong with the secrets themselves is no obstacle. Raises Problems where anything else is."""
+        """The secrets of these files. Ignores problems with secrets. Raises Problems for any other problem."""
         desired, problems = load(files)
         if any(problem.severity == "error" for problem in problems):
             raise Problems(problems)
@@ -33,17 +33,17 @@ class Shelf:
         return {doc.model.secret: doc.model for doc in self.desired.secrets}
 
     def known(self, name: str) -> Secret:
-        """Raises Problems where there is no secret of this name."""
+        """A secret by its name. Raises Problems if it does not exist."""
         if name not in self.secrets:
             hint = f"there are: {', '.join(sorted(self.secrets)) or 'none'}"
             raise Problems([Problem("GW080", Place(f"secrets/{name}.yaml"), f"there is no secret {name!r}", hint)])
         return self.secrets[name]
 
     def recipients(self, name: str, more: Iterable[str] = ()) -> dict[str, str]:
-        """Whom a secret has to be encrypted to: the hosts that need it, those that are named, and all people.
+        """The recipients for a secret: the hosts that need it, the holders in `more`, and all people.
 
-        Where nothing uses it, the hosts that it was encrypted to so far stay. Raises Problems for a host without a
-        recipient, and where nobody is left.
+        If nothing uses the secret, its current hosts stay. Raises Problems for a host without a recipient, and if there
+        is no recipient at all.
         """
         wanted = {*self.needs.get(name, ()), *more}
         if not wanted and name in self.secrets:
@@ -59,14 +59,14 @@ class Shelf:
         return {holder: self.desired.recipients[holder][1] for holder in sorted(wanted)}
 
     def stale(self, name: str) -> list[str]:
-        """Holders that a secret is encrypted to, or not, otherwise than it should be."""
+        """Holders that a secret is encrypted to but should not be, or the reverse."""
         now, want = self.secrets[name].recipients, set(self.needs.get(name, ()))
         known = {holder: key for holder, (_, key) in self.desired.recipients.items()}
         return sorted((want - now.keys()) | {holder for holder in now if now[holder] != known.get(holder)})
 
 
 def sidecar(secret: Secret) -> str:
-    """The clear text that stands beside a ciphertext."""
+    """The clear-text file beside a ciphertext."""
     lines = [f"secret: {secret.secret}", f"kind: {secret.kind}", f"fingerprint: {secret.fingerprint}"]
     lines += [f'digest: "{secret.digest}"', "recipients:"]
     lines += [f"  {holder}: {recipient}" for holder, recipient in sorted(secret.recipients.items())]

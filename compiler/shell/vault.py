@@ -1,4 +1,4 @@
-"""Values of secrets, for as long as a command runs: made, sealed, opened, edited. Nothing raised here holds one."""
+"""Values of secrets while a command runs: generate, encrypt, decrypt, edit. No exception here contains a value."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ AGE = b"AGE-SECRET-KEY-"
 
 
 class VaultError(Exception):
-    """What cannot be done with a value, without the value."""
+    """An operation on a value failed. The text does not contain the value."""
 
 
 def generate(kind: SecretKind) -> bytes:
-    """A new preshared or private key in base64. Raises VaultError for a kind that has no form."""
+    """A new preshared or private key in base64. Raises VaultError for a kind without a fixed form."""
     if kind == "value":
         raise VaultError("only keys can be made: --generate psk or --generate key")
     key = bytearray(os.urandom(32))
@@ -34,7 +34,7 @@ def generate(kind: SecretKind) -> bytes:
 
 
 def checked(kind: SecretKind, value: bytes) -> bytes:
-    """The value in the form of its kind. Raises VaultError."""
+    """The value in the form of its kind. Raises VaultError if it is invalid."""
     text = value.strip() if kind != "value" else value.removesuffix(b"\n")
     if not text:
         raise VaultError("the value is empty")
@@ -44,7 +44,8 @@ def checked(kind: SecretKind, value: bytes) -> bytes:
 
 
 def fingerprint(kind: SecretKind, value: bytes) -> str:
-    """Of a private key its public key, of a preshared key a hash; of what may be guessed a random number."""
+    """The public key of a private key, a hash of a preshared key, or a random number for any value that could be
+    guessed."""
     if kind == "psk":
         return preshared_fingerprint(_key(value))
     if kind == "key":
@@ -55,7 +56,7 @@ def fingerprint(kind: SecretKind, value: bytes) -> str:
 
 
 def seal(value: bytes, recipients: Iterable[str]) -> bytes:
-    """The value encrypted to recipients, as text. Raises VaultError."""
+    """The value encrypted to these recipients, as text. Raises VaultError."""
     import pyrage
 
     try:
@@ -65,7 +66,8 @@ def seal(value: bytes, recipients: Iterable[str]) -> bytes:
 
 
 def unseal(ciphertext: bytes, identity: Path) -> bytes:
-    """The value, by an age identity or an SSH ed25519 private key in a file. Raises VaultError."""
+    """The decrypted value. `identity` is a file with an age identity or an SSH ed25519 private key. Raises
+    VaultError."""
     import pyrage
 
     try:
@@ -79,10 +81,8 @@ def unseal(ciphertext: bytes, identity: Path) -> bytes:
 
 
 def edit(value: bytes, editor: str) -> bytes:
-    """The value after the user's editor, in a private file in memory where the system has such a place.
-
-    Raises VaultError.
-    """
+    """The value after editing. The editor gets a private file, in memory if the system supports it. Raises
+    VaultError."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None, prefix="gitwan-") as folder:
         path = Path(folder, "secret")

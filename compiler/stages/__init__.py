@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 from compiler.fabric.model import Fabric
 from compiler.stages.addresses import allocate_addresses
-from compiler.stages.egress import take_egress
 from compiler.stages.exits import take_exits
 from compiler.stages.gateways import take_gateways
 from compiler.stages.keys import take_keys
@@ -15,7 +14,8 @@ from compiler.stages.names import index_names
 from compiler.stages.networks import check_networks
 from compiler.stages.routing import find_ways
 from compiler.stages.secrets import take_secrets
-from schema.desired import Desired
+from compiler.stages.site_exits import take_site_exits
+from schema.desired import Documents
 
 Stage = Callable[[Fabric], None]
 
@@ -26,7 +26,7 @@ STAGES: tuple[Stage, ...] = (
     check_networks,
     take_gateways,
     take_exits,
-    take_egress,
+    take_site_exits,
     allocate_addresses,
     build_links,
     Fabric.barrier,
@@ -37,7 +37,7 @@ STAGES: tuple[Stage, ...] = (
 )
 
 
-def resolve(desired: Desired, stages: Sequence[Stage] = STAGES) -> Fabric:
+def resolve(desired: Documents, stages: Sequence[Stage] = STAGES) -> Fabric:
     """The network that a repository describes. Raises Problems where it describes none."""
     fabric = Fabric(desired)
     for stage in stages:

@@ -34,10 +34,10 @@ def allocate_addresses(fabric: Fabric) -> None:
     ]
     wants += [(clients, "client", name, roamer.address) for name, roamer in sorted(fabric.clients.items())]
     wants += [
-        (exits, "exit", f"{name}/{way.name}", way.address)
+        (exits, "exit", f"{name}/{exit.name}", exit.address)
         for name, node in sorted(fabric.nodes.items())
-        for way in node.exits
-        if way.gateways
+        for exit in node.exits
+        if exit.gateways
     ]
     # All that the lock names keeps its number before anything new is given one.
     for fresh in (False, True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compiler.fabric.model import Fabric, Node, Way
+from compiler.fabric.model import Fabric, HostExit, Node
 from compiler.fabric.slots import marks_needed
 from schema.desired.exits import DEV, SELF
 from schema.plan.marks import DEFAULT
@@ -43,9 +43,9 @@ def take_exits(fabric: Fabric) -> None:
                 place = node.place("exits", name, "port_forward")
                 fabric.problem("GW113", place, f"the exit {name} forwards a port, and the host does not take it", hint)
             lans = tuple(taker.removeprefix(DEV) for taker in dict.fromkeys(names) if taker != SELF)
-            way = Way(node.name, name, exit, lans, SELF in names, _devices(name, exit.use + 1))
-            _free(fabric, node, way)
-            node.exits.append(way)
+            taken = HostExit(node.name, name, exit, lans, SELF in names, _devices(name, exit.use + 1))
+            _free(fabric, node, taken)
+            node.exits.append(taken)
         _mark(fabric, node)
 
 
@@ -84,10 +84,10 @@ def _devices(name: str, count: int) -> tuple[str, ...]:
     return tuple(f"wg-{name}" if n == 0 else f"wg-{name}-{n + 1}" for n in range(count))
 
 
-def _free(fabric: Fabric, node: Node, way: Way) -> None:
-    for dev in way.devs:
+def _free(fabric: Fabric, node: Node, exit: HostExit) -> None:
+    for dev in exit.devs:
         if dev in (node.model.underlay.dev, *node.model.lans, *node.ports) or dev in node.devices:
             hint = "give the exit another name"
-            place = node.place("exits", way.name, key=True)
+            place = node.place("exits", exit.name, key=True)
             fabric.problem("GW045", place, f"{node.name} has two interfaces called {dev}", hint)
         node.devices.add(dev)

@@ -55,12 +55,25 @@ def _references(fabric: Fabric) -> None:
         return
     fabric.name = doc.model.fabric
     _links(fabric, doc)
+    _backbone(fabric, doc)
+    _denied_and_probed(fabric, doc)
+    for roamer in fabric.clients.values():
+        node = known(fabric, roamer.gateway, roamer.doc.place("gateway"))
+        if node:
+            roamer.gateway = node.name
+            node.clients.append(roamer)
+
+
+def _backbone(fabric: Fabric, doc: Located[schema.desired.Fabric]) -> None:
     for i, name in enumerate(doc.model.backbone):
         node = known(fabric, name, doc.place("backbone", i))
         if node in fabric.backbone:
             fabric.problem("GW020", doc.place("backbone", i), f"{name!r} stands in the backbone twice", "remove one")
         elif node:
             fabric.backbone.append(node)
+
+
+def _denied_and_probed(fabric: Fabric, doc: Located[schema.desired.Fabric]) -> None:
     for i, deny in enumerate(doc.model.deny):
         for end, name in (("from", deny.from_), ("to", deny.to)):
             if name not in fabric.clients:
@@ -68,11 +81,6 @@ def _references(fabric: Fabric) -> None:
     for i, probe in enumerate(doc.model.probes):
         for j, name in enumerate(probe.from_):
             known(fabric, name, doc.place("probes", i, "from", j))
-    for roamer in fabric.clients.values():
-        node = known(fabric, roamer.gateway, roamer.doc.place("gateway"))
-        if node:
-            roamer.gateway = node.name
-            node.clients.append(roamer)
 
 
 def _links(fabric: Fabric, doc: Located[schema.desired.Fabric]) -> None:

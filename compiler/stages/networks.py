@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compiler.fabric.model import Edge, Fabric, Node
+from compiler.fabric.model import Fabric, GraphEdge, Node
 from schema.desired import Region
 from schema.ip import Interface, Prefix, is_private
 from schema.problem import Place
@@ -88,7 +88,7 @@ def _join(fabric: Fabric, first: tuple[Node, str, Interface], second: tuple[Node
     a, b = first[0], second[0]
     edge = next((e for e in a.edges if e.kind == "lan" and e.other(a) is b), None)
     if edge is None:
-        edge = Edge("lan", a, b, dev={a.name: {}, b.name: {}}, via={a.name: {}, b.name: {}})
+        edge = GraphEdge("lan", a, b, dev={a.name: {}, b.name: {}}, via={a.name: {}, b.name: {}})
         fabric.edges.append(edge)
         a.edges.append(edge)
         b.edges.append(edge)

@@ -1,12 +1,13 @@
-"""Which UDP ports the tunnels of each host listen on."""
+"""Which UDP port each tunnel and device of a host listens on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 from compiler.fabric.bonds import senders
-from compiler.fabric.model import Edge, Fabric, Node
+from compiler.fabric.model import Fabric, GraphEdge, Node
 from compiler.fabric.spread import Spread
 from schema.desired import fabric as desired
 from schema.problem import Place
@@ -16,19 +17,73 @@ CANDIDATES = 2048
 """Free ports of a host among which those of a tunnel are chosen."""
 
 
-class Ports:
-    """UDP ports of each host: fixed ones first, then those that the lock names, then the next that are free."""
+@dataclass(slots=True, eq=False)
+class Listener:
+    """What listens on a port of a host: one end of a tunnel, or a device that has many peers."""
+
+    node: Node
+    name: str
+    """Its name in the lock."""
+    port: int = 0
+    """0 until it has one."""
+
+
+TunnelEnds = tuple[Listener, Listener]
+"""The two ends of a tunnel."""
+
+
+class PortPool:
+    """The UDP ports of every host. Devices whose ports are settings have them from the start.
+
+    The others ask in this order: for ports in writing, for those that the lock names, then for the next free ones.
+    """
 
     def __init__(self, fabric: Fabric, defaults: desired.Ports) -> None:
         self.fabric, self.defaults = fabric, defaults
         self.used: dict[str, dict[int, str]] = {name: {} for name in fabric.nodes}
-        self.given: dict[tuple[str, str], int] = {}
+        """Host -> port -> who listens there."""
         for node in fabric.nodes.values():
             pinned = node.model.ports
             if node in fabric.backbone:
                 self._listen(node, BACKBONE, pinned.get("backbone", defaults.backbone))
             if node.clients:
                 self._listen(node, CLIENTS, pinned.get("clients", defaults.clients))
+
+    def fix(self, listener: Listener, port: int, place: Place) -> None:
+        """Give a port that is written down; a problem where somebody else has it."""
+        self._claim(listener.node, port, listener.name, place)
+        listener.port = port
+
+    def lock(self, listener: Listener) -> None:
+        """Give what the lock names, unless somebody has it already."""
+        port = self.fabric.desired.lock.get(("port", listener.node.name, listener.name), 0)
+        if port and not listener.port and port not in self.used[listener.node.name]:
+            self._give(listener, port)
+
+    def next(self, listener: Listener) -> None:
+        """Give the next free port, where it has none yet."""
+        if not listener.port:
+            self._give(listener, self._next(listener.node))
+
+    def spread(self, edge: GraphEdge, pairs: Sequence[TunnelEnds]) -> None:
+        """Give ports to those tunnels of an edge that have none: where bonds hash them, such as spread the tunnels."""
+        spread = Spread(*senders(edge))
+        for a, b in pairs:
+            if a.port and b.port:
+                spread.add((a.port, b.port))
+        for a, b in pairs:
+            if a.port and b.port:
+                continue
+            rows = [a.port] if a.port else self._free(a.node), [b.port] if b.port else self._free(b.node)
+            if spread and all(rows):
+                ports = spread.choose(*rows)
+                for listener, port in zip((a, b), ports, strict=True):
+                    if not listener.port:
+                        self._give(listener, port)
+                spread.add(ports)
+            else:
+                self.next(a)
+                self.next(b)
 
     def _listen(self, node: Node, dev: str, port: int) -> None:
         node.ports[dev] = port
@@ -40,64 +95,18 @@ class Ports:
             hint = "two devices cannot listen on one port: choose another"
             self.fabric.problem("GW040", place, f"port {port} of {node.name} is taken by {other}", hint)
 
-    def of(self, node: Node, dev: str) -> int:
-        """The port of a device of the backbone."""
-        return node.ports.setdefault(dev, self.given.get((node.name, dev), 0))
-
-    def take_fixed(self, links: list[tuple[Edge, desired.Link, Callable[..., Place]]]) -> None:
-        for edge, link, place in links:
-            for name, ports in link.ports.items():
-                node = self.fabric.resolve(name)
-                if node is None:
-                    continue
-                if len(ports) != link.tunnels:
-                    message = f"{len(ports)} ports for {link.tunnels} tunnels"
-                    self.fabric.problem("GW042", place("ports", name), message, "write one port for each tunnel")
-                for n, port in enumerate(ports[: link.tunnels], 1):
-                    self._claim(node, port, f"{edge.name}/{n}", place("ports", name, n - 1))
-                    self.given[node.name, f"{edge.name}/{n}"] = port
-
-    def take_locked(self, node: Node, name: str) -> None:
-        """What the lock names, unless somebody has it already."""
-        port = self.fabric.desired.lock.get(("port", node.name, name), 0)
-        if port and (node.name, name) not in self.given and port not in self.used[node.name]:
-            self._give(node, name, port)
-
-    def take_next(self, node: Node, name: str) -> None:
-        if (node.name, name) not in self.given:
-            self._give(node, name, self._next(node, self.used[node.name]))
-
-    def take_tunnels(self, edge: Edge, names: Sequence[str]) -> None:
-        """Ports for those tunnels of an edge that have none yet: where bonds hash them, such as spread the tunnels."""
-        spread = Spread(*senders(edge))
-        there = {name: tuple(self.given.get((node.name, name), 0) for node in (edge.a, edge.b)) for name in names}
-        for a, b in there.values():
-            if a and b:
-                spread.add((a, b))
-        for name, (a, b) in there.items():
-            if a and b:
-                continue
-            rows = [a] if a else self._free(edge.a), [b] if b else self._free(edge.b)
-            if spread and all(rows):
-                pair = spread.choose(*rows)
-                for node, port in zip((edge.a, edge.b), pair, strict=True):
-                    if (node.name, name) not in self.given:
-                        self._give(node, name, port)
-                spread.add(pair)
-            else:
-                self.take_next(edge.a, name)
-                self.take_next(edge.b, name)
-
-    def _give(self, node: Node, name: str, port: int) -> None:
-        self.used[node.name][port] = name
-        self.given[node.name, name] = self.fabric.lock["port", node.name, name] = port
+    def _give(self, listener: Listener, port: int) -> None:
+        host = listener.node.name
+        self.used[host][port] = listener.name
+        listener.port = self.fabric.lock["port", host, listener.name] = port
 
     def _free(self, node: Node) -> list[int]:
         """The next ports that are free, as many as are looked at."""
         used = self.used[node.name]
         return list(islice((port for port in range(self.defaults.links, 65536) if port not in used), CANDIDATES))
 
-    def _next(self, node: Node, used: dict[int, str]) -> int:
+    def _next(self, node: Node) -> int:
+        used = self.used[node.name]
         port = next((port for port in range(self.defaults.links, 65536) if port not in used), 0)
         doc = self.fabric.desired.fabric
         if not port and doc is not None:

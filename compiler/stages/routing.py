@@ -16,11 +16,11 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 
-from compiler.fabric.model import Bundle, Edge, Fabric, Node, Unit
+from compiler.fabric.model import Bundle, Fabric, GraphEdge, Node, Unit
 from compiler.fabric.summary import condense, summarise
 from schema.ip import Prefix
 
-Ways = dict[Edge, list[Prefix]]
+PrefixesByEdge = dict[GraphEdge, list[Prefix]]
 """Edge -> what lies behind it, summarised. All edges of a host to the gateways of one group have the same."""
 
 
@@ -43,12 +43,12 @@ def find_ways(fabric: Fabric) -> None:
         fabric.warning("GW060", node.place(key=True), message, "add a link between them, if they should speak")
 
 
-def ways(fabric: Fabric, node: Node) -> Ways:
+def ways(fabric: Fabric, node: Node) -> PrefixesByEdge:
     """What lies behind each of a host's edges."""
     unit = fabric.units[node]
     # What it stands on itself is nearer, but IPv6 prefers the better metric to the connected route of equal length.
     connected = {address.network for lan in node.model.lans.values() for address in lan.addresses}
-    behind: Ways = {}
+    behind: PrefixesByEdge = {}
     if unit.shared:
         bundle, everything = unit.shared
         own = summarise(unit.networks)
@@ -66,7 +66,7 @@ def ways(fabric: Fabric, node: Node) -> Ways:
     return {edge: summarise(prefixes) for edge, prefixes in behind.items() if prefixes}
 
 
-def between(node: Node, other: Node) -> Edge:
+def between(node: Node, other: Node) -> GraphEdge:
     """The LAN between two gateways of a group."""
     return next(edge for edge in node.edges if edge.kind == "lan" and edge.other(node) is other)
 
@@ -87,7 +87,7 @@ def pool_prefixes(fabric: Fabric) -> list[Prefix]:
     return list(found)
 
 
-def _out(node: Node, unit: Unit, bundle: Bundle) -> list[Edge]:
+def _out(node: Node, unit: Unit, bundle: Bundle) -> list[GraphEdge]:
     """The edges by which a host sends into a bundle: its own, or the way to the gateway of its group that has some."""
     own = bundle.of(node)
     if own:

@@ -68,10 +68,10 @@ def _clients_key(fabric: Fabric, known: Known) -> None:
 
 def _credentials(fabric: Fabric, known: Known) -> None:
     for node in fabric.nodes.values():
-        for way in node.exits:
-            if (name := way.model.credentials) is not None:
-                place = node.place("exits", way.name, "credentials")
-                way.credentials = _reference(fabric, known, name, "value", place)
+        for exit in node.exits:
+            if (name := exit.model.credentials) is not None:
+                place = node.place("exits", exit.name, "credentials")
+                exit.credentials = _reference(fabric, known, name, "value", place)
                 _need(fabric, name, (node.name,), place)
 
 

@@ -1,1 +1,1 @@
-"""Providers of exits for the lab: services that speak PIA's and Mullvad's protocols, and gateways behind them."""
+"""Simulated providers of exits: services that speak the protocols of PIA and Mullvad, and the gateways behind them."""

@@ -1,4 +1,4 @@
-"""The twin's own certificate authority, and the key by which its list is signed."""
+"""The certificate authority of the simulated providers, and the key that signs PIA's list."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from cryptography.x509.oid import NameOID
 
 LIFE = timedelta(days=365)
 LINE = 64
-"""Characters of base64 on a line of the signature, as PIA writes it."""
+"""Characters of base64 in a line of the signature, as at PIA."""
 
 
 class Authority:
-    """Issues certificates; `pem` is what its clients pin."""
+    """A certificate authority. Its clients pin `pem`."""
 
     def __init__(self, name: str = "lab") -> None:
         self._key = generate_private_key(SECP256R1())
@@ -36,9 +36,9 @@ class Authority:
     def issue(
         self, common: str, names: Sequence[str] = (), starts: timedelta = -LIFE, life: timedelta = 2 * LIFE
     ) -> str:
-        """A certificate and its key in one PEM. Without `names` it has a common name only, as PIA's have.
+        """A certificate and its key in one PEM. Without `names` it has only a common name, like those of PIA.
 
-        `starts` counts from now, and it lasts for two years.
+        `starts` is relative to now. The certificate is valid for two years.
         """
         key = generate_private_key(SECP256R1())
         begin = datetime.now(UTC) + starts
@@ -62,7 +62,7 @@ def _builder(
 
 
 class Signer:
-    """RSA-2048 with SHA-256, as PIA signs its list."""
+    """A signer with RSA-2048 and SHA-256, as PIA uses for its list."""
 
     def __init__(self) -> None:
         self._key = generate_rsa(65537, 2048)
@@ -70,7 +70,7 @@ class Signer:
         self.pem = public.decode()
 
     def signed(self, data: bytes) -> bytes:
-        """The data, an empty line, and its signature in base64."""
+        """The data, an empty line, and the signature in base64."""
         text = b64encode(self._key.sign(data, PKCS1v15(), SHA256())).decode()
         lines = [text[start : start + LINE] for start in range(0, len(text), LINE)]
         return data + b"\n\n" + "\n".join(lines).encode() + b"\n"

@@ -1,4 +1,5 @@
-"""The files of the twins: what their clients pin, certificates, signed lists, keys. Made once, before they start."""
+"""The files of the simulated providers: pinned files, certificates, signed lists, keys. Created once, before they
+start."""
 
 from __future__ import annotations
 
@@ -18,22 +19,22 @@ from reconciler.system.wg_key import generate_private, public_key
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Where they are."""
+    """The paths of the files."""
 
     folder: Path
 
     @property
     def pia(self) -> Path:
-        """What a host pins of PIA."""
+        """The folder of the files that a host pins for PIA."""
         return self.folder / "pia"
 
     @property
     def authority(self) -> Path:
-        """The one authority of all of the twins' certificates, also in place of those that a system trusts."""
+        """The CA of all simulated providers. It also replaces the CAs that the system trusts."""
         return self.pia / AUTHORITY
 
     def list(self, name: str) -> Path:
-        """PIA's list as it is signed, `good` or `bad`."""
+        """PIA's signed list, `good` or `bad`."""
         return self.folder / f"list.{name}"
 
     def key(self, gate: Gate) -> Path:
@@ -43,12 +44,12 @@ class Files:
         return public_key(base64.b64decode(self.key(gate).read_text()))
 
     def certificate(self, name: str, fault: str = "") -> Path:
-        """A server's certificate and key: the good one, or one of what is wrong with it."""
+        """A server's certificate and key: the valid one, or the one with this fault."""
         return self.folder / f"{name}{f'.{fault}' if fault else ''}.pem"
 
 
 def make(files: Files, kinds: Collection[str]) -> None:
-    """Writes them. Private keys are the lab's alone, and end with its folder."""
+    """Write the files. The private keys belong to the lab, and are removed with its folder."""
     files.pia.mkdir(parents=True, mode=0o700)
     authority = Authority()
     files.authority.write_text(authority.pem)

@@ -1,4 +1,4 @@
-"""A service that speaks Mullvad's protocol: relays in a list, devices of an account that all relays know. Pure."""
+"""A service that speaks Mullvad's protocol: a list of relays, and devices of an account that all relays know. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any
 
 from lab.provider.places import Gate
-from lab.provider.twin import Call, Faults, Reply, Tunnels, reply
+from lab.provider.twin import Call, Faults, HttpReply, Tunnels, reply
 
 ACCOUNT = "0000111122223333"
 DNS, DNS6 = "10.64.0.1", "fc00:bbbb:bbbb:bb01::1"
@@ -19,7 +19,7 @@ DEVICES = "/accounts/v1/devices"
 
 
 def document(gates: list[Gate], keys: dict[str, str]) -> dict[str, object]:
-    """The list, version 2. `keys`: server -> its public key."""
+    """The list in version 2. `keys`: server -> public key."""
     places = {
         gate.region: {"city": gate.title, "country": gate.country, "latitude": 0.0, "longitude": 0.0} for gate in gates
     }
@@ -39,7 +39,7 @@ def document(gates: list[Gate], keys: dict[str, str]) -> dict[str, object]:
 
 
 class MullvadTwin:
-    """Its tokens and devices. `number` gives random bytes in hexadecimal."""
+    """The state of the service: tokens and devices. `number` returns random bytes in hexadecimal."""
 
     def __init__(
         self, gates: list[Gate], keys: dict[str, str], tunnels: Tunnels, faults: Faults, number: Callable[[], str]
@@ -51,12 +51,12 @@ class MullvadTwin:
         self._devices: dict[str, dict[str, Any]] = {}
         self._count = 1
 
-    def answer(self, call: Call, now: float) -> Reply:
-        """What a call brings, at a time in seconds since the epoch."""
+    def answer(self, call: Call, now: float) -> HttpReply:
+        """The reply to a call. `now` is in seconds since the epoch."""
         if (call.method, call.path) == ("GET", "/public/relays/wireguard/v2/"):
             if call.headers.get("if-none-match") == self._tag:
-                return Reply(304, headers={"ETag": self._tag})
-            return Reply(200, self._list, {"Content-Type": "application/json", "ETag": self._tag})
+                return HttpReply(304, headers={"ETag": self._tag})
+            return HttpReply(200, self._list, {"Content-Type": "application/json", "ETag": self._tag})
         if (call.method, call.path) == ("POST", "/auth/v1/token"):
             return self._token(call, now)
         if not call.path.startswith(DEVICES):
@@ -66,7 +66,7 @@ class MullvadTwin:
             return reply({"code": "INVALID_ACCESS_TOKEN", "detail": "The access token is not valid"}, 401)
         return self._device(call)
 
-    def _token(self, call: Call, now: float) -> Reply:
+    def _token(self, call: Call, now: float) -> HttpReply:
         if call.json().get("account_number") != ACCOUNT:
             return reply({"code": "INVALID_ACCOUNT", "detail": "No such account"}, 400)
         token = f"mva_{self._number()}"
@@ -75,10 +75,10 @@ class MullvadTwin:
         return reply({"access_token": token, "expiry": expiry})
 
     def forget_tokens(self) -> None:
-        """All that were given are over, as after a day."""
+        """Make all tokens expire, as after a day."""
         self._tokens.clear()
 
-    def _device(self, call: Call) -> Reply:
+    def _device(self, call: Call) -> HttpReply:
         name = call.path.removeprefix(DEVICES).removeprefix("/")
         if not name:
             return reply(list(self._devices.values())) if call.method == "GET" else self._new(call)
@@ -89,9 +89,9 @@ class MullvadTwin:
         gone = self._devices.pop(name)
         for gate in self._gates:
             self._tunnels.remove(gate, gone["pubkey"])
-        return Reply(204)
+        return HttpReply(204)
 
-    def _new(self, call: Call) -> Reply:
+    def _new(self, call: Call) -> HttpReply:
         key = str(call.json().get("pubkey", ""))
         if any(device["pubkey"] == key for device in self._devices.values()):
             return reply({"code": "PUBKEY_IN_USE", "detail": "The key is in use"}, 400)

@@ -1,6 +1,6 @@
-"""A service that speaks PIA's protocol, and makes its mistakes: one key for each account and server. Pure.
+"""A service that speaks PIA's protocol, with its limits: one key for each account and server. Pure.
 
-The other key stops working without a word, as it does there.
+As at PIA, a new key silently replaces the old one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hashlib import sha256
 from urllib.parse import parse_qs
 
 from lab.provider.places import Gate
-from lab.provider.twin import Call, Faults, Reply, Tunnels, reply
+from lab.provider.twin import Call, Faults, HttpReply, Tunnels, reply
 
 USER, PASSWORD = "p0000001", "lab-password"
 ACCOUNT = f"{USER}:{PASSWORD}"
@@ -28,12 +28,12 @@ UNKNOWN = {"status": "ERROR", "message": "Login failed!"}
 
 
 def vip(gate: Gate) -> str:
-    """The gate's own address within its tunnel."""
+    """The gate's own address in its tunnel."""
     return f"10.{16 + gate.number}.128.1"
 
 
 def document(gates: list[Gate]) -> dict[str, object]:
-    """The list. Each region's first server gives tokens too, by another name."""
+    """The list. The first server of each region is also a `meta` server, under another name."""
     regions = []
     for region in dict.fromkeys(gate.region for gate in gates):
         own = [gate for gate in gates if gate.region == region]
@@ -62,13 +62,13 @@ def meta_name(gate: Gate) -> str:
 
 
 class PiaTwin:
-    """Its accounts, tokens, keys and ports. `number` gives random bytes in hexadecimal."""
+    """The state of the service: accounts, tokens, keys and ports. `number` returns random bytes in hexadecimal."""
 
     def __init__(
         self, gates: list[Gate], lists: dict[str, bytes], keys: dict[str, str], tunnels: Tunnels, faults: Faults,
         number: Callable[[], str],
     ) -> None:  # fmt: skip
-        """`lists`: the list as it is signed, `good` and `bad`. `keys`: server -> its public key."""
+        """`lists`: `good` and `bad` -> the signed list. `keys`: server -> public key."""
         self._gates = {gate.server: gate for gate in gates}
         self._lists, self._keys, self._tunnels, self._faults, self._number = lists, keys, tunnels, faults, number
         self._secret = number().encode()
@@ -77,11 +77,11 @@ class PiaTwin:
         self._count: dict[str, int] = {}
         self._ports = 0
 
-    def answer(self, call: Call, now: float) -> Reply:
-        """What a call brings, at a time in seconds since the epoch."""
+    def answer(self, call: Call, now: float) -> HttpReply:
+        """The reply to a call. `now` is in seconds since the epoch."""
         match call.method, call.path:
             case "GET", "/vpninfo/servers/v6":
-                return Reply(200, self._lists["bad" if self._faults.at(call.at) == "list-signature" else "good"])
+                return HttpReply(200, self._lists["bad" if self._faults.at(call.at) == "list-signature" else "good"])
             case "POST", "/api/client/v2/token":
                 form = parse_qs(call.body.decode(errors="replace"))
                 good = form.get("username") == [USER] and form.get("password") == [PASSWORD]
@@ -109,10 +109,10 @@ class PiaTwin:
         return self._faults.at("pia-api") != "tokens-expire" and now < self._tokens.get(token or "", 0.0)
 
     def forget_tokens(self) -> None:
-        """All that were given are over, as after a day."""
+        """Make all tokens expire, as after a day."""
         self._tokens.clear()
 
-    def _dedicated(self, call: Call, now: float) -> Reply:
+    def _dedicated(self, call: Call, now: float) -> HttpReply:
         if not self._good(call.headers.get("authorization", "").removeprefix("Token "), now):
             return reply(UNKNOWN, 401)
         gate = self._own()
@@ -124,7 +124,7 @@ class PiaTwin:
     def _own(self) -> Gate:
         return list(self._gates.values())[1]
 
-    def _add_key(self, gate: Gate, call: Call, now: float) -> Reply:
+    def _add_key(self, gate: Gate, call: Call, now: float) -> HttpReply:
         account = USER
         if "authorization" in call.headers:
             if _basic(call) != (f"dedicated_ip_{DEDICATED}", gate.address) or gate != self._own():
@@ -163,7 +163,7 @@ class PiaTwin:
     def _sign(self, payload: str) -> str:
         return b64encode(hmac.digest(self._secret, payload.encode(), sha256)).decode()
 
-    def _bind(self, gate: Gate, call: Call, now: float) -> Reply:
+    def _bind(self, gate: Gate, call: Call, now: float) -> HttpReply:
         payload = call.query.get("payload", "")
         if not hmac.compare_digest(self._sign(payload), call.query.get("signature", "")):
             return reply({"status": "ERROR", "message": "invalid signature"}, 400)
@@ -175,7 +175,7 @@ class PiaTwin:
 
 
 def _basic(call: Call) -> tuple[str, str]:
-    """User and password of HTTP's basic authentication; empty where there are none."""
+    """User and password of HTTP basic authentication; empty if there are none."""
     try:
         text = b64decode(call.headers.get("authorization", "").removeprefix("Basic "), validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):

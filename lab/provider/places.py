@@ -1,4 +1,4 @@
-"""Where the twins' servers stand, how far away, and how they are drawn into the lab's network. Pure."""
+"""The places of the simulated servers: their addresses, their distances, and their part of the lab's network. Pure."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from urllib.parse import urlsplit
 
 from compiler.fabric.model import Fabric
 from lab.blueprint import INTERNET, Blueprint
-from lab.relay import Line
+from lab.impairment import Impairment
 
-Kind = Literal["pia", "mullvad"]
+TwinKind = Literal["pia", "mullvad"]
 OUTSIDE = "outside"
 OUTSIDE_NAME = "whoami.example"
-"""A service that says which address it sees, over HTTP."""
-API_NAMES: dict[Kind, tuple[str, ...]] = {
+"""A service that returns the address that it sees, over HTTP."""
+API_NAMES: dict[TwinKind, tuple[str, ...]] = {
     "pia": ("www.privateinternetaccess.com", "serverlist.piaservers.net"),
     "mullvad": ("api.mullvad.net",),
 }
-"""The providers that have a twin, and the names of their services."""
+"""Providers that the lab can simulate -> the DNS names of their services."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One server of a provider: a namespace with a tunnel for its customers, behind a line of its own."""
+    """A server of a provider: a namespace with a tunnel for its customers, behind its own line."""
 
-    kind: Kind
+    kind: TwinKind
     number: int
     region: str
     title: str
     country: str
     server: str
-    """PIA: the common name of its certificate. Mullvad: its host name."""
+    """For PIA the common name of its certificate, for Mullvad its host name."""
     delay: float
     """Seconds, one way."""
     forwards: bool = False
 
     @property
     def id(self) -> str:
-        """As the adapters call it, and as its line is called."""
+        """The name of the gate in the adapters, and of its line."""
         return f"{self.region}/{self.server}"
 
     @property
@@ -57,7 +57,7 @@ class Gate:
 
     @property
     def tunnel(self) -> str:
-        """Its WireGuard device, of a name that no other has."""
+        """The gate's WireGuard device. Its name is unique."""
         return f"exit{self.number}"
 
     @property
@@ -69,7 +69,7 @@ def _gates() -> tuple[Gate, ...]:
     pia: tuple[tuple[str, str, str, str, float, bool], ...] = (
         ("uk", "UK London", "GB", "london401", 0.007, True),
         ("uk", "UK London", "GB", "london402", 0.010, True),
-        # Nearer than all others: for `ignore`.
+        # Nearer than all others, to test `ignore`.
         ("uk_2", "UK Southampton", "GB", "southampton401", 0.004, True),
         ("nl_amsterdam", "Netherlands", "NL", "amsterdam401", 0.012, True),
         ("de-frankfurt", "DE Frankfurt", "DE", "frankfurt401", 0.018, True),
@@ -89,12 +89,12 @@ def _gates() -> tuple[Gate, ...]:
 
 
 GATES = _gates()
-API_NUMBER: dict[Kind, int] = {"pia": 100, "mullvad": 101}
+API_NUMBER: dict[TwinKind, int] = {"pia": 100, "mullvad": 101}
 OUTSIDE_NUMBER = 102
 
 
 def _address(number: int, host: int) -> str:
-    """Of the upper quarter of 198.18.0.0/15, far from what the rest of the lab takes."""
+    """An address in the upper quarter of 198.18.0.0/15, which nothing else in the lab uses."""
     return f"198.19.{128 + number}.{host}"
 
 
@@ -102,11 +102,11 @@ OUTSIDE_ADDRESS = _address(OUTSIDE_NUMBER, 2)
 OUTSIDE_ADDRESS6 = f"2001:db8:fe:{OUTSIDE_NUMBER:x}::2"
 
 
-def api_space(kind: Kind) -> str:
+def api_space(kind: TwinKind) -> str:
     return f"{kind}-api"
 
 
-def api_address(kind: Kind) -> str:
+def api_address(kind: TwinKind) -> str:
     return _address(API_NUMBER[kind], 2)
 
 
@@ -114,14 +114,14 @@ def gates_of(kinds: Collection[str]) -> list[Gate]:
     return [gate for gate in GATES if gate.kind in kinds]
 
 
-def kinds_of(fabric: Fabric) -> list[Kind]:
-    """The providers that exits of a network name, and that have a twin."""
+def kinds_of(fabric: Fabric) -> list[TwinKind]:
+    """The providers of the network's exits that the lab can simulate."""
     named = {way.model.provider for node in fabric.nodes.values() for way in node.exits}
     return [kind for kind in sorted(API_NAMES) if kind in named]
 
 
 def unplayed(fabric: Fabric) -> str:
-    """Why the lab cannot play the exits of a network, in one sentence; empty where it can."""
+    """Why the lab cannot simulate the exits of a network, in one sentence; empty if it can."""
     for _, node in sorted(fabric.nodes.items()):
         for way in node.exits:
             facts = way.model.facts
@@ -132,7 +132,7 @@ def unplayed(fabric: Fabric) -> str:
 
 
 def add(plan: Blueprint, fabric: Fabric) -> None:
-    """What the lab plays of the internet for a network's exits; nothing where it has none."""
+    """Add the parts of the internet that the network's exits need; nothing if it has no exits."""
     ways = [(node, way) for _, node in sorted(fabric.nodes.items()) for way in node.exits]
     if not ways:
         return
@@ -143,16 +143,16 @@ def add(plan: Blueprint, fabric: Fabric) -> None:
             plan.notes.append(f"{node.name}: nobody plays the gateways of the exit {way.name}, whose keys are others'")
 
 
-def draw(plan: Blueprint, kinds: Collection[Kind], names: Iterable[str] = ()) -> None:
-    """Adds the servers of these providers to the lab's internet, and a service outside that says what it sees.
+def draw(plan: Blueprint, kinds: Collection[TwinKind], names: Iterable[str] = ()) -> None:
+    """Add the servers of these providers to the lab's internet, and a service that returns the address that it sees.
 
-    `names` are others of that service.
+    `names` are further DNS names of this service.
     """
     _uplink(plan, OUTSIDE, OUTSIDE_NUMBER)
     plan.spaces[OUTSIDE].role = "workload"
     ours = (OUTSIDE_NAME, *names)
     plan.names |= dict.fromkeys(ours, OUTSIDE_ADDRESS)
-    # As the internet has it: whoever takes the first address of a name takes this one.
+    # As on the internet, the first address of a name belongs to this service.
     plan.names6 |= dict.fromkeys(ours, OUTSIDE_ADDRESS6)
     plan.notes += [f"{kind} is a service of the lab, with {len(gates_of([kind]))} gateways" for kind in sorted(kinds)]
     for kind in sorted(kinds):
@@ -175,7 +175,7 @@ def _uplink(plan: Blueprint, space: str, number: int) -> None:
 
 
 def _gate(plan: Blueprint, gate: Gate) -> None:
-    """The line is two TUN devices, between which `lab/relay.py` carries the packets."""
+    """Add a gate. Its line is two TUN devices, and `lab/relay.py` forwards packets between them."""
     space = plan.space(gate.space, "provider")
     far, near = f"x{gate.number}", "wan"
     for lines, dev in ((plan.spaces[INTERNET].ip, far), (space.ip, near)):
@@ -186,4 +186,4 @@ def _gate(plan: Blueprint, gate: Gate) -> None:
     space.ip += ["route add default dev wan", "route add ::/0 dev wan"]
     for nat in (space.nat, space.nat6):
         nat.append("-A POSTROUTING -o wan -j MASQUERADE")
-    plan.lines[gate.id] = (Line(delay=gate.delay), (INTERNET, far), (gate.space, near))
+    plan.lines[gate.id] = (Impairment(delay=gate.delay), (INTERNET, far), (gate.space, near))

@@ -1,7 +1,8 @@
-"""The process of all twins: `python -m lab.provider.server FILE`. Its sockets stand in the namespaces of its servers.
+"""The process of all simulated providers: `python -m lab.provider.server FILE`. Its sockets are in the servers'
+namespaces.
 
-The file is JSON: `files` (the folder of `make.py`), `kinds`, `names` and `names6` (DNS name -> address, IPv4
-and IPv6), and `socket`, where faults are switched on and off while it runs.
+FILE is JSON: `files` (the folder of `make.py`), `kinds`, `names` and `names6` (DNS name -> IPv4 or IPv6 address), and
+`socket`, the control socket that switches faults at run time.
 """
 
 from __future__ import annotations
@@ -20,27 +21,27 @@ from lab.provider.make import Files
 from lab.provider.mullvad import MullvadTwin
 from lab.provider.pia import PiaTwin
 from lab.provider.places import Gate, api_space, gates_of
-from lab.provider.tunnels import PORTAL_PORT, Gateways
-from lab.provider.twin import Call, Faults, Reply
-from lab.provider.web import Answer, Resolver, Service
+from lab.provider.tunnels import PORTAL_PORT, ServerTunnels
+from lab.provider.twin import Call, Faults, HttpReply
+from lab.provider.web import DnsServer, Responder, WebServer
 
 PORT_FORWARDING = 19999
-PORTAL = Reply(200, b"<html><title>Sign in</title>Welcome to this network</html>", {"Content-Type": "text/html"})
+PORTAL = HttpReply(200, b"<html><title>Sign in</title>Welcome to this network</html>", {"Content-Type": "text/html"})
 
 
 class Providers:
-    """All that runs."""
+    """All running services."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.files = Files(Path(settings["files"]))
         self.names, self.names6 = dict(settings["names"]), dict(settings["names6"])
         self.gates = gates_of(settings["kinds"])
-        self.faults, self.tunnels = Faults(), Gateways()
+        self.faults, self.tunnels = Faults(), ServerTunnels()
         self.twins: dict[str, PiaTwin | MullvadTwin] = {}
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Raises OSError or CalledProcessError."""
+        """Start all services. Raises OSError or CalledProcessError."""
         for gate in self.gates:
             self.tunnels.start(gate, self.files)
         keys = {gate.server: self.files.public(gate) for gate in self.gates}
@@ -52,7 +53,7 @@ class Providers:
             else:
                 self.twins[kind] = MullvadTwin(own, keys, self.tunnels, self.faults, _number)
             name = api_space(kind)
-            Service(name, "0.0.0.0", 443, name, self._answers(kind), self.faults, self.files, name)
+            WebServer(name, "0.0.0.0", 443, name, self._answers(kind), self.faults, self.files, name)
             for gate in own:
                 self._serve(gate)
 
@@ -60,22 +61,22 @@ class Providers:
         answer, at = self._answers(gate.kind), gate.server
         if gate.kind == "pia":
             name = pia.meta_name(gate)
-            Service(gate.space, gate.address, gate.port, at, answer, self.faults, self.files, at)
-            Service(gate.space, gate.address, 443, name, answer, self.faults, self.files, name)
-            Service(gate.space, pia.vip(gate), PORT_FORWARDING, at, answer, self.faults, self.files, at)
-        Service(gate.space, "0.0.0.0", PORTAL_PORT, f"{at}-portal", lambda _: PORTAL, self.faults)
+            WebServer(gate.space, gate.address, gate.port, at, answer, self.faults, self.files, at)
+            WebServer(gate.space, gate.address, 443, name, answer, self.faults, self.files, name)
+            WebServer(gate.space, pia.vip(gate), PORT_FORWARDING, at, answer, self.faults, self.files, at)
+        WebServer(gate.space, "0.0.0.0", PORTAL_PORT, f"{at}-portal", lambda _: PORTAL, self.faults)
         for address in [pia.DNS] if gate.kind == "pia" else [mullvad.DNS, mullvad.DNS6]:
-            Resolver(gate.space, address, self.names, self.names6)
+            DnsServer(gate.space, address, self.names, self.names6)
 
-    def _answers(self, kind: str) -> Answer:
-        def answer(call: Call) -> Reply:
+    def _answers(self, kind: str) -> Responder:
+        def answer(call: Call) -> HttpReply:
             with self._lock:
                 return self.twins[kind].answer(call, time.time())
 
         return answer
 
     def control(self, request: dict[str, Any]) -> dict[str, Any]:
-        """What is asked of the lab: a fault at a server, or that tokens be forgotten."""
+        """Handle a request to the lab: a fault at a server, or the expiry of all tokens."""
         at, fault = request.get("at"), request.get("fault")
         if fault == "forget-tokens":
             with self._lock:

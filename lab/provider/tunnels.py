@@ -1,4 +1,4 @@
-"""The WireGuard devices of the gates, the kernel's or wireguard-go's, and what their namespaces translate."""
+"""The WireGuard devices of the gates, the kernel's or wireguard-go's, and the NAT rules of their namespaces."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ MTU = 1420
 
 
 def inside(space: str, *command: str) -> list[str]:
-    """A command in a namespace that `ip netns` knows, with the mounts of this process."""
+    """The command line to run a command in a namespace of `ip netns`, with the mounts of this process."""
     return ["nsenter", f"--net={NETNS / space}", "--", *command]
 
 
-class Gateways:
-    """Does what the twins want. Raises CalledProcessError where the kernel does not."""
+class ServerTunnels:
+    """Changes the gates' devices for the simulated providers. Raises CalledProcessError if the kernel refuses."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -29,11 +29,11 @@ class Gateways:
         self._ports: dict[tuple[str, int], str] = {}
 
     def _run(self, gate: Gate, *command: str) -> None:
-        with self._lock:  # iptables waits for nobody
+        with self._lock:  # iptables does not wait for a lock by default
             subprocess.run(inside(gate.space, *command), check=True, capture_output=True, stdin=subprocess.DEVNULL)
 
     def start(self, gate: Gate, files: Files) -> None:
-        """The device, its addresses, and the resolver's address beside them."""
+        """Create the device, its addresses, and the address of its DNS server."""
         dev = gate.tunnel
         kernel = f"ip link add {dev} type wireguard 2>/dev/null"
         self._run(gate, "sh", "-c", f"{kernel} || LOG_LEVEL=silent wireguard-go {dev}")
@@ -66,7 +66,7 @@ class Gateways:
         self._ports[gate.server, port] = address
 
     def portal(self, gate: Gate, on: bool) -> None:
-        """Whether HTTP through the tunnel ends at the portal of this gate."""
+        """Switch the captive portal of a gate on or off: HTTP through its tunnel then ends at the portal."""
         if on == (gate.server in self._portals):
             return
         self._run(

@@ -1,4 +1,4 @@
-"""HTTP with and without TLS in namespaces, and all that can be wrong with it."""
+"""HTTP and HTTPS servers in namespaces, with all their faults."""
 
 from __future__ import annotations
 
@@ -15,39 +15,40 @@ from urllib.parse import parse_qsl, urlsplit
 
 from lab.netns import within
 from lab.provider.make import Files
-from lab.provider.twin import Call, Faults, Reply
+from lab.provider.twin import Call, Faults, HttpReply
 
 GIGABYTE = 1_000_000_000
 BLOCK = bytes(1 << 16)
 TTL = 30
 A, AAAA = b"\0\1", b"\0\x1c"
-Answer = Callable[[Call], Reply]
+Responder = Callable[[Call], HttpReply]
 
 
-class Service(ThreadingHTTPServer):
-    """A server in a namespace; it runs from when it is made. With files it speaks TLS with the certificate `name`."""
+class WebServer(ThreadingHTTPServer):
+    """A server in a namespace. It runs as soon as it is created. With `files` it uses TLS and the certificate
+    `name`."""
 
     daemon_threads = True
     request_queue_size = 64
     allow_reuse_address = True
 
     def __init__(
-        self, space: str, address: str, port: int, at: str, answer: Answer, faults: Faults,
+        self, space: str, address: str, port: int, at: str, answer: Responder, faults: Faults,
         files: Files | None = None, name: str = "",
     ) -> None:  # fmt: skip
         """Raises OSError."""
         self.at, self.answer, self.faults = at, answer, faults
         self._contexts = {f: _context(files, name, f) for f in ("", "other-name", "not-yet-valid")} if files else {}
         with within(space):
-            super().__init__((address, port), Handler)
+            super().__init__((address, port), RequestHandler)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def server_bind(self) -> None:
-        """Without asking for the name of its own address, of which no resolver knows."""
+        """Does not look up the name of its own address, because no DNS server knows it."""
         TCPServer.server_bind(self)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """In a thread of its own: a client that is slow with TLS holds nobody up."""
+        """Uses a thread for each client, so that a client with a slow TLS handshake delays nobody else."""
         fault = self.faults.at(self.at)
         with suppress(OSError):
             if fault == "silence":
@@ -71,19 +72,19 @@ def _context(files: Files, name: str, fault: str) -> ssl.SSLContext:
     return context
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Turns bytes into calls and replies into bytes, but for what is wrong."""
+class RequestHandler(BaseHTTPRequestHandler):
+    """Parses calls and writes replies, including faulty ones."""
 
-    server: Service
+    server: WebServer
 
     def _serve(self) -> None:
         parts = urlsplit(self.path)
         length = int(self.headers.get("Content-Length") or 0)
         match self.server.faults.at(self.server.at):
             case "http-500":
-                self._send(Reply(500, b"<html>Internal Server Error</html>"))
+                self._send(HttpReply(500, b"<html>Internal Server Error</html>"))
             case "garbage":
-                self._send(Reply(200, bytes(range(256)) * 16))
+                self._send(HttpReply(200, bytes(range(256)) * 16))
             case "huge":
                 self._flood()
             case _:
@@ -100,7 +101,7 @@ class Handler(BaseHTTPRequestHandler):
 
     do_GET = do_POST = do_DELETE = _serve  # noqa: N815 - as http.server wants them
 
-    def _send(self, reply: Reply) -> None:
+    def _send(self, reply: HttpReply) -> None:
         self.send_response(reply.status)
         for name, value in reply.headers.items():
             self.send_header(name, value)
@@ -118,13 +119,13 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(BLOCK)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Only the path: the rest of a question may hold tokens."""
+        """Logs only the path, because the rest of a request may contain tokens."""
         path = urlsplit(getattr(self, "path", "")).path
         sys.stderr.write(f"{self.server.at}: {self.client_address[0]} {getattr(self, 'command', '')} {path}\n")
 
 
-class Resolver:
-    """Answers DNS (RFC 1035) for the lab's names in a namespace; it runs from when it is made."""
+class DnsServer:
+    """A DNS server (RFC 1035) for the lab's names in a namespace. It runs as soon as it is created."""
 
     def __init__(self, space: str, address: str, names: Mapping[str, str], names6: Mapping[str, str]) -> None:
         """Raises OSError."""
@@ -142,7 +143,7 @@ class Resolver:
 
 
 def resolved(query: bytes, names: Mapping[str, str], names6: Mapping[str, str]) -> bytes:
-    """The answer to a query for an A or AAAA record. Raises ValueError or IndexError where it is none."""
+    """The answer to a query for an A or AAAA record. Raises ValueError or IndexError for an invalid query."""
     labels, position = [], 12
     while size := query[position]:
         labels.append(query[position + 1 : position + 1 + size].decode("ascii"))
@@ -159,6 +160,6 @@ def resolved(query: bytes, names: Mapping[str, str], names6: Mapping[str, str]) 
         for code, data in found.items()
         if code == kind
     ]
-    # A response, recursion desired and available; NXDOMAIN for what nobody has.
+    # Flags: response, recursion desired and available. NXDOMAIN for an unknown name.
     flags = b"\x81\x80" if found else b"\x81\x83"
     return query[:2] + flags + b"\0\1\0" + bytes([len(records)]) + bytes(4) + question + b"".join(records)

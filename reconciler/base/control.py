@@ -11,15 +11,16 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-COMMANDS = ("notify", "status", "cycle", "retry", "adopt", "stop", "exits")
 MAX_LINE = 64 << 20
+Reply = dict[str, Any]
+"""The answer to a command: it has `ok`."""
 
 
 class Unreachable(Exception):  # noqa: N818 - a state of affairs
     """No agent answers at a socket."""
 
 
-def call(path: str, command: str, timeout: float = 120.0, **arguments: object) -> dict[str, Any]:
+def call(path: str, command: str, timeout: float = 120.0, **arguments: object) -> Reply:
     """Send a command and return the answer, an object with `ok`. Raises Unreachable."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Failure = Literal[
+HttpFailure = Literal[
     "CertificateExpired", "CertificateWrong", "ClockWrong", "NameUnknown", "NotHttp", "TimedOut", "TlsFailed",
     "TooLarge", "Unreachable",
 ]  # fmt: skip
@@ -56,9 +56,9 @@ class Response:
 class WebError(Exception):
     """There is no answer. The message holds nothing of the query, the headers or the body."""
 
-    def __init__(self, reason: Failure, message: str) -> None:
+    def __init__(self, reason: HttpFailure, message: str) -> None:
         super().__init__(message)
-        self.reason: Failure = reason
+        self.reason: HttpFailure = reason
         self.message = message
 
 

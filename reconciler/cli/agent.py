@@ -7,35 +7,24 @@ it is used: `notify` has to be quick, and so has `run --once`.
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from reconciler.base.control import Unreachable, call
 from reconciler.base.control import notify as tell
+from reconciler.cli import running
+from reconciler.report.terminal import AsJson, ConfigFile, fail, settings_of, warn
 
 if TYPE_CHECKING:
-    from reconciler.converge.diff import ChangeSet
-    from reconciler.process.host import Host
-    from reconciler.process.metrics import Metrics
-    from reconciler.process.setup import Parts
     from reconciler.state.config import AgentConfig
     from reconciler.state.store import Store
 
-CHANGES = 2
-"""The exit code of a dry run that found something to do."""
-
-LOCK_SECONDS = 3.0
-"""How long to wait for the lock of an agent that is just ending."""
-
-ConfigFile = Annotated[Path, typer.Option("--config", help="This host's settings.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it, rather than show what would be done.")]
 DEFAULT = Path("/etc/gitwan/agent.yaml")
 
@@ -66,17 +55,17 @@ def _add_run(app: typer.Typer, compile_command: Sequence[str]) -> None:
         gitwan agent run --dry-run      # what would change? exit code 2 if anything
         gitwan agent run --once         # from cron, or to see that it works
         """
-        settings = _settings(config)
+        settings = settings_of(config)
         if dry_run:
-            raise typer.Exit(_dry_run(settings, compile_command, as_json))
+            raise typer.Exit(running.dry_run(settings, compile_command, as_json))
         if once:
-            raise typer.Exit(_once(_locked_host(settings, compile_command, wait=LOCK_SECONDS), as_json))
-        _forever(settings, compile_command)
+            raise typer.Exit(running.once(running.locked(settings, compile_command), as_json))
+        running.forever(settings, compile_command)
 
     @app.command(hidden=True)
     def restore(config: ConfigFile = DEFAULT, because: Annotated[str, typer.Option()] = "") -> None:
         """Bring back the last confirmed plan, and end; the agent's parent runs it."""
-        host = _locked_host(_settings(config), compile_command, wait=LOCK_SECONDS)
+        host = running.locked(settings_of(config), compile_command)
         raise typer.Exit(1 if host.restore(because).error else 0)
 
 
@@ -86,7 +75,7 @@ def _add_talk(app: typer.Typer) -> None:
         """Show how this host is. Exit code 1 where a condition is not true."""
         from reconciler.process import status as statuses
 
-        found = _status(_settings(config))
+        found = _status(settings_of(config))
         typer.echo(json.dumps(found, indent=1) if as_json else statuses.render(found, time.time()))
         raise typer.Exit(0 if statuses.ok(found) else 1)
 
@@ -99,20 +88,20 @@ def _add_talk(app: typer.Typer) -> None:
 
         gitwan agent notify /run/gitwan/agent.sock
         """
-        failed = tell(sockets or [str(_settings(config).socket)])
+        failed = tell(sockets or [str(settings_of(config).socket)])
         for text in failed:
-            _error(text)
+            warn(text)
         raise typer.Exit(1 if failed else 0)
 
     @app.command()
     def cycle(config: ConfigFile = DEFAULT, as_json: AsJson = False) -> None:
         """Have the agent fetch and compare everything now, and wait for the outcome."""
-        _show_answer(_ask(_settings(config), "cycle"), as_json)
+        _show_answer(_ask(settings_of(config), "cycle"), as_json)
 
     @app.command()
     def retry(config: ConfigFile = DEFAULT, as_json: AsJson = False) -> None:
         """Forget which commits were rejected, and try the newest again."""
-        _show_answer(_ask(_settings(config), "retry"), as_json)
+        _show_answer(_ask(settings_of(config), "retry"), as_json)
 
 
 def _add_suspend(app: typer.Typer) -> None:
@@ -128,20 +117,20 @@ def _add_suspend(app: typer.Typer) -> None:
 
         gitwan agent suspend --for 2h --why "replacing the switch"
         """
-        from reconciler.state.store import Suspension
+        from reconciler.state.suspension import Suspension
         from schema.duration import seconds
 
         try:
             until = time.time() + seconds(period)
         except ValueError as error:
-            _fail(str(error))
-        _pause(_settings(config), lambda store: store.suspend(Suspension(until, why)))
+            fail(str(error))
+        _pause(settings_of(config), lambda store: store.suspensions.suspend(Suspension(until, why)))
         typer.echo(f"suspended until {time.strftime('%Y-%m-%d %H:%M:%SZ', time.gmtime(until))}")
 
     @app.command()
     def resume(config: ConfigFile = DEFAULT) -> None:
         """End a suspension now: what drifted is repaired at once."""
-        _pause(_settings(config), lambda store: store.resume())
+        _pause(settings_of(config), lambda store: store.suspensions.resume())
         typer.echo("resumed")
 
 
@@ -152,7 +141,7 @@ def _pause(settings: AgentConfig, change: Callable[[Store], None]) -> None:
     try:
         change(store_of(settings))
     except (SetupError, OSError) as error:
-        _fail(str(error))
+        fail(str(error))
     with suppress(Unreachable):
         call(str(settings.socket), "cycle")
 
@@ -171,12 +160,12 @@ def _add_accept(app: typer.Typer) -> None:
         from reconciler.process.setup import SetupError, store_of
 
         if not re.fullmatch(r"[0-9a-f]{40}([0-9a-f]{24})?", commit):
-            _fail(f"{commit!r} is no whole commit id, such as `git rev-parse main` prints")
-        settings = _settings(config)
+            fail(f"{commit!r} is no whole commit id, such as `git rev-parse main` prints")
+        settings = settings_of(config)
         try:
-            store_of(settings).accept(commit)
+            store_of(settings).commits.accept(commit)
         except (SetupError, OSError) as error:
-            _fail(str(error))
+            fail(str(error))
         typer.echo(f"{commit[:7]} is accepted")
         tell([str(settings.socket)])  # where no agent runs, the next one will read it
 
@@ -188,13 +177,13 @@ def _add_ownership(app: typer.Typer, compile_command: Sequence[str]) -> None:
 
         Without --yes it only lists what would be taken over or changed.
         """
-        settings = _settings(config)
+        settings = settings_of(config)
         try:
             answer = call(str(settings.socket), "adopt", yes=yes)
         except Unreachable:
-            answer = _adopt(_locked_host(settings, compile_command), yes)
+            answer = running.adopt(running.locked(settings, compile_command, wait=0.0), yes)
         if "error" in answer:
-            _fail(str(answer["error"]))
+            fail(str(answer["error"]))
         _list("would take over", "nothing to adopt", answer["changes"], yes)
         if yes:
             typer.echo(answer["summary"])
@@ -206,163 +195,23 @@ def _add_ownership(app: typer.Typer, compile_command: Sequence[str]) -> None:
 
         What others made stays. Without --yes it only lists what would go.
         """
-        settings = _settings(config)
+        from reconciler.cycle import preview
+
+        settings = settings_of(config)
         if yes:
             _stop_agent(settings)
-        host = _locked_host(settings, compile_command, wait=10.0) if yes else _host(settings, compile_command)
-        _list("would remove", "nothing of ours is here", [c.describe() for c in host.engine.removal().changes], yes)
+        host = (
+            running.locked(settings, compile_command, wait=10.0) if yes else running.unlocked(settings, compile_command)
+        )
+        _list(
+            "would remove", "nothing of ours is here", [c.describe() for c in preview.removal(host.engine).changes], yes
+        )
         if yes:
             report = host.finish(host.engine.remove())
             typer.echo(report.summary())
             if report.ok:
                 host.store.wipe()
             raise typer.Exit(0 if report.ok else 1)
-
-
-# Running
-
-
-def _dry_run(settings: AgentConfig, compile_command: Sequence[str], as_json: bool) -> int:
-    from reconciler.base.errors import CycleError
-
-    host = _host(settings, compile_command)
-    acquired = host.acquire()
-    if acquired.error:
-        _error(f"{acquired.error.condition}: {acquired.error.message}")
-    try:
-        found = host.engine.preview(acquired)
-    except CycleError as error:
-        _fail(error.message)
-    typer.echo(json.dumps(_as_json(found), indent=1) if as_json else _as_text(found))
-    if acquired.error or found.conflicts:
-        return 1
-    return CHANGES if found.changes else 0
-
-
-def _as_json(found: ChangeSet) -> dict[str, Any]:
-    return {
-        "changes": [
-            {"verb": c.verb, "kind": c.resource.kind, "resource": c.resource.describe(), "cost": c.disruption.text}
-            for c in found.changes
-        ],
-        "conflicts": [conflict.text for conflict in found.conflicts],
-        "foreign": [f"{resource.kind} {resource.describe()}" for resource in found.satisfied_foreign],
-    }
-
-
-def _as_text(found: ChangeSet) -> str:
-    lines = [
-        change.describe() + (f"   [{change.disruption.text}]" if change.disruption else "") for change in found.changes
-    ]
-    lines += [f"! {conflict.text}" for conflict in found.conflicts]
-    lines += [f"= {r.kind:<9}  {r.describe()}   (somebody else's, as wanted)" for r in found.satisfied_foreign]
-    return "\n".join(lines) or "nothing to change"
-
-
-def _once(host: Host, as_json: bool) -> int:
-    import gc
-
-    gc.disable()  # one cycle, and the process ends
-    report = host.once()
-    if as_json:
-        typer.echo(json.dumps({"report": report.json(), "status": host.status()}, indent=1))
-    else:
-        how = "" if report.ok else f"{report.result}: "
-        typer.echo(f"{host.name}: {how}{report.summary()} in {report.seconds:.2f} s")
-    return 0 if report.ok else 1
-
-
-def _forever(settings: AgentConfig, compile_command: Sequence[str]) -> None:
-    import asyncio
-    import gc
-
-    from reconciler.converge.touched import Touched
-    from reconciler.kinds import UNANNOUNCED
-    from reconciler.process.agent import Agent
-    from reconciler.process.setup import Parts, iptables_is_nft
-    from reconciler.system.ends import Ends
-    from reconciler.system.events import Watch
-
-    try:
-        watch = Watch()
-    except OSError as error:
-        _fail(f"cannot listen to the kernel's events: {error.strerror}")
-    ends = Ends()
-    parts = Parts(Touched(watch, ends), ends, _metrics(settings))
-    host = _locked_host(settings, compile_command, LOCK_SECONDS, parts)
-    gc.freeze()
-
-    async def run() -> NoReturn:
-        announced = watch.announces_firewall and iptables_is_nft()
-        await Agent(host, settings, parts.touched, UNANNOUNCED if announced else UNANNOUNCED | {"firewall"}).run()
-        # A thread may still wait for a git server or a resolver; nothing that it could bring is wanted any more.
-        os._exit(0)
-
-    try:
-        asyncio.run(run())
-    except OSError as error:
-        _fail(str(error))
-
-
-def _metrics(settings: AgentConfig) -> Metrics | None:
-    if not settings.metrics_address:
-        return None
-    from reconciler import loops
-    from reconciler.process.metrics import Metrics
-
-    metrics = Metrics(loops.LOOPS)
-    address, port = settings.metrics_address
-    try:
-        metrics.serve(address, port)
-    except OSError as error:
-        _fail(f"cannot listen on {address}:{port} for metrics: {error.strerror}")
-    return metrics
-
-
-# Parts
-
-
-def _settings(path: Path) -> AgentConfig:
-    from reconciler.state.config import ConfigError, load
-
-    try:
-        return load(path)
-    except ConfigError as error:
-        _fail(str(error))
-
-
-def _host(settings: AgentConfig, compile_command: Sequence[str], parts: Parts | None = None) -> Host:
-    from reconciler.process.setup import SetupError, host_of, store_of
-
-    try:
-        return host_of(settings, store_of(settings), compile_command, parts)
-    except SetupError as error:
-        _fail(str(error))
-
-
-def _locked_host(
-    settings: AgentConfig, compile_command: Sequence[str], wait: float = 0.0, parts: Parts | None = None
-) -> Host:
-    """The host, once no other process works with its state folder."""
-    from contextlib import suppress
-
-    from reconciler.base.errors import Busy
-    from reconciler.system.group import join
-
-    with suppress(OSError):  # where that is not allowed, nothing of the agent's goes beside an exit
-        join()
-    host = _host(settings, compile_command, parts)
-    deadline = time.monotonic() + wait
-    while True:
-        try:
-            host.store.lock()
-            return host
-        except Busy as error:
-            if time.monotonic() >= deadline:
-                _fail(f"{error}: `gitwan agent cycle` and `gitwan agent status` talk to it")
-        except OSError as error:
-            _fail(f"cannot lock {settings.state}: {error.strerror}")
-        time.sleep(0.1)
 
 
 def _status(settings: AgentConfig) -> dict[str, Any]:
@@ -374,8 +223,8 @@ def _status(settings: AgentConfig) -> dict[str, Any]:
     except Unreachable as error:
         found = Store(settings.state).status()
         if found is None:
-            _fail(f"{error}, and it left no status in {settings.state}")
-        _error(f"{error}; this is what it wrote last")
+            fail(f"{error}, and it left no status in {settings.state}")
+        warn(f"{error}; this is what it wrote last")
         return found
 
 
@@ -383,7 +232,7 @@ def _ask(settings: AgentConfig, command: str) -> dict[str, Any]:
     try:
         return call(str(settings.socket), command, timeout=600.0)
     except Unreachable as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 def _show_answer(answer: dict[str, Any], as_json: bool) -> None:
@@ -396,21 +245,6 @@ def _show_answer(answer: dict[str, Any], as_json: bool) -> None:
         if not answer["ok"]:
             typer.echo(statuses.render(answer["status"], time.time()))
     raise typer.Exit(0 if answer["ok"] else 1)
-
-
-def _adopt(host: Host, yes: bool) -> dict[str, Any]:
-    from reconciler.base.errors import CycleError
-
-    acquired = host.acquire()
-    try:
-        changes = [change.describe() for change in host.engine.adoption(acquired)]
-    except CycleError as error:
-        return {"ok": False, "error": error.message}
-    answer: dict[str, Any] = {"ok": True, "changes": changes}
-    if yes:
-        report = host.converge(acquired, adopt=True)
-        answer |= {"ok": report.ok, "summary": report.summary()}
-    return answer
 
 
 def _stop_agent(settings: AgentConfig) -> None:
@@ -427,12 +261,3 @@ def _list(what: str, nothing: str, lines: Sequence[str], yes: bool) -> None:
         typer.echo(nothing)
     elif not yes:
         typer.echo(f"{what} {len(lines)}: run again with --yes")
-
-
-def _error(text: str) -> None:
-    typer.echo(f"error: {text}", err=True)
-
-
-def _fail(text: str) -> NoReturn:
-    _error(text)
-    raise typer.Exit(1)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-Folder = Annotated[Path, typer.Option("--dir", help="Where this host's keys are kept.")]
+from reconciler.report.terminal import fail
+
+KeysFolder = Annotated[Path, typer.Option("--dir", help="Where this host's keys are kept.")]
 DEFAULT = Path("/etc/gitwan")
 
 
@@ -20,7 +22,7 @@ def make_app() -> typer.Typer:
     return app
 
 
-def keys(context: typer.Context, folder: Folder = DEFAULT) -> None:
+def keys(context: typer.Context, folder: KeysFolder = DEFAULT) -> None:
     """Print the public key to commit as keys/HOST.pub, and make the private key where there is none.
 
     The private key is a file that only its owner can read, and one that is there is never touched.
@@ -34,13 +36,13 @@ def keys(context: typer.Context, folder: Folder = DEFAULT) -> None:
     try:
         public, made = ensure_key(folder)
     except KeyFileError as error:
-        _fail(str(error))
+        fail(str(error))
     if made:
         typer.echo(f"made {folder / 'private.key'}; commit the line below as keys/HOST.pub", err=True)
     typer.echo(public)
 
 
-def next_(folder: Folder = DEFAULT) -> None:
+def next_(folder: KeysFolder = DEFAULT) -> None:
     """Make one more key beside the one in use, and print its public half for `gitwan keys rotate`.
 
     gitwan keys next
@@ -50,12 +52,12 @@ def next_(folder: Folder = DEFAULT) -> None:
     try:
         public, path = next_key(folder)
     except KeyFileError as error:
-        _fail(str(error))
+        fail(str(error))
     typer.echo(f"made {path}; give the line below to `gitwan keys rotate HOST`", err=True)
     typer.echo(public)
 
 
-def recipient(folder: Folder = DEFAULT) -> None:
+def recipient(folder: KeysFolder = DEFAULT) -> None:
     """Print what secrets are encrypted to for this host, and make its age identity where there is none.
 
     gitwan keys recipient > keys/nas.age
@@ -65,9 +67,4 @@ def recipient(folder: Folder = DEFAULT) -> None:
     try:
         typer.echo(ensure_identity(folder))
     except KeyFileError as error:
-        _fail(str(error))
-
-
-def _fail(text: str) -> NoReturn:
-    typer.echo(f"error: {text}", err=True)
-    raise typer.Exit(1)
+        fail(str(error))

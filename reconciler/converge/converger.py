@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 from reconciler.base.errors import Transient
 from reconciler.converge.diff import ChangeSet, Desired, Kinds, Observation, diff, name_of
@@ -13,6 +14,7 @@ from reconciler.converge.executor import Drivers, Outcome, execute
 from reconciler.converge.mirror import Mirror
 from reconciler.converge.pace import Pace
 from reconciler.kinds import companions, dependents
+from reconciler.kinds.base import DeviceDriver, Observed
 from reconciler.system.aside import Aside
 from schema.plan import Change
 
@@ -95,7 +97,7 @@ class Converger:
         if not name:
             return frozenset()
         try:
-            there = self.drivers[name].devices()  # type: ignore[attr-defined]
+            there = self._by_device(name).devices()
         except OSError as error:
             raise _unreadable(error) from error
         return self._pace.due({*there, *self.mirror.devices(name)}, self._ticks())
@@ -125,12 +127,15 @@ class Converger:
             self._pace.took(largest, 2 * self._spent, self._ticks())
         return found
 
-    def _observe(self, name: str, devices: Collection[str] | None):  # type: ignore[no-untyped-def]
+    def _by_device(self, name: str) -> DeviceDriver[Any]:
+        return cast(DeviceDriver[Any], self.drivers[name])
+
+    def _observe(self, name: str, devices: Collection[str] | None) -> Sequence[Observed[Any]]:
         driver = self.drivers[name]
         if self.kinds[name].dumped_by != "device":
             return driver.observe()
         began = self._ticks()
-        found = driver.observe() if devices is None else driver.observe_on(devices)  # type: ignore[attr-defined]
+        found = driver.observe() if devices is None else self._by_device(name).observe_on(devices)
         self._spent += self._ticks() - began
         return found
 

@@ -14,13 +14,13 @@ Observation = Mapping[str, Sequence[Observed[Any]]]
 """What the drivers saw, by kind. A kind that is missing was not looked at, and is left alone."""
 ByKey = Mapping[Key, Resource]
 
-Name = tuple[str, Key]
+ResourceName = tuple[str, Key]
 """A resource: its kind and key."""
 
 HINT = "gitwan agent adopt"
 
 
-def name_of(resource: Resource) -> Name:
+def name_of(resource: Resource) -> ResourceName:
     return resource.kind, resource.key
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from reconciler.kinds.base import Observed
 from reconciler.kinds.peer import endpoint_parts, is_fresh, is_name
+from schema.ip import endpoint_text
 from schema.plan import Change, Key, Peer, Resource
 
 PAUSE = 30.0
@@ -22,7 +23,7 @@ SPARE = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Lookup:
+class NameLookup:
     """A name that should be resolved, and the peer that it is for."""
 
     peer: Peer
@@ -31,15 +32,15 @@ class Lookup:
     port: int
 
 
-class Resolver:
+class LookupSchedule:
     """Remembers when each peer was first seen and last looked up. Times in seconds of a monotonic clock."""
 
     def __init__(self) -> None:
         self._due: dict[Key, float] = {}
 
-    def due(self, peers: Mapping[Key, Resource], observed: Iterable[Observed[Any]], now: float) -> list[Lookup]:
+    def due(self, peers: Mapping[Key, Resource], observed: Iterable[Observed[Any]], now: float) -> list[NameLookup]:
         """The look-ups to make now; they count as made."""
-        lookups: list[Lookup] = []
+        lookups: list[NameLookup] = []
         seen: set[Key] = set()
         for one in observed:
             key = one.resource.key
@@ -51,15 +52,15 @@ class Resolver:
             first = now + PATIENCE if never and one.resource.endpoint else now
             if now >= self._due.setdefault(key, first):
                 self._due[key] = now + PAUSE
-                lookups.append(Lookup(peer, one.resource, *endpoint_parts(peer.endpoint)))
+                lookups.append(NameLookup(peer, one.resource, *endpoint_parts(peer.endpoint)))
         for key in self._due.keys() - seen:
             del self._due[key]
         return lookups
 
 
-def decide(lookup: Lookup, addresses: Sequence[str]) -> Change | None:
+def decide(lookup: NameLookup, addresses: Sequence[str]) -> Change | None:
     """The change that sets the endpoint, None where the answer holds nothing new."""
-    endpoints = [f"[{a}]:{lookup.port}" if ":" in a else f"{a}:{lookup.port}" for a in addresses]
+    endpoints = [endpoint_text(address, lookup.port) for address in addresses]
     if not endpoints or lookup.observed.endpoint in endpoints:
         return None
     return Change(lookup.observed, lookup.observed.model_copy(update={"endpoint": endpoints[0]}))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from reconciler.converge.diff import Name, Observation
+from reconciler.converge.diff import Observation, ResourceName
 from reconciler.kinds.peer import is_fresh
 from schema.plan import PROTOCOL, Key, Member, Nexthop, Resource, Runtime, Watch
 
@@ -45,7 +45,7 @@ def _given_up(runtime: Runtime, observed: Observation) -> set[str]:
     return found
 
 
-def moved(runtime: Runtime, nexthops: Mapping[Key, Resource], alive: frozenset[str]) -> dict[Name, Resource]:
+def moved(runtime: Runtime, nexthops: Mapping[Key, Resource], alive: frozenset[str]) -> dict[ResourceName, Resource]:
     """What stands in the place of these nexthops, and of other resources of the plan, while only these are alive.
 
     Tunnels that the plan does not have watched count as alive.
@@ -55,7 +55,7 @@ def moved(runtime: Runtime, nexthops: Mapping[Key, Resource], alive: frozenset[s
         return {}
     gone = {one.id for one in nexthops.values() if isinstance(one, Nexthop) and one.dev in dead}
     tiers = {standby.id: standby.tiers for standby in runtime.standbys or ()}
-    found: dict[Name, Resource] = {}
+    found: dict[ResourceName, Resource] = {}
     for one in nexthops.values():
         if isinstance(one, Nexthop) and one.group:
             members = _first_alive((one.group, *tiers.get(one.id, ())), gone)

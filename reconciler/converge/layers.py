@@ -9,13 +9,13 @@ overlays    what loops want beside the plan
 
 from __future__ import annotations
 
-from collections.abc import Hashable, ItemsView, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, ItemsView, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
 from reconciler.converge import groups, takeover
-from reconciler.converge.diff import Desired, Kinds, Name, claim_all, claim_text
+from reconciler.converge.diff import Desired, Kinds, ResourceName, claim_all, claim_text
 from schema.plan import HostPlan, Key, Resource, Runtime
 
 
@@ -29,7 +29,7 @@ class Amend:
     lose: tuple[Any, ...] = ()
 
     @property
-    def name(self) -> Name:
+    def name(self) -> ResourceName:
         return self.kind, self.key
 
 
@@ -39,15 +39,15 @@ class Overlay:
 
     owner: str
     put: dict[str, dict[Key, Resource]] = field(default_factory=dict)
-    amends: dict[Name, Amend] = field(default_factory=dict)
+    amends: dict[ResourceName, Amend] = field(default_factory=dict)
 
-    def get(self, name: Name) -> Resource | None:
+    def get(self, name: ResourceName) -> Resource | None:
         return self.put.get(name[0], {}).get(name[1])
 
-    def remove(self, name: Name) -> None:
+    def remove(self, name: ResourceName) -> None:
         self.put.get(name[0], {}).pop(name[1], None)
 
-    def names(self) -> Iterator[Name]:
+    def names(self) -> Iterator[ResourceName]:
         return ((kind, key) for kind, of_kind in self.put.items() for key in of_kind)
 
 
@@ -65,7 +65,7 @@ class Refused:
     text: str
 
     @property
-    def name(self) -> Name:
+    def name(self) -> ResourceName:
         return self.kind, self.key
 
 
@@ -75,7 +75,7 @@ class Layers(Mapping[Key, Resource]):
     __slots__ = ("_kind", "_left_out", "_overlays", "over", "plan")
 
     def __init__(
-        self, kind: str, plan: dict[Key, Resource], overlays: Overlays, left_out: Mapping[Name, Refused]
+        self, kind: str, plan: dict[Key, Resource], overlays: Overlays, left_out: Mapping[ResourceName, Refused]
     ) -> None:
         self.plan = plan
         self.over: dict[Key, Resource] = {}
@@ -128,13 +128,13 @@ class Composed(Desired):
     digest: str = ""
     version: int = 0
     """Of `Wanted`, when it was composed."""
-    moved: dict[Name, Resource] = field(default_factory=dict)
+    moved: dict[ResourceName, Resource] = field(default_factory=dict)
     """What takeovers and groups put in the place of the plan's."""
     claims: dict[str, dict[Hashable, Key]] = field(default_factory=dict)
     """By kind: what only one may have, and who has it."""
-    left_out: dict[Name, Refused] = field(default_factory=dict)
+    left_out: dict[ResourceName, Refused] = field(default_factory=dict)
     """What overlays add and this plan has no room for."""
-    unamended: dict[tuple[str, Name], Refused] = field(default_factory=dict)
+    unamended: dict[tuple[str, ResourceName], Refused] = field(default_factory=dict)
     """The same of amendments, by owner."""
 
     @property
@@ -147,7 +147,7 @@ class Composed(Desired):
         assert isinstance(found, Layers)
         return found
 
-    def get(self, name: Name) -> Resource | None:
+    def get(self, name: ResourceName) -> Resource | None:
         return self.kind(name[0]).get(name[1])
 
     def of_plan(self, kind: str) -> Iterator[tuple[Key, Resource]]:
@@ -156,15 +156,25 @@ class Composed(Desired):
         if isinstance(of_kind, Layers):
             yield from ((key, of_kind.over.get(key, one)) for key, one in of_kind.plan.items())
 
-    def names_in_plan(self, name: Name) -> bool:
+    def names_in_plan(self, name: ResourceName) -> bool:
         """Whether the plan itself has it."""
         return name[0] in self.by_kind and name[1] in self.layers(name[0]).plan
 
-    def rank(self, name: Name, overlays: Overlays) -> int:
+    def rank(self, name: ResourceName, overlays: Overlays) -> int:
         """Whose it is: 0 for the plan, then the owners by age."""
         if self.names_in_plan(name):
             return 0
         return next((n for n, one in enumerate(overlays.values(), 1) if one.get(name) is not None), 0)
+
+
+Silent = Callable[[str, Runtime], bool]
+"""Whether a plan says nothing to an owner: then what it added has no use, and goes with the commit."""
+NO_USE = "the plan has no use for it any more"
+
+
+def speaks_to_all(owner: str, runtime: Runtime) -> bool:
+    """`Silent` for a plan that has something for every owner."""
+    return False
 
 
 NOTHING = Composed({})
@@ -179,12 +189,13 @@ def compose(
     alive: frozenset[str] = frozenset(),
     sessions: frozenset[Key] = frozenset(),
     version: int = 0,
+    silent: Silent = speaks_to_all,
 ) -> Composed:
     """What is wanted by a plan: while these tunnels are alive, and these peers of new keys have sessions."""
     base: dict[str, dict[Key, Resource]] = {kind: {} for kind in kinds}
     for resource in plan.resources:
         base[resource.kind][resource.key] = resource
-    left_out: dict[Name, Refused] = {}
+    left_out: dict[ResourceName, Refused] = {}
     claims: dict[str, dict[Hashable, Key]] = {kind: {} for kind in kinds}
     layers = {kind: Layers(kind, base[kind], overlays, left_out) for kind in kinds}
     clashes = tuple(clash for kind in kinds for clash in claim_all(kinds[kind], base[kind], claims[kind]))
@@ -195,7 +206,10 @@ def compose(
     for owner, overlay in overlays.items():
         # None is in force before its owner's turn has come.
         composed.unamended.update(((owner, one.name), _later(owner, one)) for one in overlay.amends.values())
-    for overlay in overlays.values():
+    for owner, overlay in overlays.items():
+        if silent(owner, plan.runtime):
+            left_out.update((name, Refused(owner, *name, NO_USE)) for name in overlay.names())
+            continue
         admit(composed, overlays, overlay, list(overlay.amends.values()), (), kinds)
         for name in overlay.names():
             if (refused := add_one(composed, overlay, name, kinds)) is not None:
@@ -209,7 +223,7 @@ def _later(owner: str, amend: Amend) -> Refused:
 
 def moved(
     plan: HostPlan, layers: Mapping[str, Layers], alive: frozenset[str], sessions: frozenset[Key]
-) -> dict[Name, Resource]:
+) -> dict[ResourceName, Resource]:
     """What takeovers and groups put in the place of the plan's resources."""
     if not (plan.runtime.takeovers or plan.runtime.watches):
         return {}
@@ -219,7 +233,7 @@ def moved(
     return {name: one for name, one in found.items() if name[1] in layers[name[0]].plan}
 
 
-def final(composed: Composed, overlays: Overlays, name: Name) -> Resource | None:
+def final(composed: Composed, overlays: Overlays, name: ResourceName) -> Resource | None:
     """One of the plan's resources with all that stands in its place and amends it; None where the plan has none."""
     found = _base(composed, name)
     if found is None:
@@ -231,14 +245,19 @@ def final(composed: Composed, overlays: Overlays, name: Name) -> Resource | None
     return found
 
 
-def _base(composed: Composed, name: Name) -> Resource | None:
+def _base(composed: Composed, name: ResourceName) -> Resource | None:
     """The same without amendments."""
     return composed.moved.get(name) or composed.layers(name[0]).plan.get(name[1])
 
 
 def admit(
-    composed: Composed, overlays: Overlays, overlay: Overlay, amends: list[Amend], ended: Sequence[Name], kinds: Kinds
-) -> tuple[list[Refused], list[Name]]:
+    composed: Composed,
+    overlays: Overlays,
+    overlay: Overlay,
+    amends: list[Amend],
+    ended: Sequence[ResourceName],
+    kinds: Kinds,
+) -> tuple[list[Refused], list[ResourceName]]:
     """Put amendments of one owner in force, all at once, and see to those of its that have ended.
 
     What of them is refused, as somebody else has what it would gain; and who has lost something to the plan, which has
@@ -259,7 +278,7 @@ def admit(
         composed.unamended[owner, amend.name] = why
         refused.append(why)
         trying.remove(amend)
-    displaced: list[Name] = []
+    displaced: list[ResourceName] = []
     for name in names:
         refresh(composed, overlays, name)
         held, after = composed.claims[name[0]], composed.get(name)
@@ -271,7 +290,7 @@ def admit(
 
 
 def _infeasible(
-    composed: Composed, overlays: Overlays, trying: Sequence[Amend], names: Sequence[Name], kinds: Kinds
+    composed: Composed, overlays: Overlays, trying: Sequence[Amend], names: Sequence[ResourceName], kinds: Kinds
 ) -> tuple[Amend, Hashable, Key] | None:
     """The first amendment that would gain what somebody else has, what that is and who has it."""
     own = {name: set(kinds[name[0]].claims(one)) for name in names if (one := _base(composed, name)) is not None}
@@ -289,7 +308,7 @@ def _infeasible(
     return None
 
 
-def refresh(composed: Composed, overlays: Overlays, name: Name) -> None:
+def refresh(composed: Composed, overlays: Overlays, name: ResourceName) -> None:
     """One of the plan's resources anew, with what stands in its place."""
     kind, key = name
     of_kind = composed.layers(kind)
@@ -300,7 +319,7 @@ def refresh(composed: Composed, overlays: Overlays, name: Name) -> None:
         of_kind.over[key] = found
 
 
-def add_one(composed: Composed, overlay: Overlay, name: Name, kinds: Kinds) -> Refused | None:
+def add_one(composed: Composed, overlay: Overlay, name: ResourceName, kinds: Kinds) -> Refused | None:
     """Make room for what an overlay adds, or say why there is none."""
     kind, key = name
     resource = overlay.get(name)
@@ -316,7 +335,7 @@ def add_one(composed: Composed, overlay: Overlay, name: Name, kinds: Kinds) -> R
     return None
 
 
-def release(composed: Composed, name: Name, resource: Resource, kinds: Kinds) -> None:
+def release(composed: Composed, name: ResourceName, resource: Resource, kinds: Kinds) -> None:
     """Give back what a resource claims."""
     held = composed.claims[name[0]]
     for claim in kinds[name[0]].claims(resource):
@@ -324,6 +343,6 @@ def release(composed: Composed, name: Name, resource: Resource, kinds: Kinds) ->
             del held[claim]
 
 
-def _refused(overlay: Overlay, name: Name, claim: Hashable, holder: Resource | None) -> Refused:
+def _refused(overlay: Overlay, name: ResourceName, claim: Hashable, holder: Resource | None) -> Refused:
     whose = holder.label if holder is not None else "something else"
     return Refused(overlay.owner, *name, f"{claim_text(claim)} belongs to {name[0]} {whose}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from reconciler.converge.diff import Kinds, Name, Observation
+from reconciler.converge.diff import Kinds, Observation, ResourceName
 from reconciler.kinds.base import Observed, Session
 from schema.plan import Change, Key, Peer
 
@@ -66,7 +66,7 @@ class Mirror:
     def knows(self, kind: str) -> bool:
         return kind in self._seen and kind not in self._doubted
 
-    def of(self, names: Iterable[Name]) -> dict[str, list[Observed[Any]]]:
+    def of(self, names: Iterable[ResourceName]) -> dict[str, list[Observed[Any]]]:
         """What is known of these resources, with an entry for each of their kinds."""
         found: dict[str, list[Observed[Any]]] = {}
         for kind, key in names:

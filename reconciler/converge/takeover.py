@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from reconciler.converge.diff import Name
+from reconciler.converge.diff import ResourceName
 from reconciler.kinds.base import Observed
 from reconciler.kinds.peer import is_fresh
 from schema.plan import Key, Resource, Runtime
@@ -25,7 +25,7 @@ def up(peers: Iterable[Observed[Any] | None]) -> frozenset[Key]:
     return frozenset(one.resource.key for one in peers if one is not None and is_fresh(one))
 
 
-def moved(runtime: Runtime, sessions: frozenset[Key]) -> dict[Name, Resource]:
+def moved(runtime: Runtime, sessions: frozenset[Key]) -> dict[ResourceName, Resource]:
     """What stands in the place of the plan's resources while these peers have a session."""
     return {
         (resource.kind, resource.key): resource

@@ -10,7 +10,7 @@ STEPS = 256
 """Steps in which what was announced is read before a look."""
 
 
-class Watch(Protocol):
+class EventSource(Protocol):
     """Where the kernel's events come from (`system/events.py`)."""
 
     def filenos(self) -> Iterable[int]: ...
@@ -23,7 +23,7 @@ class Watch(Protocol):
 class Touched:
     """The kinds touched. Two threads read: the event loop, and whoever is about to look at the kernel."""
 
-    def __init__(self, *watches: Watch) -> None:
+    def __init__(self, *watches: EventSource) -> None:
         self._watches = watches
         self._lock = threading.Lock()
         self._kinds: set[str] = set()

@@ -9,8 +9,8 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from reconciler.converge import layers
-from reconciler.converge.diff import Desired, Kinds, Name
-from reconciler.converge.layers import Amend, Composed, Overlay, Overlays, Refused, compose
+from reconciler.converge.diff import Desired, Kinds, ResourceName
+from reconciler.converge.layers import NO_USE, Amend, Composed, Overlay, Overlays, Refused, Silent, compose
 from schema.plan import HostPlan, Key, Resource
 
 __all__ = ["Amend", "Refused", "Scope", "Wanted"]
@@ -24,36 +24,38 @@ class Scope:
     kind: str
     prefix: Key = ()
 
-    def covers(self, name: Name) -> bool:
+    def covers(self, name: ResourceName) -> bool:
         return name[0] == self.kind and name[1][: len(self.prefix)] == self.prefix
 
 
 class Wanted:
     """The layers of `layers.py`, and what of them the kernel does not have yet."""
 
-    def __init__(self, kinds: Kinds) -> None:
+    def __init__(self, kinds: Kinds, silent: Silent = layers.speaks_to_all) -> None:
         self._kinds = kinds
+        self._silent = silent
         self.overlays: Overlays = {}
         self.alive: frozenset[str] = frozenset()
         """Tunnels that carry traffic, of those that are watched."""
         self.sessions: frozenset[Key] = frozenset()
         """Peers of new keys that have a session, and so carry the traffic of the old."""
         self.current: Composed = self.nothing()
-        self.owed: dict[Name, Resource | None] = {}
+        self.owed: dict[ResourceName, Resource | None] = {}
         """What has changed, with what the kernel had acknowledged before."""
-        self._refused_by_kernel: dict[Name, Resource | None] = {}
+        self._refused_by_kernel: dict[ResourceName, Resource | None] = {}
         """The same of what was tried in vain: the next look tries it again."""
         self.version = 0
         """Grows with every change."""
         self._scopes: dict[str, tuple[Scope, ...]] = {}
         self._refused: list[Refused] = []
-        self._told: dict[tuple[str, Name], str] = {}
+        self._told: dict[tuple[str, ResourceName], str] = {}
 
     # Plans
 
     def compose(self, plan: HostPlan, digest: str) -> Composed:
         """What would be wanted by a plan."""
-        return compose(plan, digest, self.overlays, self._kinds, self.alive, self.sessions, self.version)
+        kinds, version = self._kinds, self.version
+        return compose(plan, digest, self.overlays, kinds, self.alive, self.sessions, version, self._silent)
 
     def nothing(self) -> Composed:
         """What is wanted where there is no plan: not even what loops would like to add."""
@@ -72,7 +74,8 @@ class Wanted:
             if composed.digest and composed.version != self.version:
                 composed = self.compose(composed.plan, composed.digest)
             self.current = composed
-            self._refused += [*composed.left_out.values(), *composed.unamended.values()]
+            refused = [*composed.left_out.values(), *composed.unamended.values()]
+            self._refused += [one for one in refused if one.text != NO_USE]  # its owner reads the plan, too
         return self.current
 
     def confirm(self) -> None:
@@ -90,7 +93,7 @@ class Wanted:
         self,
         owner: str,
         put: Iterable[Resource] = (),
-        drop: Iterable[Name] = (),
+        drop: Iterable[ResourceName] = (),
         amend: Iterable[Amend] = (),
     ) -> list[Refused]:
         """Add or replace, withdraw, and amend what is the plan's; what of it is refused.
@@ -102,7 +105,7 @@ class Wanted:
         putting, amending, dropping = list(put), list(amend), list(drop)
         if amending or dropping or any(overlay.get((one.kind, one.key)) != one for one in putting):
             self.version += 1
-        before: dict[Name, Resource | None] = {}
+        before: dict[ResourceName, Resource | None] = {}
         for name in (*dropping, *((one.kind, one.key) for one in putting)):
             self._take_back(overlay, name, before)
         refused = self._amend(overlay, amending, dropping, before)
@@ -120,13 +123,13 @@ class Wanted:
         drop = [name for name in overlay.names() if name not in new]
         return self.change(owner, [one for name, one in new.items() if overlay.get(name) != one], drop)
 
-    def has(self, name: Name) -> bool:
+    def has(self, name: ResourceName) -> bool:
         """Whether this is something that an overlay adds or amends."""
         return any(one.get(name) is not None or name in one.amends for one in self.overlays.values())
 
-    def give_up(self, name: Name, text: str) -> bool:
+    def give_up(self, name: ResourceName, text: str) -> bool:
         """End every amendment of a resource: with it the plan cannot be applied. Whether there was one."""
-        before: dict[Name, Resource | None] = {}
+        before: dict[ResourceName, Resource | None] = {}
         for owner, overlay in self.overlays.items():
             if name in overlay.amends:
                 self._amend(overlay, [], [name], before)
@@ -135,7 +138,7 @@ class Wanted:
         self._note(before)
         return bool(before)
 
-    def refuse(self, name: Name, text: str) -> None:
+    def refuse(self, name: ResourceName, text: str) -> None:
         """Tell the owners of something that it cannot be had now."""
         for owner, overlay in self.overlays.items():
             if (overlay.get(name) is not None or name in overlay.amends) and self._told.get((owner, name)) != text:
@@ -157,6 +160,10 @@ class Wanted:
             self.version += 1
             self._move()
 
+    def set_alive(self, watched: Iterable[str], alive: frozenset[str]) -> None:
+        """Of the watched tunnels these carry traffic now; nothing is said of the others."""
+        self.lives(self.alive - frozenset(watched) | alive)
+
     def takes_over(self, sessions: frozenset[Key]) -> None:
         """These peers of new keys have a session now."""
         if sessions != self.sessions:
@@ -175,7 +182,7 @@ class Wanted:
         """Whoever has not spoken by now wants nothing."""
         self._scopes.clear()
 
-    def claimed(self, name: Name) -> bool:
+    def claimed(self, name: ResourceName) -> bool:
         """Whether an owner that has not spoken yet may want this."""
         return any(scope.covers(name) for scopes in self._scopes.values() for scope in scopes)
 
@@ -190,7 +197,7 @@ class Wanted:
             owed.setdefault(kind, {})[key] = before
         return Desired({kind: _Before(owed.get(kind, {}), previous.kind(kind)) for kind in self._kinds})
 
-    def settle(self, names: Iterable[Name]) -> None:
+    def settle(self, names: Iterable[ResourceName]) -> None:
         """The kernel has these as they are wanted."""
         for name in names:
             self.owed.pop(name, None)
@@ -199,17 +206,17 @@ class Wanted:
         self.owed = self.owed or {}
         self._refused_by_kernel = self._refused_by_kernel or {}
 
-    def fail(self, names: Iterable[Name]) -> None:
+    def fail(self, names: Iterable[ResourceName]) -> None:
         """The kernel has refused these. What is the plan's stays owed; the rest waits for a change or the next look."""
         for name in names:
             if name in self.owed and not self.current.names_in_plan(name):
                 self._refused_by_kernel.setdefault(name, self.owed.pop(name))
 
-    def pending(self, covered: Callable[[Name], bool]) -> dict[Name, Resource | None]:
+    def pending(self, covered: Callable[[ResourceName], bool]) -> dict[ResourceName, Resource | None]:
         """What is not settled of what a look covers, with what is wanted of it now."""
         return {name: self.current.get(name) for name in {**self.owed, **self._refused_by_kernel} if covered(name)}
 
-    def settle_as(self, pending: Mapping[Name, Resource | None]) -> None:
+    def settle_as(self, pending: Mapping[ResourceName, Resource | None]) -> None:
         """The kernel has these, as they were wanted then; what has changed since is still owed."""
         self.settle([name for name, want in pending.items() if self.current.get(name) is want])
 
@@ -218,12 +225,12 @@ class Wanted:
     def _overlay(self, owner: str) -> Overlay:
         return self.overlays.setdefault(owner, Overlay(owner))
 
-    def _remember(self, name: Name, before: dict[Name, Resource | None]) -> Resource | None:
+    def _remember(self, name: ResourceName, before: dict[ResourceName, Resource | None]) -> Resource | None:
         found = self.current.get(name)
         before.setdefault(name, found)
         return found
 
-    def _take_back(self, overlay: Overlay, name: Name, before: dict[Name, Resource | None]) -> None:
+    def _take_back(self, overlay: Overlay, name: ResourceName, before: dict[ResourceName, Resource | None]) -> None:
         there = overlay.get(name)
         if there is None:
             return
@@ -232,8 +239,10 @@ class Wanted:
             layers.release(self.current, name, there, self._kinds)
         overlay.remove(name)
 
-    def _put(self, overlay: Overlay, resource: Resource, before: dict[Name, Resource | None]) -> list[Refused]:
+    def _put(self, overlay: Overlay, resource: Resource, before: dict[ResourceName, Resource | None]) -> list[Refused]:
         name = resource.kind, resource.key
+        if self.current.digest and self._silent(overlay.owner, self.current.runtime):
+            return [Refused(overlay.owner, *name, NO_USE)]
         self._remember(name, before)
         older = self._rank(overlay)
         for other in self._others(resource, name):
@@ -252,7 +261,7 @@ class Wanted:
         overlay.remove(name)
         return [refused]
 
-    def _others(self, resource: Resource, name: Name) -> list[Name]:
+    def _others(self, resource: Resource, name: ResourceName) -> list[ResourceName]:
         """What has the key, or something that only one may have."""
         held = self.current.claims[name[0]]
         keys = {held[claim] for claim in self._kinds[name[0]].claims(resource) if claim in held}
@@ -261,14 +270,18 @@ class Wanted:
     def _rank(self, overlay: Overlay) -> int:
         return 1 + list(self.overlays).index(overlay.owner)
 
-    def _evict(self, name: Name, text: str, before: dict[Name, Resource | None]) -> None:
+    def _evict(self, name: ResourceName, text: str, before: dict[ResourceName, Resource | None]) -> None:
         for overlay in self.overlays.values():
             if overlay.get(name) is not None:
                 self._take_back(overlay, name, before)
                 self._refused.append(Refused(overlay.owner, *name, text))
 
     def _amend(
-        self, overlay: Overlay, amends: list[Amend], ended: Iterable[Name], before: dict[Name, Resource | None]
+        self,
+        overlay: Overlay,
+        amends: list[Amend],
+        ended: Iterable[ResourceName],
+        before: dict[ResourceName, Resource | None],
     ) -> list[Refused]:
         """Amend, and end amendments: then the plan has back what its resource had lost, whoever has that now."""
         gone = [name for name in dict.fromkeys(ended) if name in overlay.amends]
@@ -286,7 +299,7 @@ class Wanted:
             self._displace(name, before)
         return refused
 
-    def _displace(self, name: Name, before: dict[Name, Resource | None]) -> None:
+    def _displace(self, name: ResourceName, before: dict[ResourceName, Resource | None]) -> None:
         """The plan has back something that another had: what an overlay adds goes, and an amendment ends."""
         if not self.current.names_in_plan(name):
             self._evict(name, "the plan has it", before)
@@ -308,7 +321,7 @@ class Wanted:
             layers.refresh(self.current, self.overlays, name)
         self._note(before)
 
-    def _note(self, before: Mapping[Name, Resource | None]) -> None:
+    def _note(self, before: Mapping[ResourceName, Resource | None]) -> None:
         for name, old in before.items():
             if self.current.get(name) != old:
                 self.owed.setdefault(name, self._refused_by_kernel.pop(name, old))

@@ -11,12 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from reconciler.base.words import and_more
 from reconciler.converge.layers import Composed
 from reconciler.kinds.base import Observed
 from reconciler.kinds.peer import is_fresh
 from schema.ip import BITS, Prefix, address_text
 from schema.plan import MAIN_TABLE, Key, Peer, Route, Runtime, Wireguard
-from schema.plan.exits import EXITS
+from schema.plan.exits import SITE_EXITS
 
 TRIES = 3
 """How often what fails from outside is asked before a commit is rejected."""
@@ -47,7 +48,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Tunnel:
+class LiveTunnel:
     """A peer that had a session."""
 
     key: Key
@@ -67,10 +68,10 @@ class Criteria:
     """What answered before a change, and so has to after it."""
 
     checks: list[Check] = field(default_factory=list)
-    tunnels: list[Tunnel] = field(default_factory=list)
-    crowds: dict[str, list[Tunnel]] = field(default_factory=dict)
+    tunnels: list[LiveTunnel] = field(default_factory=list)
+    crowds: dict[str, list[LiveTunnel]] = field(default_factory=dict)
     """Device -> roaming peers that answered: one of them has to."""
-    later: list[Tunnel] = field(default_factory=list)
+    later: list[LiveTunnel] = field(default_factory=list)
     """Two-ended."""
     later_checks: list[Check] = field(default_factory=list)
 
@@ -102,7 +103,7 @@ def family_kept(gateway: Check, now: Iterable[Check]) -> Check | None:
 
 def tunnels(
     previous: Composed, target: Composed, observed: Sequence[Observed[Any]]
-) -> tuple[list[Tunnel], dict[str, list[Tunnel]], list[Tunnel]]:
+) -> tuple[list[LiveTunnel], dict[str, list[LiveTunnel]], list[LiveTunnel]]:
     """The peers with a session that stand in the new plan too: steady ones, roaming ones by device, two-ended ones."""
     fresh = {one.resource.key for one in observed if is_fresh(one)}
     before = {key: peer for key, peer in previous.kind("peer").items() if key in fresh and isinstance(peer, Peer)}
@@ -111,15 +112,15 @@ def tunnels(
     for key in target.kind("peer"):
         hosts[str(key[1])] = hosts.get(str(key[1]), 0) + 1
     by_name = {(peer.dev, peer.name): peer for peer in before.values() if peer.name}
-    steady: list[Tunnel] = []
-    roaming: dict[str, list[Tunnel]] = {}
-    both: list[Tunnel] = []
+    steady: list[LiveTunnel] = []
+    roaming: dict[str, list[LiveTunnel]] = {}
+    both: list[LiveTunnel] = []
     for key, peer in target.kind("peer").items():
         assert isinstance(peer, Peer)
         old = before.get(key) or by_name.get((peer.dev, peer.name))
         if old is None or peer.dev in parting:
             continue
-        tunnel = Tunnel(key, peer.name, addresses_behind(peer), hosts[peer.public_key] > 1)
+        tunnel = LiveTunnel(key, peer.name, addresses_behind(peer), hosts[peer.public_key] > 1)
         if _two_ended(old, peer, previous, target):
             both.append(tunnel)
         elif peer.endpoint is None and not peer.keepalive:
@@ -133,7 +134,7 @@ def _parting(previous: Runtime, target: Runtime) -> set[str]:
     """Devices whose peers may go at any moment. Who takes an exit here may choose another gateway; and an exit that the
     plan changes or drops has its tunnels until its loop follows, when the other end may have none of it any more."""
     kept = target.exits or ()
-    return {EXITS, *(slot.dev for exit in previous.exits or () if exit not in kept for slot in exit.slots)}
+    return {SITE_EXITS, *(slot.dev for exit in previous.exits or () if exit not in kept for slot in exit.slots)}
 
 
 def _two_ended(old: Peer, new: Peer, previous: Composed, target: Composed) -> bool:
@@ -160,7 +161,7 @@ def addresses_behind(peer: Peer) -> tuple[str, ...]:
     )
 
 
-def waits(check: Check, later: Iterable[Tunnel], target: Composed) -> bool:
+def waits(check: Check, later: Iterable[LiveTunnel], target: Composed) -> bool:
     """Whether what a check asks lies behind a peer that is two-ended."""
     host = check.via if check.kind == "dns" else host_of(check)
     try:
@@ -195,7 +196,7 @@ def counters(observed: Iterable[Observed[Any]]) -> dict[Key, int]:
     return {one.resource.key: one.session.rx_bytes for one in observed if one.session}
 
 
-def complaint(failed: Sequence[Check | Tunnel], tries: int = TRIES) -> str:
+def complaint(failed: Sequence[Check | LiveTunnel], tries: int = TRIES) -> str:
     """What does not answer any more, in one sentence."""
-    more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+    more = and_more(failed)
     return f"{failed[0].text}{more} answered before the change and does not any more, tried {tries} times"

@@ -16,7 +16,7 @@ from reconciler.cycle.probes import (
     TRIES,
     Check,
     Criteria,
-    Tunnel,
+    LiveTunnel,
     counters,
     declared,
     family_kept,
@@ -42,7 +42,7 @@ class Prober(Protocol):
         """The checks that were answered in time."""
         ...
 
-    def provoke(self, tunnels: Iterable[Tunnel]) -> None:
+    def provoke(self, tunnels: Iterable[LiveTunnel]) -> None:
         """Send something that has each peer answer."""
         ...
 
@@ -51,7 +51,7 @@ class Prober(Protocol):
         ...
 
 
-Crowds = dict[str, list[Tunnel]]
+Crowds = dict[str, list[LiveTunnel]]
 
 
 @dataclass(slots=True)
@@ -87,7 +87,7 @@ class Probing:
             later_checks=[check for check in answered if waits(check, later, target)],
         )
 
-    def after(self, criteria: Criteria, seconds: float) -> list[Check | Tunnel]:
+    def after(self, criteria: Criteria, seconds: float) -> list[Check | LiveTunnel]:
         """What does not answer any more, asked three times within the time that there is."""
         end = self.clock() + seconds
         members = [tunnel for some in criteria.crowds.values() for tunnel in some]
@@ -105,18 +105,18 @@ class Probing:
             self._pause(max(0.0, slot - self.clock()))
         return [*checks, *peers, *(some[0] for some in crowds.values())]
 
-    def awaited(self, later: Sequence[Tunnel]) -> list[Tunnel]:
+    def awaited(self, later: Sequence[LiveTunnel]) -> list[LiveTunnel]:
         """Which two-ended peers have not been heard since the change, after sending something to each."""
         up = heard(self._since, self._look(later))
         left = [tunnel for tunnel in later if tunnel.key not in up]
         self.prober.provoke(left)
         return left
 
-    def _look(self, tunnels: Iterable[Tunnel]) -> Sequence[Observed[Any]]:
+    def _look(self, tunnels: Iterable[LiveTunnel]) -> Sequence[Observed[Any]]:
         devices = {str(tunnel.key[0]) for tunnel in tunnels}
         return self.look(devices) if devices else ()
 
-    def _counters(self, tunnels: Iterable[Tunnel]) -> dict[Key, int]:
+    def _counters(self, tunnels: Iterable[LiveTunnel]) -> dict[Key, int]:
         return counters(self._look(tunnels))
 
     def _pause(self, seconds: float) -> None:
@@ -129,21 +129,21 @@ class Probing:
         return [(check, family_kept(check, now) if check.kind == "gateway" else check) for check in checks]
 
     def _round(
-        self, checks: Sequence[Check], peers: Sequence[Tunnel], crowds: Crowds, seconds: float
-    ) -> set[Check | Tunnel]:
+        self, checks: Sequence[Check], peers: Sequence[LiveTunnel], crowds: Crowds, seconds: float
+    ) -> set[Check | LiveTunnel]:
         """Ask all of them once; those that stay silent, and of a crowd that does its first."""
         end = self.clock() + seconds
         answered: set[Check] = set()
         asking = threading.Thread(target=lambda: answered.update(self.prober.answered(checks, seconds)), daemon=True)
         if checks:
             asking.start()
-        silent: set[Check | Tunnel] = set(self._silent(peers, crowds, end))
+        silent: set[Check | LiveTunnel] = set(self._silent(peers, crowds, end))
         if checks:
             with self.aside():
                 asking.join()
         return silent.union(check for check in checks if check not in answered)
 
-    def _silent(self, peers: Sequence[Tunnel], crowds: Crowds, end: float) -> list[Tunnel]:
+    def _silent(self, peers: Sequence[LiveTunnel], crowds: Crowds, end: float) -> list[LiveTunnel]:
         waiting, groups = list(peers), list(crowds.values())
         pause = GLANCE
         while waiting or groups:

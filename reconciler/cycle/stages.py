@@ -9,16 +9,16 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from reconciler.base.errors import CycleError, Stalled, Transient, Waiting
+from reconciler.base.errors import Stalled, Waiting
 from reconciler.base.line import Line
 from reconciler.converge.converger import Converger
-from reconciler.converge.diff import ChangeSet, Name, Observation, name_of
+from reconciler.converge.diff import ChangeSet, Observation, ResourceName, name_of
 from reconciler.converge.executor import Outcome
 from reconciler.converge.layers import Composed
 from reconciler.converge.wanted import Wanted
-from reconciler.cycle.probes import Criteria, Tunnel, complaint
+from reconciler.cycle.probes import Criteria, LiveTunnel, complaint
 from reconciler.cycle.probing import Probing
-from reconciler.cycle.verify import unfinished
+from reconciler.cycle.unfinished import unfinished
 from reconciler.report.report import Candidate, Report
 from reconciler.state.journal import Journal, here
 from reconciler.state.store import Confirmed, Store
@@ -59,7 +59,7 @@ class Cycle:
     criteria: Criteria = field(default_factory=Criteria)
     started: float = 0.0
     """When the journal was written, on a monotonic clock."""
-    pending: dict[Name, Resource | None] = field(default_factory=dict)
+    pending: dict[ResourceName, Resource | None] = field(default_factory=dict)
     """What was owed when the kernel was compared last, of what that look covered, and what was wanted of it."""
     before: Composed = field(init=False)
     """`previous`, as it was when the cycle began."""
@@ -74,7 +74,7 @@ class Trial:
 
     cycle: Cycle
     candidate: Candidate
-    waiting: list[Tunnel]
+    waiting: list[LiveTunnel]
     until: float
     """On a monotonic clock: then they have had the time that they get."""
 
@@ -264,7 +264,7 @@ class Stages:
         """What to do, without what an owner that has not spoken yet may want, and without what is only overlays'."""
         devices, kinds = cycle.devices, self.converger.kinds
 
-        def covered(name: Name) -> bool:
+        def covered(name: ResourceName) -> bool:
             by_device = kinds[name[0]].dumped_by == "device"
             return name[0] in observed and (devices is None or not by_device or name[1][0] in devices)
 
@@ -287,14 +287,14 @@ class Stages:
         name = name_of(change.resource)
         return change.after is None and self.wanted.claimed(name) and not cycle.previous.names_in_plan(name)
 
-    def _is_plans(self, cycle: Cycle, name: Name) -> bool:
+    def _is_plans(self, cycle: Cycle, name: ResourceName) -> bool:
         """Whether the plan, or the one before it, has it: what else is different is no fault of a commit."""
         return cycle.target.names_in_plan(name) or cycle.before.names_in_plan(name)
 
     def _missing(self, cycle: Cycle, left: Iterable[Change]) -> list[Change]:
         return [change for change in left if self._is_plans(cycle, name_of(change.resource))]
 
-    def _refuse(self, cycle: Cycle, name: Name, text: str) -> None:
+    def _refuse(self, cycle: Cycle, name: ResourceName, text: str) -> None:
         self.wanted.refuse(name, text)
         cycle.report.unmet[name] = text
 
@@ -333,9 +333,3 @@ def until_late(candidate: Candidate) -> float:
     """Seconds until it is too late to go on: the rest of the deadline is for the way back."""
     seconds = _deadline(candidate)
     return seconds - min(WAY_BACK, seconds / 5)
-
-
-def as_cycle_error(error: CycleError | OSError) -> CycleError:
-    if isinstance(error, CycleError):
-        return error
-    return Transient("Applied", "SystemError", str(error))

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from reconciler.converge.diff import Name
+from reconciler.base.control import Reply
+from reconciler.converge.diff import ResourceName
 from reconciler.converge.wanted import Amend, Refused, Scope
 from reconciler.kinds.base import Observed
 from reconciler.report.conditions import Condition
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Row = dict[str, Any]
 """What a loop shows of one thing that it looks after; it goes to status.json as it is."""
-Reply = dict[str, Any]
-"""To an order: it has `ok`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +97,7 @@ class Ground(Protocol):
         ...
 
     async def change(
-        self, put: Iterable[Resource] = (), drop: Iterable[Name] = (), amend: Iterable[Amend] = ()
+        self, put: Iterable[Resource] = (), drop: Iterable[ResourceName] = (), amend: Iterable[Amend] = ()
     ) -> list[Refused]:
         """Want more or less beside the plan, or amend it; what of that is refused. It is applied at once.
 
@@ -126,7 +125,7 @@ class Ground(Protocol):
         """What status and metrics show from now on."""
         ...
 
-    def note(self, tunnels: Mapping[str, TunnelNote]) -> None:
+    def annotate(self, tunnels: Mapping[str, TunnelNote]) -> None:
         """What status and metrics show beside the tunnels from now on, by device."""
         ...
 
@@ -146,7 +145,7 @@ class Plug:
     name: str
     """Also of its rows in the status, of its orders on the socket, and of it as an owner of overlays."""
     settings: Callable[[Runtime], Any]
-    """What of a plan is for this loop; nothing, and it idles."""
+    """What of a plan is for this loop. Nothing: then it idles, and what it has put goes with the commit."""
     make: Callable[[Ground], Loop]
     conditions: tuple[str, ...] = ()
     """The conditions that it speaks of, in the order of the status."""

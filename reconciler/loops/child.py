@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -30,7 +29,7 @@ LINE = 16 << 20
 _END_WITH_AGENT = ("setpriv", "--pdeathsig", "KILL", "--")
 """By util-linux: a function that runs between fork and exec might wait for another thread's lock for ever."""
 
-Message = dict[str, Any]
+JsonObject = dict[str, Any]
 
 
 class Child:
@@ -40,7 +39,7 @@ class Child:
         self,
         name: str,
         command: Sequence[str],
-        heard: Callable[[Message], None],
+        heard: Callable[[JsonObject], None],
         *,
         began: Callable[[], Awaitable[None]] | None = None,
         say: Callable[[str, str], None] = lambda level, text: None,
@@ -79,7 +78,7 @@ class Child:
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, 2 * pause)
 
-    async def send(self, message: Message) -> bool:
+    async def send(self, message: JsonObject) -> bool:
         """Say something to it; whether there was anybody to hear it."""
         process = self._process
         if process is None or process.stdin is None:
@@ -148,8 +147,3 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()
-
-
-def python(module: str, *words: str) -> list[str]:
-    """The command that runs a module of ours as a child."""
-    return [sys.executable, "-m", module, *words]

@@ -21,15 +21,17 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
+from reconciler.base.control import Reply
 from reconciler.base.errors import CycleError, Waiting
-from reconciler.converge.endpoints import Lookup, Resolver, decide
+from reconciler.converge.endpoints import LookupSchedule, NameLookup, decide
 from reconciler.converge.touched import Touched
+from reconciler.cycle import preview
 from reconciler.kinds import UNANNOUNCED
 from reconciler.loops.base import Loop, Plug
 from reconciler.process.ground import HostGround
-from reconciler.process.host import TRIAL_INTERVAL, Host
 from reconciler.process.parent import BEAT
-from reconciler.process.server import Answer, Handler, serve
+from reconciler.process.reconciler import TRIAL_INTERVAL, Reconciler
+from reconciler.process.server import Handler, serve
 from reconciler.report.report import Acquired, Report
 from reconciler.state.config import AgentConfig
 
@@ -55,19 +57,19 @@ class Agent:
 
     def __init__(
         self,
-        host: Host,
+        reconciler: Reconciler,
         config: AgentConfig,
         touched: Touched,
         quiet: frozenset[str] = UNANNOUNCED,
     ) -> None:
         """`quiet` are the kinds that have to be polled."""
-        self.host = host
+        self.reconciler = reconciler
         self.config = config
         self.touched = touched
         self.quiet = quiet
-        self.plugs = host.plugs
-        self.line = host.engine.line
-        self.resolver = Resolver()
+        self.plugs = reconciler.plugs
+        self.line = reconciler.engine.line
+        self.resolver = LookupSchedule()
         self._cycles = ThreadPoolExecutor(1, "cycle")
         self._moves = ThreadPoolExecutor(1, "move")
         self._git = ThreadPoolExecutor(1, "source")
@@ -88,12 +90,12 @@ class Agent:
         for descriptor in self.touched.filenos():
             clock.add_reader(descriptor, self._event)
         server = await serve(self.config.socket, self._handlers())
-        self._note(await self._cycle(self.host.restore))
+        self._retry_soon(await self._cycle(self.reconciler.restore))
         self.line.ready()
         jobs = (self._poll, self._events, self._quiet, self._full, self._trial, self._beat)
         tasks = [asyncio.create_task(self._forever(job, job.__name__.strip("_"))) for job in jobs]
         for plug in self.plugs:
-            loop = HostGround(self.host, plug, self.config, self._move, self._cycle, self._note).make()
+            loop = HostGround(self.reconciler, plug, self.config, self._move, self._cycle, self._retry_soon).make()
             self._loops[plug.name] = loop
             tasks.append(asyncio.create_task(self._forever(loop.run, plug.name)))
         await self._stop.wait()
@@ -105,7 +107,7 @@ class Agent:
         self._cycles.shutdown(wait=True)
         self._moves.shutdown(wait=True)
         self._git.shutdown(wait=False, cancel_futures=True)
-        self.host.say("info", "stopped; the network stays as it is")
+        self.reconciler.say("info", "stopped; the network stays as it is")
 
     def poll_now(self) -> None:
         """Fetch at once rather than with the next poll."""
@@ -121,7 +123,7 @@ class Agent:
             try:
                 await job()
             except Exception as error:
-                self.host.say("error", f"{name}: {type(error).__name__}: {error}")
+                self.reconciler.say("error", f"{name}: {type(error).__name__}: {error}")
                 await asyncio.sleep(LONGEST_RETRY / 4)
 
     async def _cycle(self, function: Callable[[], T]) -> T:
@@ -129,7 +131,7 @@ class Agent:
         try:
             return await self._in(self._cycles, partial(self._holding, function))
         finally:
-            if self.host.engine.trial is not None:
+            if self.reconciler.engine.trial is not None:
                 self._on_trial.set()
 
     async def _move(self, function: Callable[[], T]) -> T:
@@ -137,7 +139,7 @@ class Agent:
         return await self._in(self._moves, partial(self._holding, function))
 
     def _holding(self, function: Callable[[], T]) -> T:
-        with self.host.engine.lane.hold():
+        with self.reconciler.engine.lane.hold():
             return function()
 
     async def _in(self, thread: ThreadPoolExecutor, function: Callable[[], T]) -> T:
@@ -159,12 +161,12 @@ class Agent:
             await _wait(self._poll_now, pause)
 
     async def _acquire_and_converge(self, *, full: bool) -> Report:
-        acquired: Acquired = await self._in(self._git, self.host.acquire)
+        acquired: Acquired = await self._in(self._git, self.reconciler.acquire)
         if acquired.candidate is not None or full:
-            report = await self._cycle(lambda: self.host.converge(acquired))
-            self._note(report)
+            report = await self._cycle(lambda: self.reconciler.converge(acquired))
+            self._retry_soon(report)
             return report
-        return await self._cycle(lambda: self.host.noted(acquired))
+        return await self._cycle(lambda: self.reconciler.record(acquired))
 
     # Events
 
@@ -179,14 +181,14 @@ class Agent:
             self._look_now.clear()
             kinds = self._held_back(self.touched.kinds())
             if kinds:
-                report = await self._cycle(partial(self.host.converge, kinds=kinds))
-                self._note(report)
+                report = await self._cycle(partial(self.reconciler.converge, kinds=kinds))
+                self._retry_soon(report)
                 # Where others' routes come and go all the time, looking at them takes a share of one core only.
                 await asyncio.sleep(min(LONGEST_REST, REST * report.seconds))
 
     def _held_back(self, kinds: set[str]) -> set[str]:
         """The kinds to look at now; one that something else keeps undoing waits, and is looked at later."""
-        waits = {k: s for k, s in self.host.contest.delay(time.time()).items() if k in kinds}
+        waits = {k: s for k, s in self.reconciler.reporter.contest.delay(time.time()).items() if k in kinds}
         if waits:
             asyncio.get_running_loop().call_later(max(waits.values()), self._look_now.set)
             if self._cooling(waits):
@@ -210,8 +212,8 @@ class Agent:
             await self._on_trial.wait()
             self._on_trial.clear()
             await asyncio.sleep(TRIAL_INTERVAL)
-            if self.host.engine.trial is not None and (report := await self._cycle(self.host.judge)):
-                self._note(report)
+            if self.reconciler.engine.trial is not None and (report := await self._cycle(self.reconciler.judge)):
+                self._retry_soon(report)
 
     async def _beat(self) -> None:
         """Tell the parent that the lane is free again and again, too."""
@@ -226,24 +228,24 @@ class Agent:
         while True:
             await asyncio.sleep(QUIET_INTERVAL)
             kinds = self._held_back(set(self.quiet))
-            if kinds and (report := await self._cycle(partial(self.host.sweep, kinds))):
-                self._note(report)
+            if kinds and (report := await self._cycle(partial(self.reconciler.sweep, kinds))):
+                self._retry_soon(report)
             await self._resolve()
-            if self.host.resumed():
+            if self.reconciler.resumed():
                 self._full_at = asyncio.get_running_loop().time()
                 self._full_changed.set()
             if time.monotonic() - written > STATUS_INTERVAL:
                 written = time.monotonic()
-                await self._move(self.host.write_status)
+                await self._move(self.reconciler.reporter.write_status)
 
     async def _resolve(self) -> None:
         """Look up the names of peers that fell silent, and go where they point now."""
-        named, seen = await self._move(self.host.engine.named_peers)
+        named, seen = await self._move(self.reconciler.engine.delivery.named_peers)
         due = self.resolver.due(named, seen, time.monotonic())
         answers = await asyncio.gather(*(_addresses(lookup) for lookup in due))
         changes = [change for lookup, found in zip(due, answers, strict=True) if (change := decide(lookup, found))]
         if changes:
-            await self._move(lambda: self.host.point(changes))
+            await self._move(lambda: self.reconciler.point(changes))
 
     # Everything, now and then
 
@@ -254,9 +256,9 @@ class Agent:
             if await _wait(self._full_changed, self._full_at - loop.time()):
                 continue
             self._full_at = loop.time() + self.config.full_cycle
-            self._note(await self._cycle(self.host.converge))
+            self._retry_soon(await self._cycle(self.reconciler.converge))
 
-    def _note(self, report: Report) -> None:
+    def _retry_soon(self, report: Report) -> None:
         """After a failure, look at everything again soon; the pauses grow."""
         error = report.error
         if (error is None or report.rolled_back) and not report.unmet:
@@ -285,39 +287,39 @@ class Agent:
             "stop": self._on_stop,
         }
 
-    async def _on_notify(self, request: dict[str, Any]) -> Answer:
+    async def _on_notify(self, request: dict[str, Any]) -> Reply:
         self.poll_now()
         return {"ok": True}
 
-    async def _on_status(self, request: dict[str, Any]) -> Answer:
-        return {"ok": True, "status": await self._move(self.host.status)}
+    async def _on_status(self, request: dict[str, Any]) -> Reply:
+        return {"ok": True, "status": await self._move(self.reconciler.reporter.status)}
 
-    async def _on_cycle(self, request: dict[str, Any]) -> Answer:
+    async def _on_cycle(self, request: dict[str, Any]) -> Reply:
         report = await self._acquire_and_converge(full=True)
-        status = await self._move(self.host.status)
+        status = await self._move(self.reconciler.reporter.status)
         return {"ok": report.ok, "report": report.json(), "status": status, "summary": report.summary()}
 
-    async def _on_retry(self, request: dict[str, Any]) -> Answer:
-        await self._in(self._git, self.host.acquirer.retry)
+    async def _on_retry(self, request: dict[str, Any]) -> Reply:
+        await self._in(self._git, self.reconciler.acquirer.retry)
         return await self._on_cycle(request)
 
-    async def _on_adopt(self, request: dict[str, Any]) -> Answer:
-        acquired = await self._in(self._git, self.host.acquire)
+    async def _on_adopt(self, request: dict[str, Any]) -> Reply:
+        acquired = await self._in(self._git, self.reconciler.acquire)
         try:
-            found = await self._cycle(lambda: self.host.engine.adoption(acquired))
+            found = await self._cycle(lambda: preview.adoption(self.reconciler.engine, acquired))
         except CycleError as error:
             return {"ok": False, "error": error.message}
-        answer: Answer = {"ok": True, "changes": [change.describe() for change in found]}
+        answer: Reply = {"ok": True, "changes": [change.describe() for change in found]}
         if request.get("yes"):
-            report = await self._cycle(lambda: self.host.converge(acquired, adopt=True))
+            report = await self._cycle(lambda: self.reconciler.converge(acquired, adopt=True))
             answer |= {"ok": report.ok, "summary": report.summary()}
         return answer
 
-    async def _on_order(self, plug: Plug, request: dict[str, Any]) -> Answer:
+    async def _on_order(self, plug: Plug, request: dict[str, Any]) -> Reply:
         loop = self._loops.get(plug.name)
         return loop.order(request) if loop else {"ok": False, "error": f"this agent looks after no {plug.name}"}
 
-    async def _on_stop(self, request: dict[str, Any]) -> Answer:
+    async def _on_stop(self, request: dict[str, Any]) -> Reply:
         asyncio.get_running_loop().call_soon(self.stop)
         return {"ok": True}
 
@@ -333,7 +335,7 @@ async def _wait(event: asyncio.Event, seconds: float) -> bool:
     return True
 
 
-async def _addresses(lookup: Lookup) -> list[str]:
+async def _addresses(lookup: NameLookup) -> list[str]:
     """What a name resolves to now, in the resolver's order; nothing where it does not."""
     loop = asyncio.get_running_loop()
     try:

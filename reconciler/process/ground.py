@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from reconciler.base.log import Level
-from reconciler.converge.diff import Name
+from reconciler.converge.diff import ResourceName
 from reconciler.converge.wanted import Amend, Refused
 from reconciler.kinds.base import Observed
 from reconciler.loops.base import Loop, Plug, Row, TunnelNote
-from reconciler.process.host import Host
+from reconciler.process.reconciler import Reconciler
 from reconciler.report.conditions import Condition
 from reconciler.report.report import Report
 from reconciler.state.config import AgentConfig
@@ -24,22 +24,22 @@ T = TypeVar("T")
 
 class HostGround:
     """`in_lane` runs a function while nobody else touches the kernel, and `in_cycle` one that may take as long as a
-    cycle; `note_report` hears what became of each change, and looks again where one failed."""
+    cycle; `on_report` hears what became of each change, and looks again where one failed."""
 
     def __init__(
         self,
-        host: Host,
+        reconciler: Reconciler,
         plug: Plug,
         config: AgentConfig,
         in_lane: Callable[[Callable[[], Any]], Awaitable[Any]],
         in_cycle: Callable[[Callable[[], Any]], Awaitable[Any]] | None = None,
-        note_report: Callable[[Report], None] = lambda report: None,
+        on_report: Callable[[Report], None] = lambda report: None,
     ) -> None:
-        self._host = host
+        self._reconciler = reconciler
         self._plug = plug
         self._in_lane = in_lane
         self._in_cycle = in_cycle or in_lane
-        self._note_report = note_report
+        self._on_report = on_report
         self.config = config
 
     def make(self) -> Loop:
@@ -50,39 +50,39 @@ class HostGround:
         def told(refused: Sequence[Refused]) -> None:
             running.call_soon_threadsafe(made.refused, refused)
 
-        self._host.listen(self._plug.name, told)
+        self._reconciler.listen(self._plug.name, told)
         return made
 
     @property
     def settings(self) -> Any:
-        return self._plug.settings(self._host.engine.runtime)
+        return self._plug.settings(self._reconciler.engine.runtime)
 
     @property
     def folder(self) -> Path:
-        return self._host.store.folder
+        return self._reconciler.store.folder
 
     @property
     def alive(self) -> frozenset[str]:
-        return self._host.engine.alive
+        return self._reconciler.engine.wanted.alive
 
     @property
     def out(self) -> frozenset[str]:
-        return self._host.engine.out
+        return self._reconciler.engine.plans.out
 
     def observed(self, kind: str, device: str) -> Mapping[Key, Observed[Any]]:
-        return self._host.engine.mirror.on(kind, device)
+        return self._reconciler.engine.mirror.on(kind, device)
 
     def adoptable(self) -> list[Observed[Any]]:
-        engine = self._host.engine
-        return engine.adoptable(self._plug.scopes(engine.runtime))
+        engine = self._reconciler.engine
+        return engine.adoption.adoptable(self._plug.scopes(engine.runtime))
 
     async def change(
-        self, put: Iterable[Resource] = (), drop: Iterable[Name] = (), amend: Iterable[Amend] = ()
+        self, put: Iterable[Resource] = (), drop: Iterable[ResourceName] = (), amend: Iterable[Amend] = ()
     ) -> list[Refused]:
-        return await self._applied(partial(self._host.change, self._plug.name, put, drop, amend))
+        return await self._applied(partial(self._reconciler.change, self._plug.name, put, drop, amend))
 
     async def replace(self, resources: Iterable[Resource]) -> list[Refused]:
-        return await self._applied(partial(self._host.replace, self._plug.name, resources))
+        return await self._applied(partial(self._reconciler.replace, self._plug.name, resources))
 
     async def _applied(self, change: Callable[[], tuple[list[Refused], Report | None]]) -> list[Refused]:
         refused, report = await self._in_lane(change)
@@ -91,29 +91,29 @@ class HostGround:
 
     async def _caught_up(self, report: Report | None) -> None:
         """What of a change takes a cycle is done when this returns, too."""
-        if self._host.behind:
-            report = await self._in_cycle(self._host.catch_up) or report
+        if self._reconciler.behind:
+            report = await self._in_cycle(self._reconciler.catch_up) or report
         if report is not None:
-            self._note_report(report)
+            self._on_report(report)
 
     async def move(self, watched: Iterable[str], alive: frozenset[str]) -> None:
-        await self._caught_up(await self._in_lane(lambda: self._host.move(watched, alive)))
+        await self._caught_up(await self._in_lane(lambda: self._reconciler.move(watched, alive)))
 
     async def remark(self, type_: str, condition: Condition | None) -> None:
-        await self._in_lane(lambda: self._host.remark(type_, condition))
+        await self._in_lane(lambda: self._reconciler.reporter.remark(type_, condition))
 
     async def in_lane(self, function: Callable[[], T]) -> T:
         found: T = await self._in_lane(function)
         return found
 
     def show(self, rows: list[Row]) -> None:
-        self._host.show(self._plug.name, rows)
+        self._reconciler.reporter.show(self._plug.name, rows)
 
-    def note(self, tunnels: Mapping[str, TunnelNote]) -> None:
-        self._host.note_tunnels(tunnels)
+    def annotate(self, tunnels: Mapping[str, TunnelNote]) -> None:
+        self._reconciler.reporter.annotate_tunnels(tunnels)
 
     def serve_metrics(self, address: str, port: int) -> None:
-        self._host.serve_metrics(address, port)
+        self._reconciler.reporter.serve_metrics(address, port)
 
     def say(self, level: Level, text: str) -> None:
-        self._host.say(level, text)
+        self._reconciler.say(level, text)

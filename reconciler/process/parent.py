@@ -51,7 +51,7 @@ def guard(argv: Sequence[str]) -> list[str]:
     return Parent(list(argv)).run()
 
 
-class Child:
+class AgentProcess:
     """A child, and what it said last. Times on the monotonic clock. Not a dataclass: those cost a megabyte."""
 
     def __init__(self, pid: int, listening: int, restores: bool) -> None:
@@ -77,7 +77,7 @@ class Parent:
 
     def __init__(self, argv: list[str]) -> None:
         self.argv = argv
-        self.child: Child | None = None
+        self.child: AgentProcess | None = None
         self.stopping = False
         self.pause = 0.0
         self.notify = os.environ.pop("NOTIFY_SOCKET", "")
@@ -121,7 +121,7 @@ class Parent:
             return True
         os.close(speaking)
         os.set_blocking(listening, False)
-        self.child = Child(pid, listening, restores)
+        self.child = AgentProcess(pid, listening, restores)
         if self.stopping and not restores:
             _kill(pid, signal.SIGTERM)
         return False
@@ -147,11 +147,11 @@ class Parent:
                 _kill(child.pid, signal.SIGKILL)
             self._tell("WATCHDOG=1")
 
-    def _wait(self, child: Child) -> float:
+    def _wait(self, child: AgentProcess) -> float:
         now = time.monotonic()
         return BEAT if child.until is None else max(0.0, min(BEAT, child.until - now))
 
-    def _hear(self, child: Child) -> None:
+    def _hear(self, child: AgentProcess) -> None:
         try:
             data = os.read(child.listening, 65536)
         except BlockingIOError:
@@ -168,7 +168,7 @@ class Parent:
                 case ["ready"]:
                     self._tell("READY=1")
 
-    def _too_late(self, child: Child) -> str:
+    def _too_late(self, child: AgentProcess) -> str:
         """Why the child has to go; nothing where it need not."""
         now = time.monotonic()
         if child.until is not None and now >= child.until:
@@ -178,7 +178,7 @@ class Parent:
             return f"the agent has said nothing for {SILENT:g} s"
         return ""
 
-    def _bury(self, child: Child) -> int:
+    def _bury(self, child: AgentProcess) -> int:
         """Wait for a child that has ended; its exit code, as a shell says it."""
         _, status = os.waitpid(child.pid, 0)
         os.close(child.listening)

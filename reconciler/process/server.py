@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-Answer = dict[str, Any]
-Handler = Callable[[dict[str, Any]], Awaitable[Answer]]
+from reconciler.base.control import Reply
+
+Handler = Callable[[dict[str, Any]], Awaitable[Reply]]
 MAX_REQUEST = 64 << 10
 
 
@@ -40,7 +41,7 @@ async def serve(path: Path, handlers: dict[str, Handler]) -> asyncio.AbstractSer
         os.umask(mask)
 
 
-async def answer(line: bytes, handlers: dict[str, Handler]) -> Answer:
+async def answer(line: bytes, handlers: dict[str, Handler]) -> Reply:
     """The answer to one line."""
     try:
         request = json.loads(line)

@@ -9,23 +9,25 @@ from typing import TYPE_CHECKING
 
 from reconciler import loops
 from reconciler.converge.lane import Lane
+from reconciler.converge.layers import Silent
 from reconciler.converge.touched import Touched
 from reconciler.cycle.engine import Engine
-from reconciler.cycle.probes import Check, Tunnel
+from reconciler.cycle.probes import Check, LiveTunnel
 from reconciler.kinds import KINDS
-from reconciler.process.host import Host
+from reconciler.loops.base import Plug
 from reconciler.process.parent import line
+from reconciler.process.reconciler import Reconciler
 from reconciler.sources.acquire import Acquirer, Verifies
 from reconciler.sources.base import Asks, Source
 from reconciler.state.config import AgentConfig
 from reconciler.state.inventory import Inventory, InventoryError
 from reconciler.state.keys import EXITS, secret_reader
 from reconciler.state.store import Store
-from reconciler.system.resolve import Resolve
+from reconciler.system.resolve import Resolver
 
 if TYPE_CHECKING:
     from reconciler.process.metrics import Metrics
-    from reconciler.sources.git import Mirror
+    from reconciler.sources.git import Clone
     from reconciler.system.ends import Ends
 
 
@@ -44,7 +46,7 @@ def store_of(config: AgentConfig) -> Store:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class AgentParts:
     """What only an agent that goes on running has."""
 
     touched: Touched
@@ -53,12 +55,14 @@ class Parts:
     metrics: Metrics | None
 
 
-def host_of(config: AgentConfig, store: Store, compile_command: Sequence[str], parts: Parts | None = None) -> Host:
+def reconciler_of(
+    config: AgentConfig, store: Store, compile_command: Sequence[str], parts: AgentParts | None = None
+) -> Reconciler:
     """The host that the settings describe, on this machine's kernel. Raises SetupError."""
     from reconciler.system import Context, drivers
 
     lane = Lane()
-    resolve = Resolve(aside=lane.aside)
+    resolve = Resolver(aside=lane.aside)
     secret = secret_reader(config.keys, store.sealed, config.identity, config.state / EXITS)
     try:
         inventory = Inventory(config.state / "inventory.json")
@@ -71,14 +75,15 @@ def host_of(config: AgentConfig, store: Store, compile_command: Sequence[str], p
         store=store,
         drivers=found,
         kinds=KINDS,
-        prober=Prober(source, Resolve()),
+        prober=SystemProber(source, Resolver()),
         line=line(),
         patience=config.poll.interval + config.poll.jitter,
         covered=parts.touched.covered if parts else lambda kinds: None,
         lane=lane,
+        silent=silent_to(loops.LOOPS),
     )
     acquirer = Acquirer(host=config.host, store=store, source=source, verifier=verifier_of(config), open_secret=secret)
-    host = Host(
+    host = Reconciler(
         name=config.host,
         store=store,
         engine=engine,
@@ -90,7 +95,13 @@ def host_of(config: AgentConfig, store: Store, compile_command: Sequence[str], p
     return host
 
 
-class Prober:
+def silent_to(plugs: Iterable[Plug]) -> Silent:
+    """Says to which loops a plan says nothing."""
+    by_name = {plug.name: plug for plug in plugs}
+    return lambda owner, runtime: owner in by_name and not by_name[owner].settings(runtime)
+
+
+class SystemProber:
     """Carries out the checks of `probes.py`."""
 
     def __init__(self, source: Source, resolve: Callable[[str], str]) -> None:
@@ -112,7 +123,7 @@ class Prober:
         answers = ask_all([partial(self._ask, check) for check in checks], seconds)
         return {check for check, answer in zip(checks, answers, strict=True) if answer}
 
-    def provoke(self, tunnels: Iterable[Tunnel]) -> None:
+    def provoke(self, tunnels: Iterable[LiveTunnel]) -> None:
         from reconciler.system.probe import provoke
 
         for tunnel in tunnels:
@@ -141,29 +152,29 @@ def source_of(config: AgentConfig, compile_command: Sequence[str]) -> Source:
     """Where this host's plans come from."""
     from pathlib import Path
 
-    from reconciler.sources.rendered import Folder
+    from reconciler.sources.rendered import RenderedFolder
     from reconciler.sources.repository import RenderedRepository, Repository
 
     wanted = config.source
     if wanted.git is None:
         assert wanted.plans is not None
-        return Folder(Path(wanted.plans), config.host)
+        return RenderedFolder(Path(wanted.plans), config.host)
     mirror = mirror_of(config)
     if wanted.plans is not None:
         return RenderedRepository(mirror, config.host, f"{wanted.path}/{wanted.plans}")
     return Repository(mirror, config.host, compile_command, wanted.path)
 
 
-def mirror_of(config: AgentConfig) -> Mirror:
+def mirror_of(config: AgentConfig) -> Clone:
     """The bare clone of the repository that the settings name."""
-    from reconciler.sources.git import Mirror, Remote
+    from reconciler.sources.git import Clone, Remote
 
     wanted = config.source
     assert wanted.git is not None
     remote = Remote(
         wanted.git, wanted.branch, wanted.ssh_key, wanted.known_hosts, wanted.token_file, timeout=wanted.timeout
     )
-    return Mirror(config.state / "repo.git", remote)
+    return Clone(config.state / "repo.git", remote)
 
 
 def verifier_of(config: AgentConfig) -> Verifies | None:

@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from reconciler import loops
+from reconciler.base.words import and_more
 from reconciler.kinds.base import Observed
 from reconciler.kinds.peer import is_fresh
 from reconciler.loops.base import TunnelNote
 from reconciler.report.conditions import REMARKS, Condition, short
 from reconciler.report.report import Report
-from reconciler.state.store import Rejected
+from reconciler.state.commits import Rejected
 from schema.plan import Change, Key, Resource
 
 MARKS = {"True": "✓", "False": "✗", "Unknown": "?"}
@@ -35,7 +36,7 @@ class Drift:
             kind = change.resource.kind
             self.by_kind[kind] = self.by_kind.get(kind, 0) + 1
         if repaired:
-            more = f" (and {len(repaired) - 1} more)" if len(repaired) > 1 else ""
+            more = and_more(repaired)
             first = repaired[0].resource
             self.last, self.last_time = f"{first.kind} {first.describe()}{more}", now
 

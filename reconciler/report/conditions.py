@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from reconciler.base.errors import CycleError
+from reconciler.base.words import and_more
 from reconciler.report.report import Report
 
 ConditionStatus = Literal["True", "False", "Unknown"]
@@ -92,12 +93,9 @@ def _applied(report: Report) -> Condition | None:
     if report.error is not None:
         return _false("Applied", report.error, rolled_back=report.rolled_back)
     if report.unmet:
-        more = f" (and {len(report.unmet) - 1} more)" if len(report.unmet) > 1 else ""
-        return Condition("Applied", "False", "Unmet", next(iter(report.unmet.values())) + more)
+        return Condition("Applied", "False", "Unmet", next(iter(report.unmet.values())) + and_more(report.unmet))
     if report.conflicts:
-        first, rest = report.conflicts[0], len(report.conflicts) - 1
-        more = f" (and {rest} more)" if rest else ""
-        return Condition("Applied", "False", "Conflict", first.text + more)
+        return Condition("Applied", "False", "Conflict", report.conflicts[0].text + and_more(report.conflicts))
     rejected = report.acquired.rejected if report.acquired else None
     if rejected is not None:
         message = f"{short(rejected.commit)} was rejected: {rejected.message}; `gitwan agent retry` tries it again"

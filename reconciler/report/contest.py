@@ -6,10 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from schema.plan import Key
-
-Name = tuple[str, Key]
-"""A resource: its kind and key."""
+from reconciler.converge.diff import ResourceName
 
 WINDOW = 60.0
 """Seconds that a repair is remembered for."""
@@ -31,9 +28,9 @@ class Contest:
     def __init__(self, limit: int = LIMIT, window: float = WINDOW) -> None:
         self.limit = limit
         self.window = window
-        self._histories: dict[Name, _History] = {}
+        self._histories: dict[ResourceName, _History] = {}
 
-    def note(self, repaired: Iterable[tuple[Name, str]], now: float) -> None:
+    def note(self, repaired: Iterable[tuple[ResourceName, str]], now: float) -> None:
         """Remember repairs, each with the resource in words."""
         for name, text in repaired:
             history = self._histories.setdefault(name, _History())
@@ -41,7 +38,7 @@ class Contest:
             history.repairs.append(now)
         self._forget(now)
 
-    def contested(self, now: float) -> list[tuple[Name, str, int]]:
+    def contested(self, now: float) -> list[tuple[ResourceName, str, int]]:
         """What is being undone again and again: the resource, in words, and how often in the window."""
         self._forget(now)
         return [

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from reconciler.base.errors import CycleError
-from reconciler.converge.diff import Conflict, Name
-from reconciler.state.store import Confirmed, Rejected, name_of
+from reconciler.converge.diff import Conflict, ResourceName
+from reconciler.state.commits import Rejected
+from reconciler.state.store import Confirmed, digest_of
 from schema.plan import Change, HostPlan, Resource
 
 Mode = Literal["restore", "apply", "repair", "adopt", "remove", "move"]
-Result = Literal["unchanged", "changed", "repaired", "conflict", "failed", "rolled back"]
+CycleResult = Literal["unchanged", "changed", "repaired", "conflict", "failed", "rolled back"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Candidate:
     @classmethod
     def of(cls, commit: str, plan: HostPlan) -> Candidate:
         data = plan.canonical()
-        return cls(commit, plan, name_of(data), data)
+        return cls(commit, plan, digest_of(data), data)
 
 
 @dataclass(slots=True)
@@ -68,7 +69,7 @@ class Report:
     satisfied_foreign: list[Resource] = field(default_factory=list)
     error: CycleError | None = None
     """Why applying failed."""
-    unmet: dict[Name, str] = field(default_factory=dict)
+    unmet: dict[ResourceName, str] = field(default_factory=dict)
     """What loops want beside the plan and could not be had, and why."""
     state_error: CycleError | None = None
     """Why what was confirmed is not known."""
@@ -89,7 +90,7 @@ class Report:
         return self.done.total()
 
     @property
-    def result(self) -> Result:
+    def result(self) -> CycleResult:
         if self.rolled_back:
             return "rolled back"
         if self.error or self.state_error or (self.acquired and self.acquired.error):

@@ -69,7 +69,7 @@ class Acquirer:
         assert got.commit is not None
         got.verified = self.verifier is not None
         if self.verifier is not None:
-            self.verifier.check(got.commit, self._known(), self.store.accepted())
+            self.verifier.check(got.commit, self._known(), self.store.commits.accepted())
 
     def compile_plan(self, got: Acquired) -> None:
         """Nothing is compiled where the commit is confirmed, was rejected, or already did not compile."""
@@ -77,7 +77,7 @@ class Acquirer:
         assert commit is not None
         if commit == self._confirmed():
             return
-        got.rejected = self.store.rejected().get(commit)
+        got.rejected = self.store.commits.rejected().get(commit)
         if got.rejected is not None:
             return
         if self._failed and self._failed[0] == commit:
@@ -89,7 +89,7 @@ class Acquirer:
     def retry(self) -> None:
         """Forget what was rejected or did not compile. Raises OSError."""
         self._failed = None
-        self.store.forget_rejected()
+        self.store.commits.forget_rejected()
 
     def _compile(self, commit: str) -> Candidate:
         try:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 
 from reconciler.base.errors import Stalled, Transient
+from reconciler.base.words import and_more
 from schema.plan import HostPlan, take_resources
 
 FileKind = Literal["file", "symlink", "submodule"]
@@ -38,7 +39,7 @@ Tree = Mapping[str, Blob]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class CompileLimits:
     """What a compilation may take: seconds on the clock and on the processor, bytes of address space."""
 
     seconds: float = 60.0
@@ -46,22 +47,22 @@ class Limits:
     memory: int = 2 << 30
 
 
-LIMITS = Limits()
+LIMITS = CompileLimits()
 
 
-class Answer(BaseModel):
+class CompileOutput(BaseModel):
     """What the child writes."""
 
     plan: HostPlan | None
     problems: list[dict[str, Any]] = []
 
 
-def compile_tree(command: Sequence[str], host: str, tree: Tree, limits: Limits = LIMITS) -> tuple[HostPlan, str]:
+def compile_tree(command: Sequence[str], host: str, tree: Tree, limits: CompileLimits = LIMITS) -> tuple[HostPlan, str]:
     """One host's plan, and a note on problems that did not prevent it. Raises Stalled or Transient (Compiled)."""
     output = _run(command, _request(host, tree), limits)
     try:
         frame, resources = take_resources(output)
-        answer = Answer.model_validate_json(frame)
+        answer = CompileOutput.model_validate_json(frame)
     except ValidationError as error:
         raise Stalled("Compiled", "CompilerFailed", f"the compiler's answer is not a plan: {_first(error)}") from None
     if answer.plan is None:
@@ -77,7 +78,7 @@ def summarise(problems: Sequence[Mapping[str, Any]]) -> str:
     place = str(first.get("path", ""))
     if first.get("line"):
         place += f":{first['line']}:{first.get('column', 0)}"
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    more = and_more(problems)
     return f"{place}: {first.get('severity', 'error')}[{first.get('code', '?')}]: {first.get('message', '')}{more}"
 
 
@@ -87,7 +88,7 @@ def _request(host: str, tree: Tree) -> bytes:
     return b"".join([json.dumps(header).encode(), b"\n", *(blob.data for _, blob in files)])
 
 
-def _run(command: Sequence[str], request: bytes, limits: Limits) -> bytes:
+def _run(command: Sequence[str], request: bytes, limits: CompileLimits) -> bytes:
     environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     try:
         child = subprocess.Popen(

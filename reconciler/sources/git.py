@@ -48,7 +48,7 @@ class Remote:
     connect_timeout: int = 10
 
 
-class Mirror:
+class Clone:
     """The repository `folder`, made when it is first needed, and made anew when it is damaged."""
 
     def __init__(self, folder: Path, remote: Remote) -> None:

@@ -16,7 +16,7 @@ MAX_PLAN = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class RenderedFolder:
     """A folder that something else keeps up to date. Its commits are digests of what is in it."""
 
     folder: Path

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from reconciler.base.errors import Stalled
-from reconciler.sources.compile import LIMITS, Limits, compile_tree
-from reconciler.sources.git import Mirror
+from reconciler.sources.compile import LIMITS, CompileLimits, compile_tree
+from reconciler.sources.git import Clone
 from reconciler.sources.rendered import parse
 from schema.plan import HostPlan
 
@@ -17,7 +17,7 @@ from schema.plan import HostPlan
 class _Mirrored:
     """What comes out of a mirror, whatever is in it."""
 
-    mirror: Mirror
+    mirror: Clone
     host: str
 
     @property
@@ -41,7 +41,7 @@ class Repository(_Mirrored):
 
     compile_command: Sequence[str]
     path: str = ""
-    limits: Limits = LIMITS
+    limits: CompileLimits = LIMITS
 
     def plan(self, commit: str) -> tuple[HostPlan, str]:
         return compile_tree(self.compile_command, self.host, self.mirror.read(commit, self.path), self.limits)

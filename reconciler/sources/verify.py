@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from reconciler.base.errors import Stalled, Transient
-from reconciler.sources.git import Mirror
+from reconciler.sources.git import Clone
 from reconciler.sources.signature import SignatureProblem, Signed, judge_gpg, split
 from reconciler.state.store import Confirmed
 
@@ -40,7 +40,7 @@ class Signers:
 class Verifier:
     """Checks commits of a mirror. All its errors are of the condition Verified."""
 
-    def __init__(self, mirror: Mirror, signers: Signers, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, mirror: Clone, signers: Signers, clock: Callable[[], float] = time.time) -> None:
         self.mirror, self.signers, self.clock = mirror, signers, clock
 
     def check(self, commit: str, confirmed: Confirmed | None, accepted: str | None) -> None:

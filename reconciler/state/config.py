@@ -42,11 +42,11 @@ Listen = Annotated[str, AfterValidator(_listen)]
 Seconds = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
 
 
-class Model(BaseModel):
+class SettingsModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class VerifyConfig(Model):
+class VerifyConfig(SettingsModel):
     """Who may change this network: signers pinned by files on this host."""
 
     allowed_signers: Path | None = None
@@ -61,7 +61,7 @@ class VerifyConfig(Model):
         return self
 
 
-class SourceConfig(Model):
+class SourceConfig(SettingsModel):
     """Where plans come from: `git` alone is compiled here; `plans` is a folder that CI rendered, with `git` in it."""
 
     git: Annotated[str, AfterValidator(_url)] | None = None
@@ -83,14 +83,14 @@ class SourceConfig(Model):
         return self
 
 
-class PollConfig(Model):
+class PollConfig(SettingsModel):
     """How often to look for a new commit, give or take the jitter."""
 
     interval: Seconds = 30.0
     jitter: Seconds = 5.0
 
 
-class AgentConfig(Model):
+class AgentConfig(SettingsModel):
     """The file as a whole."""
 
     host: Annotated[str, Field(min_length=1)]

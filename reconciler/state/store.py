@@ -1,14 +1,12 @@
-"""The agent's folder: what was confirmed, what was rejected, the plans themselves, and the last status.
+"""The agent's folder: what was confirmed, the plans themselves, and the last status.
 
 plans/<digest>.json   plans by digest, so that each file proves itself
 plans/<digest>.age    the ciphertexts that the plan needs, by name and fingerprint
 confirmed.json        digest, commit and time of the last confirmed plan; confirmed.bak.json is a second copy
 next.json             the same for the plan being applied; becomes confirmed.json
 journal.json          exists while the kernel may be between two plans (`journal.py`)
-accepted.json         a commit that was allowed by name (`gitwan agent accept`)
-interrupted.json      a commit that was cut off in mid-change, and how often
-suspended.json        until when nothing is touched, and why (`gitwan agent suspend`)
-rejected.json         commits that failed, with reason and time
+accepted.json, interrupted.json, rejected.json    what is known of other commits (`commits.py`)
+suspended.json        until when nothing is touched, and why (`suspension.py`)
 status.json           the last status
 services/             daemons that gitwan runs: their configurations and pid files (`system/service.py`)
 lock                  held by the one process that works with this folder
@@ -31,11 +29,11 @@ from pydantic import ValidationError
 from reconciler.base.errors import Busy, Stalled
 from reconciler.base.files import dump_json, read_object, remove, set_aside, sync_folder, write_atomic
 from reconciler.state import journal as journals
+from reconciler.state.commits import Commits
 from reconciler.state.journal import Journal
 from reconciler.state.keys import OWN
+from reconciler.state.suspension import Suspensions
 from schema.plan import HostPlan, Peer, SecretRef, Wireguard
-
-KEEP_REJECTED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +45,6 @@ class Confirmed:
     time: float
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A commit that was tried and taken back. It is not tried again until it is forgotten."""
-
-    commit: str
-    reason: str
-    message: str
-    time: float
-
-
-@dataclass(frozen=True, slots=True)
-class Suspension:
-    """Until when, in seconds since the epoch, nothing is touched, and why."""
-
-    until: float
-    why: str
-
-
 class Store:
     """Reads and writes the folder. Writing raises OSError; reading what is corrupt sets it aside."""
 
@@ -73,7 +53,8 @@ class Store:
         self.plans = folder / "plans"
         self.journal_file = folder / "journal.json"
         self._lock: int | None = None
-        self._rejected: dict[str, Rejected] = {}
+        self.commits = Commits(folder)
+        self.suspensions = Suspensions(folder)
 
     def open(self) -> None:
         """Make the folder where it is missing. Raises OSError."""
@@ -113,7 +94,7 @@ class Store:
         path = self.plans / f"{digest}.json"
         try:
             data = path.read_bytes()
-            if name_of(data) != digest:
+            if digest_of(data) != digest:
                 raise ValueError("its contents do not match its name")
             return HostPlan.parse(data)
         except (OSError, ValidationError, ValueError) as error:
@@ -205,75 +186,6 @@ class Store:
     def end(self) -> None:
         journals.clear(self.journal_file)
 
-    # A commit that a person allowed on this host although it does not build on the confirmed one
-
-    def accepted(self) -> str | None:
-        value, _ = read_object(self.folder / "accepted.json")
-        commit = (value or {}).get("commit")
-        return commit if isinstance(commit, str) else None
-
-    def accept(self, commit: str) -> None:
-        """Raises OSError."""
-        write_atomic(self.folder / "accepted.json", dump_json({"commit": commit}))
-
-    # Commits that were cut off
-
-    def interrupted(self, commit: str) -> int:
-        """Count that a change to a commit was cut off; how often by now. A disk that is full counts nothing."""
-        value, _ = read_object(self.folder / "interrupted.json")
-        known = value or {}
-        count = 1 + (int(known.get("count", 0)) if known.get("commit") == commit else 0)
-        try:
-            write_atomic(self.folder / "interrupted.json", dump_json({"commit": commit, "count": count}))
-        except OSError:
-            pass
-        return count
-
-    # A pause in which nothing is touched
-
-    def suspension(self, now: float) -> Suspension | None:
-        """The pause that is on at a time in seconds since the epoch."""
-        value, _ = read_object(self.folder / "suspended.json")
-        try:
-            found = Suspension(float((value or {})["until"]), str((value or {})["why"]))
-        except (KeyError, TypeError, ValueError):
-            return None
-        return found if now < found.until else None
-
-    def suspend(self, suspension: Suspension) -> None:
-        """Raises OSError."""
-        write_atomic(self.folder / "suspended.json", dump_json(asdict(suspension)))
-
-    def resume(self) -> None:
-        """Raises OSError."""
-        remove(self.folder / "suspended.json")
-
-    # Rejected commits
-
-    def rejected(self) -> dict[str, Rejected]:
-        value, _ = read_object(self.folder / "rejected.json")
-        try:
-            stored = {commit: Rejected(commit=commit, **entry) for commit, entry in (value or {}).items()}
-        except TypeError:
-            set_aside(self.folder / "rejected.json")
-            stored = {}
-        return self._rejected | stored
-
-    def reject(self, rejected: Rejected) -> None:
-        """Remember a commit as rejected, and forget the oldest where there are many.
-
-        Raises OSError, but even then remembers it until the process ends.
-        """
-        self._rejected = {rejected.commit: rejected}
-        known = self.rejected()
-        latest = sorted(known.values(), key=lambda r: r.time)[-KEEP_REJECTED:]
-        entries = {r.commit: {"reason": r.reason, "message": r.message, "time": r.time} for r in latest}
-        write_atomic(self.folder / "rejected.json", dump_json(entries))
-
-    def forget_rejected(self) -> None:
-        self._rejected = {}
-        remove(self.folder / "rejected.json")
-
     # Status
 
     def write_status(self, status: dict[str, Any]) -> None:
@@ -298,6 +210,6 @@ def _sealed_key(reference: SecretRef) -> str:
     return f"{reference.secret} {reference.fingerprint}"
 
 
-def name_of(data: bytes) -> str:
+def digest_of(data: bytes) -> str:
     """The digest of a canonical plan, as `HostPlan.digest` computes it."""
     return blake2b(data, digest_size=16).hexdigest()

@@ -12,7 +12,7 @@ from typing import Any
 from reconciler.kinds.base import Driver
 from reconciler.system.aside import Aside
 from reconciler.system.ends import Ends
-from reconciler.system.sysctl import Inventory
+from reconciler.system.sysctl import OldValues
 from schema.plan import SecretRef
 
 __all__ = ["Aside", "Context", "Ends", "Inventory", "drivers", "resolve"]
@@ -31,7 +31,7 @@ class Context:
     secret: Callable[[SecretRef], bytes]
     """A secret at the moment of applying: 32 raw bytes for a key. Raises LookupError, ValueError or OSError, none
     of them with the secret in it."""
-    inventory: Inventory
+    inventory: OldValues
     services: Path
     """The folder of the daemons that it runs; on a machine with several agents each has its own."""
     resolve: Callable[[str], str] = resolve
@@ -50,7 +50,7 @@ def drivers(context: Context) -> dict[str, Driver[Any]]:
     from reconciler.system.address import AddressDriver
     from reconciler.system.firewall import FirewallDriver
     from reconciler.system.link import LinkDriver
-    from reconciler.system.multipath import Table
+    from reconciler.system.multipath import NexthopTable
     from reconciler.system.netlink import Netlink
     from reconciler.system.nexthop import NexthopDriver
     from reconciler.system.peer import PeerDriver
@@ -63,7 +63,7 @@ def drivers(context: Context) -> dict[str, Driver[Any]]:
 
     netlink = Netlink()
     devices = Devices(netlink)
-    nexthops = Table()
+    nexthops = NexthopTable()
     return {
         "firewall": FirewallDriver(),
         "link": LinkDriver(netlink, devices, context.aside),

@@ -28,7 +28,7 @@ _RX_BYTES = Struct("=16xQ")
 """struct rtnl_link_stats64: packets in, packets out, bytes in."""
 
 
-class Bonds:
+class BondReader:
     """Reads bonds in the network namespace of the thread that makes it."""
 
     def __init__(self) -> None:

@@ -26,7 +26,7 @@ MOST = 256
 """Datagrams that are read at once: a storm of events must not keep the reader from everything else."""
 
 
-class Watch:
+class KernelEvents:
     """Sockets that become readable when something changes, in the network namespace of the thread that makes it.
 
     Nothing announces WireGuard peers, kernel parameters, or the rules of legacy iptables.

@@ -19,7 +19,7 @@ IFINFO = Struct("=BxHiII")
 
 
 @dataclass(frozen=True, slots=True)
-class Interface:
+class InterfaceInfo:
     """What we need to know of an interface."""
 
     index: int
@@ -41,7 +41,7 @@ def _dump(netlink: Netlink) -> list[bytes]:
     return netlink.dump(RTM_GETLINK, IFINFO.pack(0, 0, 0, 0, 0) + attribute_u32(IFLA_EXT_MASK, SKIP_STATS))
 
 
-def decode(body: bytes) -> Interface:
+def decode(body: bytes) -> InterfaceInfo:
     """An interface from its RTM_NEWLINK body."""
     _, _, index, flags, _ = IFINFO.unpack_from(body)
     found = attributes(body, IFINFO.size)
@@ -50,7 +50,7 @@ def decode(body: bytes) -> Interface:
     def number(kind: int) -> int | None:
         return U32.unpack(found[kind])[0] if kind in found else None
 
-    return Interface(
+    return InterfaceInfo(
         index=index,
         name=text_of(found[IFLA_IFNAME]),
         kind=text_of(info.get(IFLA_INFO_KIND, b"")),
@@ -63,12 +63,12 @@ def decode(body: bytes) -> Interface:
     )
 
 
-def read_interfaces(netlink: Netlink) -> dict[str, Interface]:
+def read_interfaces(netlink: Netlink) -> dict[str, InterfaceInfo]:
     """Every interface by its name. Raises OSError."""
     return {interface.name: interface for interface in map(decode, _dump(netlink))}
 
 
-def read_interface(netlink: Netlink, name: str) -> Interface | None:
+def read_interface(netlink: Netlink, name: str) -> InterfaceInfo | None:
     """One interface; None where there is none of that name. Raises OSError."""
     body = IFINFO.pack(0, 0, 0, 0, 0) + attribute_text(IFLA_IFNAME, name) + attribute_u32(IFLA_EXT_MASK, SKIP_STATS)
     try:

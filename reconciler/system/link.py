@@ -24,7 +24,7 @@ from reconciler.system.interfaces import (
     IFLA_MTU,
     RTM_DELLINK,
     RTM_NEWLINK,
-    Interface,
+    InterfaceInfo,
     read_interfaces,
 )
 from reconciler.system.netlink import (
@@ -113,7 +113,7 @@ class LinkDriver:
                 found.append(Observed(_link(interface, kind, own, names), interface.alias, up=interface.up))
         return found
 
-    def _type(self, interface: Interface) -> str | None:
+    def _type(self, interface: InterfaceInfo) -> str | None:
         if interface.kind in ("bond", "bridge"):
             return interface.kind
         return "wireguard" if self._devices.is_device(interface) else None
@@ -154,7 +154,7 @@ class LinkDriver:
             return
         self._set(after, there, interfaces)
 
-    def _refuse_other(self, there: Interface, after: Link, interfaces: dict[str, Interface]) -> None:
+    def _refuse_other(self, there: InterfaceInfo, after: Link, interfaces: dict[str, InterfaceInfo]) -> None:
         """A link of another owner has our name: it will do if it is as wanted. Raises OSError (EEXIST)."""
         members = {name for name, one in interfaces.items() if one.master == there.index}
         same_bond = after.bond is None or decode_bond(there.data, _names(interfaces)) == after.bond
@@ -162,7 +162,7 @@ class LinkDriver:
         if not numbers or members != set(after.members) or not same_bond:
             raise OSError(errno.EEXIST, f"{after.name} exists and is not ours")
 
-    def _create(self, link: Link, interfaces: dict[str, Interface]) -> None:
+    def _create(self, link: Link, interfaces: dict[str, InterfaceInfo]) -> None:
         """Make the interface and mark it at once, so that a crash leaves nothing that looks like another's."""
         info = attribute_text(IFLA_INFO_KIND, link.type)
         if link.bond is not None:
@@ -177,7 +177,7 @@ class LinkDriver:
             self._devices.changed()  # others may have looked meanwhile
         self._change(attribute_text(IFLA_IFNAME, link.name) + attribute(IFLA_IFALIAS, ALIAS.encode()))
 
-    def _set(self, link: Link, there: Interface, interfaces: dict[str, Interface]) -> None:
+    def _set(self, link: Link, there: InterfaceInfo, interfaces: dict[str, InterfaceInfo]) -> None:
         """Mark, MTU, group, options and members, and up last: each only where it differs."""
         parts = b""
         if there.alias != ALIAS:
@@ -200,7 +200,7 @@ class LinkDriver:
         if not up:
             self._change(b"", there.index, IFF_UP)
 
-    def _set_members(self, link: Link, there: Interface, interfaces: dict[str, Interface]) -> None:
+    def _set_members(self, link: Link, there: InterfaceInfo, interfaces: dict[str, InterfaceInfo]) -> None:
         for name, interface in interfaces.items():
             if interface.master == there.index and name not in link.members:
                 self._change(attribute_u32(IFLA_MASTER, 0), interface.index)
@@ -217,7 +217,7 @@ class LinkDriver:
             self._change(attribute_u32(IFLA_MASTER, there.index), member.index)
             self._change(b"", member.index, IFF_UP)
 
-    def _delete(self, there: Interface, interfaces: dict[str, Interface]) -> None:
+    def _delete(self, there: InterfaceInfo, interfaces: dict[str, InterfaceInfo]) -> None:
         connection = self._devices.uapi.connect(there.name) if there.kind == "tun" else None
         self._netlink.request((RTM_DELLINK, 0, _header(there.index)))
         for member in interfaces.values():
@@ -235,11 +235,11 @@ def _header(index: int = 0, up: int | None = None) -> bytes:
     return IFINFO.pack(0, 0, index, up or 0, 0 if up is None else IFF_UP)
 
 
-def _names(interfaces: Mapping[str, Interface]) -> dict[int, str]:
+def _names(interfaces: Mapping[str, InterfaceInfo]) -> dict[int, str]:
     return {interface.index: name for name, interface in interfaces.items()}
 
 
-def _indices(interfaces: Mapping[str, Interface]) -> dict[str, int]:
+def _indices(interfaces: Mapping[str, InterfaceInfo]) -> dict[str, int]:
     return {name: interface.index for name, interface in interfaces.items()}
 
 
@@ -248,7 +248,7 @@ def _must_be_remade(before: Link, after: Link) -> bool:
     return before.type != after.type or len(modes) > 1
 
 
-def _link(interface: Interface, kind: str, members: tuple[str, ...], names: Mapping[int, str]) -> Link:
+def _link(interface: InterfaceInfo, kind: str, members: tuple[str, ...], names: Mapping[int, str]) -> Link:
     return Link.model_construct(
         None,
         kind="link",

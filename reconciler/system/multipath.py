@@ -21,11 +21,11 @@ FAR_END = "fe80::ffff"
 any address of its link will do."""
 _HOP = Struct("=HBBi")
 """struct rtnexthop: length with attributes, flags, weight minus one, interface."""
-Ways = frozenset[tuple[int, str | None, int]]
+NextHops = frozenset[tuple[int, str | None, int]]
 """Interface, gateway, weight."""
 
 
-class Table:
+class NexthopTable:
     """The nexthops of one host, where the kernel has no room for them."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Table:
             found += _HOP.pack(_HOP.size + len(parts), 0, weight - 1, index) + parts
         return found
 
-    def find(self, family: Family, ways: Ways, indices: Mapping[str, int]) -> int | None:
+    def find(self, family: Family, ways: NextHops, indices: Mapping[str, int]) -> int | None:
         """The group of a family that has these ways."""
         for number, nexthop in self.by_id.items():
             try:
@@ -65,7 +65,7 @@ class Table:
         member = self.by_id.get(nexthop.group[0].id) if nexthop and nexthop.group else nexthop
         return member.family if member else None
 
-    def _ways(self, number: int, indices: Mapping[str, int]) -> Ways:
+    def _ways(self, number: int, indices: Mapping[str, int]) -> NextHops:
         nexthop = self.by_id.get(number)
         if nexthop is None:
             raise OSError(errno.EINVAL, f"no nexthop {number}")
@@ -85,7 +85,7 @@ def gateway_of(via: str | None) -> str | None:
     return None if via == FAR_END else via
 
 
-def decode(payload: bytes) -> Ways:
+def decode(payload: bytes) -> NextHops:
     """The ways of an RTA_MULTIPATH."""
     found, offset = set(), 0
     while offset + _HOP.size <= len(payload):

@@ -11,7 +11,7 @@ from reconciler.kinds.base import Failure, Observed
 from reconciler.system.failure import send
 from reconciler.system.interfaces import Interfaces
 from reconciler.system.ip import FAMILIES, NAMES, pack, unpack
-from reconciler.system.multipath import Table
+from reconciler.system.multipath import NexthopTable
 from reconciler.system.netlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
@@ -111,9 +111,9 @@ class NexthopDriver:
     On one without resilient groups (before 5.13) groups are plain, and reported as they were asked for.
     """
 
-    def __init__(self, netlink: Netlink, table: Table | None = None) -> None:
+    def __init__(self, netlink: Netlink, table: NexthopTable | None = None) -> None:
         self._netlink = netlink
-        self._table = table or Table()
+        self._table = table or NexthopTable()
         self._interfaces = Interfaces(netlink)
         self._plain: dict[int, Resilient] = {}
         """Groups that the kernel could only make plain, and how they were wanted."""

@@ -8,14 +8,15 @@ from collections.abc import Callable, Collection, Sequence
 from reconciler.kinds.base import ALIAS, Failure, Observed
 from reconciler.kinds.peer import endpoint_parts, is_name
 from reconciler.system.failure import failure, judge
-from reconciler.system.wg import PeerSet, endpoint_text
+from reconciler.system.wg import PeerSet
 from reconciler.system.wg_devices import Device, Devices
 from reconciler.system.wg_key import NO_KEY, decode
 from reconciler.system.wg_moves import freed, gained, parked
+from schema.ip import endpoint_text
 from schema.plan import Change, Key, Peer, SecretRef
 from schema.plan.fingerprint import preshared_fingerprint
 
-Step = tuple[PeerSet, list[Change]]
+PeerStep = tuple[PeerSet, list[Change]]
 """A part of a message, and the changes that it carries out."""
 NameEndpoint = tuple[str, str]
 """An endpoint as the plan names it, and as it was resolved and set."""
@@ -79,7 +80,7 @@ class PeerDriver:
         failures: list[Failure] = []
         addresses: dict[str, str] = {}
         carried: list[Change] = []
-        steps: list[Step] = []
+        steps: list[PeerStep] = []
         for change in changes:
             if change.after is None:
                 continue
@@ -155,7 +156,7 @@ class PeerDriver:
         return key
 
 
-def _send(device: Device, steps: Sequence[Step]) -> list[Failure]:
+def _send(device: Device, steps: Sequence[PeerStep]) -> list[Failure]:
     """Set peers in their order; what was refused, as failures of the changes that it was for."""
     failures: list[Failure] = []
     for position, error in device.backend.set_peers(device.name, [peer for peer, _ in steps]).items():

@@ -14,16 +14,16 @@ from schema.plan.base import Family
 RESOLVE_SECONDS = 2.0
 """How long applying may wait for a DNS name; a peer is made without an endpoint then, and pointed later."""
 RESOLVE_AGAIN = 30.0
-Lookup = Callable[[str, Family | None], str]
+AddressLookup = Callable[[str, Family | None], str]
 """An address of a name, of a family or of any. Raises OSError."""
 
 
-class Resolve:
+class Resolver:
     """Resolves names within a bounded time, and does not ask again at once for one that failed."""
 
     def __init__(
         self,
-        lookup: Lookup | None = None,
+        lookup: AddressLookup | None = None,
         clock: Callable[[], float] = time.monotonic,
         aside: Aside = nullcontext,
     ) -> None:

@@ -6,7 +6,7 @@ The bytes of a route in a dump are the same as long as the route is, so what the
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from socket import inet_pton
 from struct import Struct
@@ -17,7 +17,7 @@ from reconciler.system import multipath
 from reconciler.system.failure import send
 from reconciler.system.interfaces import Interfaces
 from reconciler.system.ip import pack, unpack
-from reconciler.system.multipath import Table
+from reconciler.system.multipath import NexthopTable
 from reconciler.system.netlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
@@ -29,7 +29,6 @@ from reconciler.system.netlink import (
     attribute,
     attribute_u32,
     attributes,
-    each_attribute,
 )
 from schema.plan import PROTOCOL, Change, Route, family_of
 
@@ -62,7 +61,7 @@ def _place(route: Route) -> tuple[int, int, bytes]:
     return AF_INET, int(length), key
 
 
-def encode(route: Route, indices: dict[str, int], nexthops: Table | None = None) -> bytes:
+def encode(route: Route, indices: dict[str, int], nexthops: NexthopTable | None = None) -> bytes:
     """The body that creates or replaces a route. Raises OSError (ENODEV) where its interface is not there.
 
     `nexthops` are those that the kernel has no objects for.
@@ -112,26 +111,14 @@ def decode(body: bytes, names: dict[int, str]) -> Observed[Route] | None:
     kind = TYPE_NAMES.get(number)
     if kind is None or flags & RTM_F_CLONED or table == LOCAL_TABLE or family not in (AF_INET, AF_INET6):
         return None
-    dst = "0.0.0.0" if family == AF_INET else "::"
-    metric = 0
-    dev = via = src = nhid = None
-    for attr, payload in each_attribute(body, RTMSG.size):
-        if attr == RTA_DST:
-            dst = unpack(payload)
-        elif attr == RTA_TABLE:
-            table = U32.unpack(payload)[0]
-        elif attr == RTA_PRIORITY:
-            metric = U32.unpack(payload)[0]
-        elif attr == RTA_OIF:
-            dev = names[U32.unpack(payload)[0]]
-        elif attr == RTA_GATEWAY:
-            via = unpack(payload)
-        elif attr == RTA_VIA:
-            via = unpack(payload[2:])
-        elif attr == RTA_PREFSRC:
-            src = unpack(payload)
-        elif attr == RTA_NH_ID:
-            nhid = U32.unpack(payload)[0]
+    known = attributes(body, RTMSG.size)
+    dst = unpack(known[RTA_DST]) if RTA_DST in known else "0.0.0.0" if family == AF_INET else "::"
+    table = _number(known, RTA_TABLE, table)
+    metric = _number(known, RTA_PRIORITY, 0)
+    dev = names[_number(known, RTA_OIF, 0)] if RTA_OIF in known else None
+    via = _via(known)
+    src = unpack(known[RTA_PREFSRC]) if RTA_PREFSRC in known else None
+    nhid = _number(known, RTA_NH_ID, 0) if RTA_NH_ID in known else None
     if nhid is not None or kind != "unicast":
         dev = via = None  # the kernel repeats here what the nexthop object says, and lo for IPv6 blackholes
     route = Route.model_construct(
@@ -141,13 +128,23 @@ def decode(body: bytes, names: dict[int, str]) -> Observed[Route] | None:
     return Observed(route, protocol)
 
 
+def _number(known: Mapping[int, bytes], attribute: int, default: int) -> int:
+    return int(U32.unpack(known[attribute])[0]) if attribute in known else default
+
+
+def _via(known: Mapping[int, bytes]) -> str | None:
+    if RTA_GATEWAY in known:
+        return unpack(known[RTA_GATEWAY])
+    return unpack(known[RTA_VIA][2:]) if RTA_VIA in known else None
+
+
 class RouteDriver:
     """Routes of all tables."""
 
-    def __init__(self, netlink: Netlink, nexthops: Table | None = None) -> None:
+    def __init__(self, netlink: Netlink, nexthops: NexthopTable | None = None) -> None:
         """`nexthops` are shared with the nexthop driver, for a kernel that has no objects for them."""
         self._netlink = netlink
-        self._nexthops = nexthops or Table()
+        self._nexthops = nexthops or NexthopTable()
         self._version = 0
         self._interfaces = Interfaces(netlink)
         self._known: dict[bytes, Observed[Route] | None] = {}
@@ -209,7 +206,7 @@ class RouteDriver:
         return [failed for failed in exist if failed.change.after not in there]
 
 
-def _message(change: Change, indices: dict[str, int], nexthops: Table) -> Message:
+def _message(change: Change, indices: dict[str, int], nexthops: NexthopTable) -> Message:
     if change.after is None:
         assert isinstance(change.before, Route)
         return RTM_DELROUTE, 0, encode_delete(change.before)

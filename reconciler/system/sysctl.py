@@ -20,7 +20,7 @@ LONGEST = 1 << 16
 _PREFIX = "sysctl:"
 
 
-class Inventory(Protocol):
+class OldValues(Protocol):
     """Where the values from before us are kept (reconciler/state/inventory.py)."""
 
     def names(self) -> Sequence[str]: ...
@@ -33,7 +33,7 @@ class SysctlDriver:
     """Only what the inventory names is observed: of a thousand parameters a plan names a few, and each has a value
     before we come, which is no conflict but what we give back."""
 
-    def __init__(self, inventory: Inventory, root: Path = ROOT) -> None:
+    def __init__(self, inventory: OldValues, root: Path = ROOT) -> None:
         self._inventory = inventory
         self._root = root
 

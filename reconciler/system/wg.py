@@ -116,10 +116,6 @@ class PeerMemory:
         self._known, self._seen = self._seen, {}
 
 
-def endpoint_text(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
 def one_by_one(backend: Backend, name: str, peers: Sequence[PeerSet]) -> dict[int, OSError]:
     """Set peers each in a message of its own, to learn which of a refused group were refused."""
     errors: dict[int, OSError] = {}

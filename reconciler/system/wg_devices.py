@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from reconciler.system.failure import ABSENT
-from reconciler.system.interfaces import Interface, read_interface, read_interfaces
+from reconciler.system.interfaces import InterfaceInfo, read_interface, read_interfaces
 from reconciler.system.netlink import Netlink
 from reconciler.system.wg import Backend, DeviceState
 from reconciler.system.wg_netlink import NetlinkBackend
@@ -41,7 +41,7 @@ class Devices:
         self._answered: dict[str, float] = {}
         """When a process was last behind each TUN device."""
 
-    def is_device(self, interface: Interface) -> bool:
+    def is_device(self, interface: InterfaceInfo) -> bool:
         """Whether an interface is a WireGuard device: the kernel's, or a TUN device with wireguard-go behind it."""
         return interface.kind == "wireguard" or (interface.kind == "tun" and self._answers(interface.name))
 
@@ -66,7 +66,7 @@ class Devices:
         found = (read_interface(self._netlink, name) for name in names)
         return {one.name: self._of(one) for one in found if one is not None and self.is_device(one)}
 
-    def _of(self, interface: Interface) -> Device:
+    def _of(self, interface: InterfaceInfo) -> Device:
         backend: Backend = self._kernel if interface.kind == "wireguard" else self.uapi
         return Device(interface.name, interface.alias, backend)
 

@@ -31,10 +31,10 @@ from reconciler.system.wg import (
     DeviceState,
     PeerMemory,
     PeerSet,
-    endpoint_text,
     one_by_one,
 )
 from reconciler.system.wg_key import encode, public_key
+from schema.ip import endpoint_text
 from schema.plan import Peer
 
 GET_DEVICE, SET_DEVICE = 0, 1

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from reconciler.kinds.base import Session
-from reconciler.system.wg import NEVER, DeviceSet, DeviceState, PeerMemory, PeerSet, endpoint_text, one_by_one
+from reconciler.system.wg import NEVER, DeviceSet, DeviceState, PeerMemory, PeerSet, one_by_one
 from reconciler.system.wg_key import NO_KEY, public_key
+from schema.ip import endpoint_text
 from schema.plan import Peer
 
 RUN = Path("/var/run/wireguard")

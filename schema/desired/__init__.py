@@ -1,4 +1,4 @@
-"""What people write: one file per kind of document, and `Desired`, all of a repository together."""
+"""What people write: a module for each kind of document, and `Documents`, which holds all documents of a repository."""
 
 from __future__ import annotations
 
@@ -19,8 +19,25 @@ from schema.problem import Place
 from schema.text import Text
 
 __all__ = [
-    "DOCUMENTS", "Aws", "Client", "Clients", "Datacenter", "Desired", "Document", "Edge", "Exit", "Fabric", "Gateways",
-    "Host", "Lan", "Located", "Probe", "Region", "Secret", "Site", "Underlay",
+    "DOCUMENTS",
+    "Aws",
+    "Client",
+    "Clients",
+    "Datacenter",
+    "Document",
+    "Documents",
+    "Edge",
+    "Exit",
+    "Fabric",
+    "Gateways",
+    "Host",
+    "Lan",
+    "Located",
+    "Probe",
+    "Region",
+    "Secret",
+    "Site",
+    "Underlay",
 ]  # fmt: skip
 
 D = TypeVar("D", bound=Document)
@@ -31,34 +48,34 @@ DOCUMENTS: dict[str, tuple[str, dict[str, type[Document]]]] = {
     "clients": ("", {"": Clients}),
     "secret": ("", {"": Secret}),
 }
-"""The first key of a document -> the key that chooses its model, and the models."""
+"""First key of a document -> (key whose value selects the model, models by that value). An empty key: one model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Located(Generic[D]):
-    """A document with the text that it came from."""
+    """A document and the text that it was read from."""
 
     model: D
     text: Text
     prefix: tuple[str | int, ...] = ()
 
     def place(self, *loc: str | int, key: bool = False) -> Place:
-        """Where a value of the document stands."""
+        """The position of a value in its file; of the value's key if `key`."""
         return self.text.place((*self.prefix, *loc), key=key)
 
 
 @dataclass(slots=True)
-class Desired:
-    """A whole repository, read and checked file by file, not yet against itself."""
+class Documents:
+    """A whole repository. Each file is valid by itself; references between files are not checked yet."""
 
     fabric: Located[Fabric] | None = None
     sites: list[Located[Site]] = field(default_factory=list)
     clients: list[tuple[str, Located[Client]]] = field(default_factory=list)
     keys: dict[str, tuple[Place, str]] = field(default_factory=dict)
-    """Host, or HOST.NUMBER -> its public key in base64."""
+    """HOST or HOST.NUMBER -> place and public key in base64."""
     recipients: dict[str, tuple[Place, str]] = field(default_factory=dict)
-    """Host or `people/NAME` -> whom secrets are encrypted to."""
+    """HOST or `people/NAME` -> place and recipient (age or SSH), to which secrets are encrypted."""
     secrets: list[Located[Secret]] = field(default_factory=list)
     sealed: dict[str, str] = field(default_factory=dict)
-    """Secret -> the digest of its ciphertext."""
+    """Name of a secret -> digest of its ciphertext."""
     lock: Mapping[Entry, int] = field(default_factory=dict)

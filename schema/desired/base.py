@@ -1,8 +1,10 @@
-"""What all documents share: frozen models, names, and numbers with units."""
+"""What all documents share: frozen models, names, and values with units."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import (
@@ -18,19 +20,19 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from schema.duration import seconds
+from schema.duration import duration_text, seconds
 from schema.ip import BITS, Interface
 from schema.plan.base import PublicKey as PublicKey
 
 
 class Document(BaseModel):
-    """A frozen model that refuses keys it does not know."""
+    """A frozen model that rejects unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ListForm(Document):
-    """A document of which one key may be written alone, as a list."""
+    """A mapping with a short form: a list alone is the value of the key `listed`."""
 
     listed: ClassVar[str]
 
@@ -54,17 +56,31 @@ DnsName = Annotated[
 
 IF_NAME = r"^[A-Za-z0-9_]([A-Za-z0-9_.@-]{0,13}[A-Za-z0-9_-])?$"
 IfName = Annotated[str, StringConstraints(pattern=IF_NAME)]
-"""An interface name: what the kernel takes, less what cannot stand in a sysctl's name or an iptables rule."""
+"""An interface name. Stricter than the kernel: it must also fit into a sysctl's name and an iptables rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """In an annotation: turns a value of the model into the form of a document. The JSON Schema shows defaults in
+    it."""
+
+    text: Callable[[Any], str]
+
 
 Duration = Annotated[
     float,
     BeforeValidator(seconds),
+    Written(duration_text),
     WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m|h|d)$", "examples": ["10s", "100ms"]}),
 ]
 
 
+def _share_text(value: float) -> str:
+    return f"{value * 100:g}%"
+
+
 def _share(value: object) -> object:
-    """`20%` -> 0.2. Raises ValueError for anything without its unit."""
+    """`20%` -> 0.2. Raises ValueError for anything else."""
     if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?%", value) and float(value[:-1]) <= 100:
         return float(value[:-1]) / 100
     raise ValueError(f"{value!r} is not a share: write 20%")
@@ -73,6 +89,7 @@ def _share(value: object) -> object:
 Share = Annotated[
     float,
     BeforeValidator(_share),
+    Written(_share_text),
     WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?%$", "examples": ["20%"]}),
 ]
 
@@ -84,13 +101,13 @@ def _whole(value: float) -> float:
 
 
 Keepalive = Annotated[Duration, AfterValidator(_whole)]
-"""WireGuard counts it in seconds, in 16 bits."""
+"""WireGuard stores a keepalive as whole seconds in 16 bits."""
 
 T = TypeVar("T")
 
 
 class _OneOrMany:
-    """Lets a single value stand where a list may, for pydantic and in the JSON Schema."""
+    """Accepts a single value in place of a list of one, in pydantic and in the JSON Schema."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_before_validator_function(
@@ -99,6 +116,8 @@ class _OneOrMany:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         found = handler(schema)
+        if "minLength" in found:  # pydantic takes the minimum of a list behind a validator for that of a text
+            found["minItems"] = found.pop("minLength")
         return {"anyOf": [found["items"], found]}
 
 
@@ -106,7 +125,7 @@ OneOrMany = Annotated[tuple[T, ...], _OneOrMany()]
 
 
 def one_of_each_family(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """At most one address of each family, and each an address alone. Raises ValueError."""
+    """The same values. Raises ValueError for two addresses of one family, or for an address with a prefix length."""
     versions = [value.version for value in values if isinstance(value, Interface)]
     if len(versions) != len(set(versions)):
         raise ValueError("one address of each family, not more")

@@ -1,4 +1,4 @@
-"""A bond: several ports towards one switch, or a pair of switches, that are one interface."""
+"""A bond: several ports that form one interface, towards one switch or a pair of switches."""
 
 from __future__ import annotations
 
@@ -18,24 +18,31 @@ def _milliseconds(value: float) -> float:
 
 
 class Bond(ListForm):
-    """The words of the kernel's bonding driver (Documentation/networking/bonding.rst). A list stands for `members`."""
+    """A bond combines several ports into one interface. Its options are those of the kernel's bonding driver.
+
+    A list alone is the value of `members`.
+    """
 
     listed: ClassVar[str] = "members"
 
     members: Annotated[tuple[IfName, ...], Field(min_length=1)]
-    """In the order in which they are taken: the first is leg 0."""
+    """The bond consists of these ports. The first one is leg 0, the second one leg 1, and so on."""
     name: IfName = "bond0"
+    """This is the name of the bond's interface."""
     mode: Literal["802.3ad", "active-backup", "balance-xor"] = "802.3ad"
+    """`802.3ad` is LACP, `balance-xor` a static group on the switch. `active-backup` uses one leg at a time."""
     hash: Hash | None = None
-    """What decides which leg a packet leaves by: layer3+4. Not with active-backup, which has one leg at a time."""
+    """The bond selects the leg of a packet by a hash of these layers, by default `layer3+4`. Not for
+    `active-backup`."""
     miimon: Annotated[Duration, AfterValidator(_milliseconds)] = 0.1
-    """How often the carrier of each leg is looked at."""
+    """The kernel checks the carrier of each leg at this interval, from 10ms to 10s."""
     lacp_rate: Literal["slow", "fast"] | None = None
-    """How often the switch is asked to speak LACP, with 802.3ad: every 30 s (slow, the default) or every second."""
+    """The switch is asked to send LACP every 30 seconds (`slow`, the default) or every second (`fast`). Only for
+    `802.3ad`."""
     min_links: int = Field(default=0, ge=0, le=64)
-    """The bond is down where fewer legs than this are up."""
+    """The bond is down while fewer legs than this number are up."""
     primary: IfName | None = None
-    """With active-backup: the leg that is used whenever it is up."""
+    """The bond uses this member whenever it is up. Only for `active-backup`."""
 
     @model_validator(mode="after")
     def _fits_its_mode(self) -> Bond:
@@ -55,5 +62,5 @@ class Bond(ListForm):
 
     @property
     def policy(self) -> Hash | None:
-        """What packets are spread by; None where they all leave by one leg."""
+        """The hash that spreads packets over legs; None if only one leg is used at a time."""
         return None if self.mode == "active-backup" else self.hash or "layer3+4"

@@ -1,4 +1,4 @@
-"""Roaming clients: peers without an agent."""
+"""Roaming clients: WireGuard peers without an agent."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from schema.ip import Interface
 
 
 class Client(Document):
-    """One roaming peer: a laptop, a phone, a call server."""
+    """A roaming client is a machine without an agent, such as a laptop, a phone or a call server."""
 
     public_key: PublicKey
+    """The WireGuard public key of the client: 44 characters of base64. `wg pubkey` prints it."""
     gateway: Name
-    """The site or host that it connects to."""
+    """The client connects to this site or host."""
     addresses: Annotated[tuple[Interface, ...], AfterValidator(one_of_each_family)] = ()
-    """Out of the pool of clients; by default the lock chooses."""
+    """The client has these addresses, at most one of each family. They belong to `pools.clients`. By default `gitwan
+    lock` chooses them."""
 
 
 class Clients(Document):
-    """`clients/*.yaml`: as many files as are convenient."""
+    """A file of roaming clients. A repository may have any number of such files."""
 
     clients: Annotated[dict[Name, Client], Field(min_length=1)]
+    """Each roaming client has a name, which is unique among all sites, hosts and clients."""

@@ -1,4 +1,4 @@
-"""`fabric.yaml`: the network's name, its pools of addresses, its defaults, and the links between sites."""
+"""`fabric.yaml`: the name of the network, its address pools, its defaults, and the links between sites."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from pydantic import (
 )
 
 from schema.desired.base import DnsName, Document, Duration, Keepalive, Name, OneOrMany, Share
+from schema.duration import duration_text
 from schema.ip import Interface, Prefix, parse_address
 from schema.plan.marks import DEFAULT, Marks
+from schema.plan.runtime import DEADLINE
 
 
 def _ip(value: object) -> str:
-    """An address in canonical text. Raises ValueError for a network or anything else."""
+    """An address in canonical text. Raises ValueError for anything else, including a network."""
     if not isinstance(value, str) or "/" in value:
         raise ValueError(f"{value!r} is not an address: write 10.20.0.100 or fd00:20::100")
     return Interface.parse(value).address
@@ -30,7 +32,7 @@ _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 
 
 def _url(url: str) -> str:
-    """A URL whose server can be asked. Raises ValueError: libraries do so only when they are to ask it."""
+    """The same URL. Raises ValueError for an invalid server; HTTP libraries check it only when they connect."""
     server = re.split("[/?#]", url.partition("://")[2])[0]
     strange = next((character for character in url if not "!" <= character <= "~"), "")
     if strange and strange in server:
@@ -52,7 +54,7 @@ def _url(url: str) -> str:
 
 
 def _numeric(host: str) -> None:
-    """Raises ValueError."""
+    """Raises ValueError unless `host` is an IPv4 address, or an IPv6 address in brackets."""
     wanted, example = (6, "[2001:db8::1]") if host.startswith("[") else (4, "192.0.2.1")
     try:
         version = parse_address(host.strip("[]"))[0]
@@ -78,73 +80,83 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Pools(Document):
-    """Where the addresses that nobody wrote come from, each for one or both families."""
+    """`gitwan lock` allocates addresses from these pools. A pool has networks of one or both address families."""
 
     links: tuple[Prefix, ...] = (Prefix.parse("10.255.0.0/16"), Prefix.parse("fd00:255::/48"))
-    """Each host's own address on all of its tunnels."""
+    """Each host has one address of each family from this pool, the same on all of its tunnels."""
     backbone: tuple[Prefix, ...] = (Prefix.parse("10.50.0.0/24"), Prefix.parse("fd00:50::/64"))
-    """The same for the gateways of the backbone."""
+    """Each member of the backbone has one address of each family from this pool, in place of `links`."""
     clients: tuple[Prefix, ...] = (Prefix.parse("10.51.0.0/16"), Prefix.parse("fd00:51::/64"))
-    """Roaming clients."""
+    """Each roaming client has one address of each family from this pool."""
     exits: tuple[Prefix, ...] = (Prefix.parse("10.52.0.0/16"), Prefix.parse("fd00:52::/64"))
-    """Exits by sites of ours: a host's address at all gateways of one. Nobody else has a route there."""
+    """Each exit with `provider: site` has one address of each family from this pool, the same at all of its
+    gateways."""
 
 
 class Ports(Document):
-    """UDP ports on which WireGuard listens unless a link says otherwise."""
+    """WireGuard listens on these UDP ports unless a link or a host has its own `ports`."""
 
     links: Port = 5000
-    """The first one; each tunnel of a host takes the next that is free."""
+    """The first tunnel of a host listens on this UDP port. Each further tunnel takes the next free one."""
     backbone: Port = 51821
+    """The backbone device of a host listens on this UDP port."""
     clients: Port = 51820
+    """The device for roaming clients listens on this UDP port."""
 
 
 class Health(Document):
-    """When a tunnel counts as dead, and when it is back: probes run inside each of a link's tunnels."""
+    """These settings decide when a tunnel counts as dead and when it is used again. Probes run inside each tunnel."""
 
     interval: Annotated[Duration, Field(ge=0.1, le=60.0)] = 0.2
-    """Between two probes, from 100ms."""
+    """The agent probes each tunnel at this interval, from 100ms to 60s."""
     misses: Annotated[int, Field(ge=2, le=100)] = 3
-    """Probes in a row without an answer."""
+    """A tunnel is dead after this number of probes in a row without an answer."""
     loss: Share = 0.2
-    """Of the last 50 probes. A tunnel that loses more carries nothing where there is a better one."""
+    """A tunnel is dead if it loses a larger share of the last 50 probes. It recovers at half of this share."""
     hold: Annotated[Duration, Field(ge=0.0, le=3600.0)] = 10.0
-    """For so long a tunnel has to be well again before it is used; twice as long after each relapse."""
+    """A dead tunnel must answer for this time before it carries traffic again, from 0s to 1h. Each relapse doubles
+    it."""
 
 
 class Defaults(Document):
-    """What a link takes when it does not say so itself."""
+    """A link without settings of its own uses these defaults."""
 
     keepalive: Keepalive = 10.0
+    """WireGuard sends a keepalive at this interval, in whole seconds up to 65535s. `0s` sends none."""
     mtu: int | None = Field(default=None, ge=1280, le=65535)
-    """MTU of tunnels; by default what the underlays of both ends leave: 1420 on 1500."""
+    """This is the MTU of tunnels in bytes. By default it follows from the underlays of both ends: 1420 for 1500."""
     ports: Ports = Ports()
+    """WireGuard listens on these UDP ports."""
     health: Health = Health()
+    """These settings decide when a tunnel counts as dead and when it is used again."""
     flow_hash: Literal["l4", "inner"] = "l4"
-    """What spreads flows over tunnels: addresses and ports, or with `inner` also those within GRE, IPIP and VXLAN
-    packets (Linux 5.12)."""
+    """`l4` spreads flows over tunnels by addresses and ports. `inner` also hashes those inside GRE, IPIP and VXLAN
+    packets and needs Linux 5.12."""
 
 
 class Link(Document):
-    """A link between two sites (or two hosts), made of one or more WireGuard tunnels."""
+    """A link connects two sites or hosts by one or more WireGuard tunnels."""
 
     between: tuple[Name, Name]
-    """Two names of sites or hosts; a site stands for its first host by name."""
+    """The link connects these two sites or hosts. A site means all of its `gateways`, or its first host by name."""
     tunnels: int = Field(default=1, ge=1, le=256)
+    """The link has this number of WireGuard tunnels. Flows are spread over them."""
     keepalive: Keepalive | None = None
+    """WireGuard sends a keepalive at this interval, in whole seconds. By default `defaults.keepalive` applies."""
     mtu: int | None = Field(default=None, ge=1280, le=65535)
+    """This is the MTU of the link's tunnels in bytes. By default `defaults.mtu` applies."""
     ports: dict[Name, tuple[Port, ...]] = Field(default_factory=dict)
-    """Listening ports by end, one for each tunnel, where they are fixed."""
+    """End of the link -> fixed UDP ports, one for each tunnel. By default `gitwan lock` chooses the ports."""
     weights: tuple[Annotated[int, Field(ge=1, le=256)], ...] = ()
-    """The share of flows of each tunnel; by default all have the same."""
+    """Each tunnel gets flows in proportion to its weight. By default all tunnels have the same weight."""
     health: Health | None = None
-    """What differs from `defaults.health`."""
+    """These settings replace those of `defaults.health` for this link, one by one."""
     psk: Name | None = None
-    """A secret of the kind `psk`: a preshared key, for all of its tunnels."""
+    """This names a secret of kind `psk`, a preshared key for all tunnels of the link. By default there is none."""
 
 
 def _marks(value: object) -> object:
-    """`0x55/0xff`: a value and its mask. Raises ValueError."""
+    """`0x55/0xff` -> value and mask. Raises ValueError for anything else."""
     found = re.fullmatch(r"(0x[0-9a-fA-F]{1,8})/(0x[0-9a-fA-F]{1,8})", value) if isinstance(value, str) else None
     if found is None:
         raise ValueError(f"{value!r} is no mark with its mask: write {DEFAULT}")
@@ -164,27 +176,29 @@ MarksText = Annotated[
 
 
 class Deny(Document):
-    """New connections from one site or client to another are refused; all else may pass."""
+    """Hosts refuse new connections from one site or client to another. Everything else is allowed."""
 
     from_: Name = Field(alias="from")
+    """Connections from this site or client are refused."""
     to: Name
+    """Connections to this site or client are refused."""
 
 
 class Probe(Document):
-    """Something that has to answer after a change if it answered before it: exactly one of the first four."""
+    """A target that answered before a change must answer after it. Write one of `ping`, `tcp`, `http` and `dns`."""
 
     ping: Ip | None = None
-    """An address."""
+    """This address must answer a ping."""
     tcp: HostPort | None = None
-    """`address:port`, `[address]:port` or `name:port`."""
+    """A TCP connection to `address:port`, `[address]:port` or `name:port` must succeed."""
     http: Url | None = None
-    """A URL that has to give a status below 400."""
+    """This URL must give an HTTP status below 400."""
     dns: DnsName | None = None
-    """A name that has to resolve."""
+    """This DNS name must resolve."""
     server: Ip | None = None
-    """For `dns`: the server to ask; the host's own resolver where there is none."""
+    """The query of `dns` goes to this server. By default it goes to the host's own resolver."""
     from_: OneOrMany[Name] = Field(default=(), alias="from")
-    """Sites or hosts that probe; all where there are none."""
+    """Only these sites or hosts run the probe. By default all hosts do."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> Probe:
@@ -196,21 +210,32 @@ class Probe(Document):
 
 
 class Fabric(Document):
-    """`fabric.yaml`, once in a repository."""
+    """The fabric is the whole network. A repository has exactly one document of this kind, usually `fabric.yaml`."""
 
     fabric: Name
+    """This is the name of the network."""
     version: Literal[1]
+    """This is the version of the language. It is always 1."""
     pools: Pools = Pools()
+    """`gitwan lock` allocates addresses from these pools."""
     defaults: Defaults = Defaults()
+    """Links without settings of their own use these defaults."""
     links: tuple[Link, ...] = ()
+    """Each link connects two sites or hosts by one or more WireGuard tunnels."""
     backbone: tuple[Name, ...] = ()
-    """Sites or hosts that are meshed with one another over one device each."""
+    """These sites or hosts form a full mesh. Each has one WireGuard device for all of its peers in the mesh."""
     clients_key: Name | None = None
-    """A secret of the kind `key` that all gateways of roaming clients share; by default each has its host's own."""
+    """This names a secret of kind `key`, a private key that all gateways of roaming clients share. By default each uses
+    the key of its host."""
     deny: tuple[Deny, ...] = ()
-    marks: MarksText = Field(default=DEFAULT, json_schema_extra={"default": str(DEFAULT)})
-    """What marks packets and flows on hosts with exits, `VALUE/MASK`: the bits outside of the mask are others'."""
-    deadline: Annotated[Duration, Field(ge=5.0, le=3600.0)] | None = None
-    """How long a host tries a change before it goes back to the last confirmed plan: 60s."""
+    """Hosts refuse these connections. Everything else is allowed."""
+    marks: MarksText = DEFAULT
+    """gitwan marks packets and flows on hosts with exits by these bits, written `VALUE/MASK`. It leaves all other bits
+    unchanged."""
+    deadline: Annotated[Duration, Field(ge=5.0, le=3600.0)] | None = Field(
+        default=None, json_schema_extra={"default": duration_text(DEADLINE)}
+    )
+    """A host tries a change for this time before it goes back to the last confirmed plan, from 5s to 1h."""
     probes: tuple[Probe, ...] = ()
-    """What has to answer after a change, beside the default gateway, the git server and every tunnel."""
+    """These targets must answer after a change if they answered before it. The default gateway, the git server and all
+    tunnels are always probed."""

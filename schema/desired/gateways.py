@@ -1,4 +1,4 @@
-"""Hosts of a site that stand in for each other: one is active, the others wait."""
+"""Redundant gateways of a site: one is active, the others are on standby."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from schema.plan.ranges import VRID
 
 
 class Gateways(ListForm):
-    """A group of gateways. A list alone is its `hosts`."""
+    """Redundant gateways: one host is active, the others are on standby. A list alone is the value of `hosts`."""
 
     listed: ClassVar[str] = "hosts"
 
     hosts: Annotated[tuple[Name, ...], Field(min_length=2, max_length=4)]
-    """By priority: the first is active where it can be."""
+    """These hosts of the site are its gateways, in order of priority: the first healthy one is active."""
     virtual: tuple[Ip, ...] = ()
-    """Addresses on the LANs that all of them share, which the active one has (VRRP)."""
+    """The active gateway holds these virtual addresses (VRRP). They are in LANs that all gateways share."""
     vrid: int = Field(default=VRID.first, ge=1, le=255)
-    """The virtual router's number (RFC 5798), which no other router on these LANs may use."""
+    """VRRP uses this virtual router ID (RFC 5798). No other virtual router on these LANs may use it."""
     hold: Annotated[Duration, Field(ge=1.0, le=1000.0)] = 30.0
-    """How long one with a better priority is back before it takes over again."""
+    """A gateway of higher priority that returns waits for this time before it takes over again, from 1s to 1000s."""

@@ -1,4 +1,4 @@
-"""What a host applies: a `HostPlan` of resources, one file per kind of resource.
+"""The plan of a host: `HostPlan`, a tuple of resources. Each kind of resource has its own module.
 
 The plan is the contract between the compiler, which writes it, and the reconciler, which reads it.
 """
@@ -14,7 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from schema.plan.address import Address
 from schema.plan.base import Disruption, Key, Model, Resource, SecretRef, family_of
 from schema.plan.change import Change, diff
-from schema.plan.exits import Exit, ExitGateway, ExitHealth, ExitSlot
+from schema.plan.exits import Exit, ExitSlot, HealthSettings, WrittenGateway
 from schema.plan.firewall import Firewall
 from schema.plan.link import BondOptions, Link
 from schema.plan.marks import Marks
@@ -23,17 +23,67 @@ from schema.plan.peer import Peer
 from schema.plan.ranges import METRIC, PROTOCOL
 from schema.plan.route import MAIN_TABLE, Route
 from schema.plan.rule import Rule
-from schema.plan.runtime import DEADLINE, Bond, Lost, Probe, Rider, Runtime, Standby, Takeover, Tunnel, Watch
+from schema.plan.runtime import (
+    DEADLINE,
+    Lost,
+    ProbeTarget,
+    Rider,
+    Runtime,
+    Standby,
+    Takeover,
+    Watch,
+    WatchedBond,
+    WatchedTunnel,
+)
 from schema.plan.service import Service, ServiceFile
 from schema.plan.sysctl import Sysctl
 from schema.plan.wireguard import Wireguard
 
 __all__ = [
-    "DEADLINE", "MAIN_TABLE", "METRIC", "PROTOCOL", "RESOURCES", "Address", "AnyResource", "Bond", "BondOptions",
-    "Change", "Disruption", "Exit", "ExitGateway", "ExitHealth", "ExitSlot", "Firewall", "HostPlan", "Key", "Link",
-    "Lost", "Marks", "Member", "Model", "Nexthop", "Peer", "Probe", "Resilient", "Resource", "Rider", "Route", "Rule",
-    "Runtime", "SecretRef", "Service", "ServiceFile", "Standby", "Sysctl", "Takeover", "Tunnel", "Watch",
-    "Wireguard", "diff", "family_of", "take_resources",
+    "DEADLINE",
+    "MAIN_TABLE",
+    "METRIC",
+    "PROTOCOL",
+    "RESOURCES",
+    "Address",
+    "AnyResource",
+    "BondOptions",
+    "Change",
+    "Disruption",
+    "Exit",
+    "ExitSlot",
+    "Firewall",
+    "HealthSettings",
+    "HostPlan",
+    "Key",
+    "Link",
+    "Lost",
+    "Marks",
+    "Member",
+    "Model",
+    "Nexthop",
+    "Peer",
+    "ProbeTarget",
+    "Resilient",
+    "Resource",
+    "Rider",
+    "Route",
+    "Rule",
+    "Runtime",
+    "SecretRef",
+    "Service",
+    "ServiceFile",
+    "Standby",
+    "Sysctl",
+    "Takeover",
+    "Watch",
+    "WatchedBond",
+    "WatchedTunnel",
+    "Wireguard",
+    "WrittenGateway",
+    "diff",
+    "family_of",
+    "take_resources",
 ]  # fmt: skip
 
 AnyResource = Annotated[
@@ -44,10 +94,10 @@ RESOURCES: dict[str, type[Resource]] = {
     "firewall": Firewall, "link": Link, "sysctl": Sysctl, "wireguard": Wireguard, "address": Address, "peer": Peer,
     "nexthop": Nexthop, "route": Route, "rule": Rule, "service": Service,
 }  # fmt: skip
-"""Every kind, in the order in which it is created."""
+"""All kinds, in the order of their creation."""
 
 SLICE = 256
-"""Resources that are read or written in one call of the library: as long as it takes, no other thread gets its turn."""
+"""The number of resources that one call of pydantic reads or writes. No other thread runs during such a call."""
 _SLICES: TypeAdapter[tuple[AnyResource, ...]] = TypeAdapter(tuple[AnyResource, ...])
 _EMPTY = b'"resources":[]'
 _SEPARATOR = b',{"kind":"'
@@ -55,10 +105,10 @@ T = TypeVar("T")
 
 
 def take_resources(data: bytes) -> tuple[bytes, list[Resource]]:
-    """JSON with a plan in it, without the plan's resources, and these.
+    """Split the JSON of a document that contains a plan: the JSON without the plan's resources, and the resources.
 
-    No string of JSON holds a quote that is not escaped, so the canonical form can be cut at the words between its
-    resources without being understood first. What is not canonical is left whole.
+    A JSON string contains no unescaped quote. The canonical form can therefore be cut at the text between two resources
+    without parsing it first. Returns other JSON unchanged, with no resources.
     """
     before, begins, rest = data.partition(_EMPTY[:-1])
     body, ends, after = rest.partition(b'],"runtime":')
@@ -69,7 +119,7 @@ def take_resources(data: bytes) -> tuple[bytes, list[Resource]]:
     try:
         slices = [_SLICES.validate_json(b"[" + b",".join(part) + b"]") for part in _sliced(pieces)]
     except ValidationError:
-        return data, []  # whoever reads it whole will name the place
+        return data, []  # the caller parses the whole document and reports the place
     return b"".join((before, _EMPTY, ends[1:], after)), [one for part in slices for one in part]
 
 
@@ -78,7 +128,7 @@ def _sliced(things: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 class HostPlan(Model):
-    """All that one host should hold. Equal input gives equal bytes; no clock, no commit, no secret stands here."""
+    """All resources of one host. Equal input gives equal bytes. A plan contains no time, no commit and no secret."""
 
     version: Literal[1] = 1
     host: str
@@ -92,10 +142,10 @@ class HostPlan(Model):
         return cls(host=host, resources=tuple(ordered), runtime=runtime or Runtime())
 
     def canonical(self) -> bytes:
-        """The plan as JSON, the same bytes for the same plan.
+        """The plan as JSON. Equal plans give equal bytes.
 
-        What is None is left out, so that a field added later leaves the bytes, and so the digest, of older plans
-        as they were.
+        Fields that are None are left out. A field that is added later therefore does not change the bytes and the
+        digest of older plans.
         """
         frame = self.model_copy(update={"resources": ()}).model_dump_json(exclude_none=True).encode()
         before, after = frame.split(_EMPTY, 1)
@@ -104,15 +154,15 @@ class HostPlan(Model):
 
     @classmethod
     def parse(cls, data: bytes) -> HostPlan:
-        """A plan from its JSON. Raises ValidationError."""
+        """Parse the JSON of a plan. Raises ValidationError."""
         frame, resources = take_resources(data)
         return cls.model_validate_json(frame).having(resources)
 
     def having(self, resources: Sequence[Resource]) -> HostPlan:
-        """This plan with resources that were read apart from it."""
+        """This plan with these resources, which were parsed separately."""
         return self.model_copy(update={"resources": tuple(resources)}) if resources else self
 
     @property
     def digest(self) -> str:
-        """Sixteen bytes of BLAKE2b over the canonical form, in hexadecimal: the plan's name."""
+        """The name of the plan: 16 bytes of BLAKE2b over the canonical form, in hexadecimal."""
         return blake2b(self.canonical(), digest_size=16).hexdigest()

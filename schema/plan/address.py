@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from schema.plan.base import Disruption, IfName, Key, Prefix, Resource
+from schema.plan.base import Disruption, KernelIfName, Key, PrefixText, Resource
 
 
 class Address(Resource):
-    """An address with its prefix length on an interface, marked with address protocol 117 where the kernel can."""
+    """An address with its prefix length on an interface. If the kernel supports it, its address protocol is 117."""
 
     rank: ClassVar[int] = 40
 
     kind: Literal["address"] = "address"
-    dev: IfName
-    address: Prefix
+    dev: KernelIfName
+    address: PrefixText
 
     @property
     def key(self) -> Key:

@@ -1,4 +1,4 @@
-"""The difference between two sets of resources: used by the plan diff and by the agent alike."""
+"""The difference between two sets of resources. The plan diff and the agent both use it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from schema.plan.nexthop import Member
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One step: no `before` creates, no `after` deletes, both change what has the same kind and key."""
+    """One step. Without `before` it creates, without `after` it deletes, with both it changes a resource of one key."""
 
     before: Resource | None
     after: Resource | None
 
     @property
     def resource(self) -> Resource:
-        """The side that is there, the later one where both are."""
+        """The resource after the change; before it if the change deletes the resource."""
         found = self.after if self.after is not None else self.before
         assert found is not None
         return found
@@ -41,7 +41,7 @@ class Change:
         return type(self.resource).cost(self.before, self.after)
 
     def describe(self) -> str:
-        """`+`, `~` or `-`, the kind, and the resource in one line."""
+        """`+`, `~` or `-`, the kind, and the resource, in one line."""
         sign = {"create": "+", "change": "~", "delete": "-"}[self.verb]
         return f"{sign} {self.resource.kind:<9}  {self._text()}"
 
@@ -54,11 +54,11 @@ class Change:
 
 
 SHOWN = 4
-"""Entries of a list that a line has room for."""
+"""The maximum number of list entries in a line."""
 
 
 def _field(name: str, before: Resource, after: Resource) -> str:
-    """What changed in one field: `old -> new`, or what a list gains and loses."""
+    """The change of one field: `old -> new`, or the entries that a list gains and loses."""
     old, new = getattr(before, name), getattr(after, name)
     word = name.replace("_", "-")
     if isinstance(old, str) and isinstance(new, str) and "\n" in old + new:
@@ -84,7 +84,7 @@ def _value(value: object) -> str:
 
 
 def diff(before: Iterable[Resource], after: Iterable[Resource]) -> list[Change]:
-    """What turns one set of resources into another, sorted by kind and key, nothing where both are equal."""
+    """The changes from one set of resources to the other, sorted by kind and key; empty if both are equal."""
     old = {(r.rank, r.kind, r.key): r for r in before}
     new = {(r.rank, r.kind, r.key): r for r in after}
     names = [name for name in old.keys() | new.keys() if old.get(name) != new.get(name)]

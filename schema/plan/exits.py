@@ -1,4 +1,4 @@
-"""Exits, as the agent has to know them: what to look for, and where it is put."""
+"""Exits in a plan: what the agent needs to find a gateway and to set up its tunnel."""
 
 from __future__ import annotations
 
@@ -6,39 +6,39 @@ from typing import Annotated, Literal
 
 from pydantic import StringConstraints
 
-from schema.plan.base import Address, IfName, Model, Prefix, PublicKey, SecretRef
+from schema.plan.base import AddressText, KernelIfName, Model, PrefixText, PublicKey, SecretRef
 from schema.plan.marks import BEFORE, Marks
 from schema.plan.providers import ProviderFacts, ProviderName, named
 
-EXITS = "wg-exits"
-"""The device of a host that is a gateway of other hosts' exits."""
+SITE_EXITS = "wg-exits"
+"""The device of a host that is a gateway for exits of other hosts."""
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,8}$"
-"""An exit's name: short, as its tunnels are wg-NAME, wg-NAME-2, …"""
+"""An exit's name. It is short, because its tunnels are wg-NAME, wg-NAME-2, …"""
 ExitName = Annotated[str, StringConstraints(pattern=NAME)]
 
 
-class ExitGateway(Model):
-    """A gateway that is written down."""
+class WrittenGateway(Model):
+    """A gateway from YAML (`provider: static`) or a host of this network (`provider: site`)."""
 
     name: str
     endpoint: str
     public_key: PublicKey
-    addresses: tuple[Prefix, ...]
-    dns: tuple[Address, ...] = ()
+    addresses: tuple[PrefixText, ...]
+    dns: tuple[AddressText, ...] = ()
     country: str = ""
 
 
-class ExitHealth(Model):
+class HealthSettings(Model):
     """When a gateway counts as degraded; see `schema/desired/exits.py`."""
 
     interval: float
     timeout: float
     window: int
     factor: float | None = None
-    """Of the baseline, or"""
+    """Degraded above this multiple of the baseline. Exactly one of `factor` and `threshold` is set."""
     threshold: float | None = None
-    """seconds of a round trip."""
+    """Degraded above this round trip, in seconds."""
     strikes: int
     loss: float
     check: str
@@ -46,54 +46,54 @@ class ExitHealth(Model):
 
 
 class ExitSlot(Model):
-    """One of the devices that tunnels of an exit stand on, in turn."""
+    """One of the devices that an exit uses for its tunnels in turn."""
 
-    dev: IfName
+    dev: KernelIfName
     port: int
     table: int
-    """Where what belongs to this tunnel's flows is routed, while flows stay where they are."""
+    """The routing table for flows of this tunnel, while flows stay where they are."""
 
 
 class Exit(Model):
-    """A way to the internet: what the agent has to find a gateway for, and where to put it."""
+    """An exit: the settings for choosing a gateway, and the devices, tables and marks to use."""
 
     name: ExitName
     provider: ProviderName
     credentials: SecretRef | None = None
-    gateways: tuple[ExitGateway, ...] | None = None
+    gateways: tuple[WrittenGateway, ...] | None = None
     key: SecretRef | None = None
-    """The private key of its tunnels, where its gateways know one; None: the agent makes one."""
+    """The private key of the tunnels, if the gateways know one. None: the agent creates a key."""
     prefer: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     countries: tuple[str, ...] = ()
     use: int
-    health: ExitHealth
+    health: HealthSettings
     hold: float
     cool_down: float
-    dns: tuple[Address, ...] | None = None
-    """None: the provider's."""
+    dns: tuple[AddressText, ...] | None = None
+    """Addresses of DNS servers. None: the provider's."""
     port_forward: bool = False
     kill_switch: bool = True
-    """Whether its traffic is refused without a gateway, which the plan sees to; else it leaves by the underlay."""
+    """Whether traffic is blocked without a gateway, by the rest of the plan. Otherwise it leaves by the underlay."""
     on_switch: Literal["move", "drain"]
     table: int
     slots: tuple[ExitSlot, ...]
-    """One more than gateways at once, so that the next tunnel is proven before traffic moves."""
+    """One more than the number of gateways at once, so that a new tunnel is proven before traffic moves to it."""
     mtu: int
-    lans: tuple[IfName, ...]
+    lans: tuple[KernelIfName, ...]
     own: bool
-    """Whether the host itself takes it."""
-    ours: tuple[Prefix, ...]
-    """Networks of ours, whose DNS servers are asked as ever."""
+    """Whether the host itself takes this exit."""
+    ours: tuple[PrefixText, ...]
+    """Our own networks. DNS queries to servers in them are not redirected."""
     marks: Marks | None = None
-    """Of this host's packets and flows; None in a plan from before there was a mask."""
+    """The marks of this host's packets and flows. None in a plan from before marks had a mask."""
 
     @property
     def facts(self) -> ProviderFacts:
-        """What its provider needs and can."""
+        """The needs and abilities of its provider."""
         return named(self.provider)
 
     @property
     def marked(self) -> Marks:
-        """The marks that the rest of the plan counts on."""
+        """The marks that the rest of the plan uses."""
         return self.marks or BEFORE

@@ -1,4 +1,4 @@
-"""The firewall: chains of our own, each reached by one jump from a built-in chain."""
+"""The firewall: gitwan's own chains. A jump from a built-in chain leads to each of them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from schema.plan.base import Disruption, Family, Key, Resource
 
 
 class Firewall(Resource):
-    """One chain of ours in one table of one family, and the built-in chain that jumps to it.
+    """One of gitwan's chains in one table of one family, and the built-in chain that jumps to it.
 
-    Each rule is what follows `-A CHAIN ` in the words and order that iptables-save(8) prints, so that what is read
-    back can be compared as text.
+    Each rule is the text after `-A CHAIN `, exactly as iptables-save(8) prints it, so that it can be compared with what
+    is read back.
     """
 
     rank: ClassVar[int] = 0
@@ -39,5 +39,5 @@ class Firewall(Resource):
 
     @classmethod
     def disruption(cls, before: Firewall | None, after: Firewall | None) -> Disruption:
-        # Only new connections are ever refused, so rules may come and go under flows that are established.
+        # The rules only ever refuse new connections, so they can change without any effect on established flows.
         return Disruption.NONE

@@ -6,21 +6,21 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from schema.plan.base import Disruption, IfName, Key, Model, Resource
+from schema.plan.base import Disruption, KernelIfName, Key, Model, Resource
 
 
 class BondOptions(Model):
-    """The bonding driver's options, in its own words (Documentation/networking/bonding.rst)."""
+    """Options of the bonding driver, in its own terms (Documentation/networking/bonding.rst)."""
 
     mode: Literal["802.3ad", "active-backup", "balance-xor"] = "802.3ad"
     xmit_hash_policy: Literal["layer2", "layer2+3", "layer3+4"] = "layer3+4"
     miimon: int = 100
-    """Milliseconds between two looks at a member's carrier."""
+    """Milliseconds between two checks of a member's carrier."""
     lacp_rate: Literal["fast"] | None = None
-    """How often the partner is asked to speak; None is slow."""
+    """How often the partner is asked to send LACP. None means slow."""
     min_links: int | None = None
-    """The carrier is off where fewer members are up; None is 0."""
-    primary: IfName | None = None
+    """The carrier is off if fewer members are up. None means 0."""
+    primary: KernelIfName | None = None
 
     @property
     def hashes(self) -> bool:
@@ -37,17 +37,17 @@ class BondOptions(Model):
 
 
 class Link(Resource):
-    """An interface, up. `members` are enslaved to a bond or bridge."""
+    """An interface that is up. `members` are the ports of a bond or bridge."""
 
     rank: ClassVar[int] = 10
 
     kind: Literal["link"] = "link"
-    name: IfName
+    name: KernelIfName
     type: Literal["wireguard", "bond", "bridge"]
     mtu: int | None = Field(default=None, ge=576, le=65535)
     group: int | None = None
-    """The interface group (IFLA_GROUP), by which firewall rules name all our tunnels at once."""
-    members: tuple[IfName, ...] = ()
+    """The interface group (IFLA_GROUP). Firewall rules match all our tunnels by it."""
+    members: tuple[KernelIfName, ...] = ()
     bond: BondOptions | None = None
 
     @property
@@ -80,11 +80,12 @@ class Link(Resource):
 
 
 def _bond_disruption(before: Link, after: Link, old: BondOptions, new: BondOptions) -> Disruption:
-    """What drivers/net/bonding allows while the bond is up, and what becomes of the flows then.
+    """The disruption of a change of a bond, given what drivers/net/bonding allows while the bond is up.
 
-    The mode takes a bond without members, the LACP rate one that is down (BOND_OPTFLAG_NOSLAVES and _IFDOWN in
-    bond_options.c); an MTU goes to all members at once, and many a port restarts for it. The leg of a flow is its
-    hash modulo the legs, so a leg more moves flows as a leg less does, without dropping any.
+    A change of the mode needs a bond without members, and a change of the LACP rate needs one that is down
+    (BOND_OPTFLAG_NOSLAVES and _IFDOWN in bond_options.c). A new MTU applies to all members at once, and many ports
+    restart for it. The leg of a flow is its hash modulo the number of legs. Adding or removing a leg therefore moves
+    flows without dropping any.
     """
     if (old.mode, old.lacp_rate, before.mtu) != (new.mode, new.lacp_rate, after.mtu):
         return Disruption.DROPS

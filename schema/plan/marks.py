@@ -1,4 +1,4 @@
-"""Marks of packets and of flows, within a mask: the other bits belong to others."""
+"""Marks of packets and flows, within a mask. Other programs use the other bits."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from schema.plan.base import Model
 
 
 class Marks(Model):
-    """Number 0 is the value itself; the others follow it in the order of what fits into the mask, without 0.
+    """A series of marks. Number 0 is `value`; the next numbers are the next values within the mask, without 0.
 
-    So all of them differ, none is 0 (which is no mark at all), and none has a bit outside of the mask.
+    All marks are different. None is 0, which means no mark. None has a bit outside of the mask.
     """
 
     value: int = Field(ge=1, le=ranges.WORD)
@@ -27,36 +27,36 @@ class Marks(Model):
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of marks in the series."""
         return (1 << self.mask.bit_count()) - 1
 
     def at(self, number: int) -> int:
-        """The value of a mark by its number. Raises IndexError where the mask has no room for it."""
+        """The value of the mark with this number. Raises IndexError if the mask is too small for it."""
         if not 0 <= number < self.count:
             raise IndexError(f"{self} has {self.count} marks, and none of the number {number}")
         return _spread((_gathered(self.value, self.mask) - 1 + number) % self.count + 1, self.mask)
 
     def match(self, number: int) -> str:
-        """A mark as the matches `mark` and `connmark` of iptables-save(8) print it."""
+        """A mark in the form of iptables-save(8)'s matches `mark` and `connmark`."""
         return self._text(self.at(number))
 
     @property
     def none(self) -> str:
-        """No mark of ours, in the same words."""
+        """The match for packets without a mark of ours, in the same form."""
         return self._text(0)
 
     def put(self, number: int) -> str:
-        """A mark for `--set-xmark`: all other bits stay as they are."""
+        """The argument of `--set-xmark` for a mark. It leaves all other bits unchanged."""
         return f"{self.at(number):#x}/{self.mask:#x}"
 
     @property
     def fwmask(self) -> int | None:
-        """The mask of a rule, as the kernel shows it: a whole one is left out."""
+        """The mask of a rule in the kernel's form: None for a full mask."""
         return None if self.mask == ranges.WORD else self.mask
 
     @property
     def bypass(self) -> int:
-        """The value of what may leave by the underlay."""
+        """The mark of packets that may leave by the underlay."""
         return self.at(ranges.BYPASS_MARK.first)
 
     def __str__(self) -> str:
@@ -67,17 +67,17 @@ class Marks(Model):
 
 
 def _bits(mask: int) -> list[int]:
-    """The bits of a mask, from the lowest."""
+    """The positions of the bits of a mask, from the lowest."""
     return [bit for bit in range(mask.bit_length()) if mask >> bit & 1]
 
 
 def _gathered(value: int, mask: int) -> int:
-    """The bits of a value that are in a mask, side by side."""
+    """The bits of a value that are in a mask, packed together."""
     return sum((value >> bit & 1) << n for n, bit in enumerate(_bits(mask)))
 
 
 def _spread(number: int, mask: int) -> int:
-    """The way back."""
+    """The inverse of `_gathered`."""
     return sum((number >> n & 1) << bit for n, bit in enumerate(_bits(mask)))
 
 

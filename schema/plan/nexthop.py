@@ -1,4 +1,4 @@
-"""Nexthop objects and groups of them (ip-nexthop(8)); routes point at them by number."""
+"""Nexthop objects and nexthop groups (ip-nexthop(8)). Routes refer to them by number."""
 
 from __future__ import annotations
 
@@ -7,41 +7,42 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from schema.plan.base import Address, Disruption, Family, IfName, Key, Model, Resource
+from schema.plan.base import AddressText, Disruption, Family, KernelIfName, Key, Model, Resource
 
 
 class Member(Model):
-    """One nexthop in a group, with the share of flows it gets."""
+    """A nexthop in a group, with its weight: its share of the flows."""
 
     id: int = Field(ge=1, lt=2**32)
     weight: int = Field(default=1, ge=1, le=256)
 
 
 class Resilient(Model):
-    """A group of buckets of flows: a member that goes moves its own flows only (Documentation/networking/
-    nexthop-group-resilient.rst). The kernel never changes how many buckets a group has."""
+    """A resilient group divides flows into buckets. If a member leaves, only its own flows move
+    (Documentation/networking/nexthop-group-resilient.rst). The kernel never changes the number of buckets of a
+    group."""
 
     buckets: int = Field(ge=1, lt=65536)
     idle_timer: int = Field(ge=0)
-    """Seconds after which a bucket without traffic may move to a member that has too few."""
+    """After this number of seconds an idle bucket may move to a member that has too few."""
     unbalanced_timer: int = Field(ge=0)
-    """Seconds after which buckets move although they are busy; 0 is never."""
+    """After this number of seconds busy buckets may move, too. 0 means never."""
 
 
 class Nexthop(Resource):
-    """Either a way out (`dev`, and `via` on a shared segment) or a group that spreads flows over others."""
+    """Either a single nexthop (`dev`, and `via` on a shared segment) or a group that spreads flows over others."""
 
     rank: ClassVar[int] = 60
 
     kind: Literal["nexthop"] = "nexthop"
     id: int = Field(ge=1, lt=2**32)
     family: Family | None = None
-    """Set for a way out; a group has the family of its members."""
-    dev: IfName | None = None
-    via: Address | None = None
+    """Set for a single nexthop. A group has the family of its members."""
+    dev: KernelIfName | None = None
+    via: AddressText | None = None
     group: tuple[Member, ...] = ()
     resilient: Resilient | None = None
-    """For a group; without it every change of members may move any flow."""
+    """Only for a group. Without it, any change of members may move any flow."""
 
     @model_validator(mode="after")
     def _one_form(self) -> Nexthop:
@@ -53,7 +54,7 @@ class Nexthop(Resource):
 
     @property
     def key(self) -> Key:
-        # Groups sort, and so are created, after the ways out that they name.
+        # Groups sort after the nexthops that they refer to, and are therefore created after them.
         return (1 if self.group else 0, self.id)
 
     @property
@@ -68,7 +69,7 @@ class Nexthop(Resource):
         return f"id {self.id}{via} dev {self.dev}"
 
     def amended(self, gain: tuple[Member, ...], lose: tuple[Member, ...]) -> Nexthop:
-        """With more or fewer members; a group never loses its last one, as the kernel has no empty groups."""
+        """With members added and removed. A group keeps its last member, because the kernel has no empty groups."""
         gone, new = {member.id for member in lose}, {member.id for member in gain}
         left = (*(member for member in self.group if member.id not in gone | new), *gain)
         return self.model_copy(update={"group": left}) if self.group and left else self
@@ -94,7 +95,7 @@ class Nexthop(Resource):
 
 
 def _moved(before: tuple[Member, ...], after: tuple[Member, ...]) -> Fraction:
-    """The share of a resilient group's flows that change members: no more than each member has to lose."""
+    """The share of a resilient group's flows that move. Each member loses only what it has above its new share."""
     old, new = _shares(before), _shares(after)
     return sum((max(Fraction(0), share - new.get(member, Fraction(0))) for member, share in old.items()), Fraction(0))
 
@@ -105,7 +106,7 @@ def _shares(group: tuple[Member, ...]) -> dict[int, Fraction]:
 
 
 def _words(resilient: Resilient | None) -> str:
-    """As ip-nexthop(8) writes it."""
+    """The options of a resilient group in the form of ip-nexthop(8)."""
     if resilient is None:
         return ""
     return (

@@ -1,4 +1,4 @@
-"""A WireGuard peer, keyed by its device and public key."""
+"""A WireGuard peer, identified by its device and public key."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, StringConstraints
 
 from schema.ip import Prefix
-from schema.plan.base import Disruption, IfName, Key, PublicKey, Resource, SecretRef
-from schema.plan.base import Prefix as PrefixText
+from schema.plan.base import Disruption, KernelIfName, Key, PublicKey, Resource, SecretRef
+from schema.plan.base import PrefixText as PrefixText
 
 Endpoint = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-f:.]+\]|[A-Za-z0-9._-]+):\d{1,5}$")]
-"""`address:port`, `[address]:port`, or a DNS name in place of the address."""
+"""`address:port`, `[address]:port` or `name:port`."""
 
 
 _FIELDS = {"kind", "dev", "public_key", "preshared_key", "endpoint", "allowed_ips", "keepalive", "name"}
-"""Shared by all that are made by `Peer.of`: a set for each would be as large as the peer."""
+"""All peers from `Peer.of` share this set. A set for each peer would be as large as the peer itself."""
 
 
 class Peer(Resource):
-    """A peer. An endpoint is where to speak first; once a session is up, roaming may move it."""
+    """A peer. The endpoint is its initial address. Roaming may change the address once a session is up."""
 
     rank: ClassVar[int] = 50
 
     kind: Literal["peer"] = "peer"
-    dev: IfName
+    dev: KernelIfName
     public_key: PublicKey
     preshared_key: SecretRef | None = None
     endpoint: Endpoint | None = None
     allowed_ips: tuple[PrefixText, ...] = ()
-    """Sorted; no prefix stands at two peers of one device (the kernel would move it silently)."""
+    """Sorted. Two peers of one device never have the same prefix: the kernel would silently move it to the last one."""
     keepalive: int = Field(default=0, ge=0, le=65535)
     """Seconds between two keepalives; 0 for none."""
     name: str = ""
-    """Who it is, for people; the kernel has no room for it, so it is never compared."""
+    """The name of the peer, for people. The kernel does not store it, so it is never compared."""
 
     @classmethod
     def of(
@@ -47,7 +47,7 @@ class Peer(Resource):
         preshared_key: SecretRef | None = None,
         name: str = "",
     ) -> Peer:
-        """A peer of which every word is known to be right: there may be a hundred thousand, so nothing is checked."""
+        """A peer from valid values. There may be a hundred thousand of them, so nothing is validated."""
         return cls.model_construct(
             _FIELDS, kind="peer", dev=dev, public_key=public_key, preshared_key=preshared_key, endpoint=endpoint,
             allowed_ips=allowed_ips, keepalive=keepalive, name=name,
@@ -72,7 +72,7 @@ class Peer(Resource):
         return " ".join(words)
 
     def amended(self, gain: tuple[str, ...], lose: tuple[str, ...]) -> Peer:
-        """With more or fewer allowed IPs."""
+        """With allowed IPs added and removed."""
         left = {*self.allowed_ips, *gain}.difference(lose)
         return self.model_copy(update={"allowed_ips": tuple(sorted(left))})
 

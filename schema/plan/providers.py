@@ -1,7 +1,7 @@
-"""Providers of exits, and what each of them needs and can; language, compiler, agent and lab read it here.
+"""Providers of exits, with the needs and abilities of each, for the language, the compiler, the agent and the lab.
 
-A new one is a line in `PROVIDERS`, an adapter in `reconciler/loops/exits/providers/` and, where it finds its gateways
-by itself, a twin in `lab/provider/`.
+A new provider needs a line in `PROVIDERS` and an adapter in `reconciler/loops/exits/providers/`. If it finds its
+gateways by itself, it also needs a twin in `lab/provider/`.
 """
 
 from __future__ import annotations
@@ -11,33 +11,33 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, WithJsonSchema
 
-Source = Literal["credentials", "gateways", "sites"]
-SOURCES: tuple[Source, ...] = ("credentials", "gateways", "sites")
-"""The keys of an exit of which each provider needs one, and to which the other two mean nothing."""
+ExitSource = Literal["credentials", "gateways", "sites"]
+SOURCES: tuple[ExitSource, ...] = ("credentials", "gateways", "sites")
+"""Keys of an exit. Each provider needs exactly one of them and rejects the other two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderFacts:
-    """All that is known of a provider without asking it."""
+    """The properties of a provider that are known without a request to it."""
 
     name: str
-    needs: Source
+    needs: ExitSource
     discovers: bool
-    """Whether it finds its gateways by itself; else the plan has them."""
+    """Whether it finds its gateways by itself. Otherwise the plan contains them."""
     host_key: bool = False
-    """Whether its gateways know the host by its own key; else the agent makes a key for the exit."""
+    """Whether its gateways know the host's own key. Otherwise the agent creates a key for the exit."""
     dns: Literal["provider", "written", "nobody"] = "provider"
-    """Where the DNS servers of a gateway are known from, unless `dns:` says them."""
+    """The source of a gateway's DNS servers if `dns:` does not set them."""
     countries: bool = True
-    """Whether gateways can be chosen by country."""
+    """Whether gateways can be selected by country."""
     forwards: bool = False
-    """Whether it can give a port that leads here."""
+    """Whether it can forward a port to the host."""
     account: str = ""
-    """What `credentials` opens to, in words; empty where it takes none."""
+    """The content of `credentials`, in words; empty if it takes none."""
     dedicated_ip: bool = False
-    """Whether an account may have one gateway of its own."""
+    """Whether an account may have a gateway of its own."""
     pinned: tuple[str, ...] = ()
-    """Files on the host by which it is known."""
+    """Files on the host that identify the provider."""
 
 
 PIA = ProviderFacts(
@@ -57,7 +57,7 @@ PROVIDERS: tuple[ProviderFacts, ...] = (PIA, MULLVAD, STATIC, SITE)
 
 
 def named(name: str) -> ProviderFacts:
-    """A provider by its name. Raises ValueError."""
+    """The facts of a provider. Raises ValueError for an unknown name."""
     found = next((one for one in PROVIDERS if one.name == name), None)
     if found is None:
         *names, last = (one.name for one in PROVIDERS)

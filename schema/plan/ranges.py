@@ -1,7 +1,8 @@
-"""Every number that gitwan takes from a space it shares with itself or with others: declared here, and nowhere else.
+"""All numbers that gitwan takes from a shared space. They are declared here, and nowhere else.
 
-A test walks `RANGES` and `OTHERS` and fails by name where two of one space meet; another one looks for such numbers in
-the rest of the tree. What has to be drawn from a range is drawn with `Range.at`, which refuses what lies outside of it.
+A test walks `RANGES` and `OTHERS` and fails, with their names, if two ranges of one space overlap. Another test
+searches the rest of the tree for such numbers. Code takes a number from a range with `Range.at`, which rejects a number
+outside of it.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ Space = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """Numbers in a row of one space, and what they are for."""
+    """Consecutive numbers of one space, and their purpose."""
 
     space: Space
     name: str
-    """Who uses it, unique among all ranges."""
+    """The user of these numbers. It is unique among all ranges."""
     first: int
     count: int = 1
     why: str
@@ -33,7 +34,7 @@ class Range:
         return self.first + self.count - 1
 
     def at(self, number: int) -> int:
-        """The number of this range that is so far from its first. Raises IndexError beyond its last."""
+        """The number at this offset in the range. Raises IndexError if the range is too small."""
         if not 0 <= number < self.count:
             raise IndexError(f"{self.name}: {number} is beyond the {self.count} of this range")
         return self.first + number
@@ -43,14 +44,14 @@ class Range:
 
 
 def meetings(ranges: Iterable[Range]) -> list[tuple[str, str]]:
-    """The names of every two ranges that have a number of one space in common."""
+    """The names of every two ranges that overlap in one space."""
     return [(a.name, b.name) for a, b in combinations(ranges, 2) if a.meets(b)]
 
 
 EXITS_PER_HOST, SLOTS_PER_EXIT = 8, 16
-"""Bounds: the language takes no more exits of a host, and an exit has at most 9 tunnels (`use`, and one more)."""
+"""Limits: a host has at most 8 exits, and an exit has at most 9 tunnels (`use` plus one)."""
 NEXTHOPS_EACH = 10
-"""Numbers of nexthops for each listening port, and for each table of exits: both families, tunnels and groups."""
+"""The number of nexthops for each listening port, and for each table of exits: both families, tunnels and groups."""
 
 PROTOCOL_RANGE = Range(
     space="protocol",
@@ -152,7 +153,7 @@ RANGES = (
     NAME_RULES, MAIN_RULES, MARKED_RULES, TAKER_RULES, REFUSING_RULES, LINK_NEXTHOPS, EXIT_NEXTHOPS, ROUTE_METRIC,
     GUARD_METRIC_RANGE, BYPASS_MARK, FORWARDED_MARK, SLOT_MARKS, VRID,
 )  # fmt: skip
-"""All that is ours. Marks are counted here, and become values within a mask that the repository says (`marks.py`)."""
+"""All of gitwan's ranges. Marks are counted here. `marks.py` turns them into values within the repository's mask."""
 
 OTHERS = (
     Range(space="protocol", name="the kernel, boot and static", first=0, count=5, why="linux/rtnetlink.h"),
@@ -174,26 +175,27 @@ OTHERS = (
     Range(space="route metric", name="IPv6's own prefixes", first=256, why="IP6_RT_PRIO_ADDRCONF"),
     Range(space="route metric", name="IPv6's default", first=1024, why="IP6_RT_PRIO_USER; systemd-networkd's, too"),
 )
-"""What the kernel and common tools take from the same spaces."""
+"""Numbers that the kernel and common tools take from the same spaces."""
 
 WORD = 0xFFFFFFFF
-"""The mask of a whole mark."""
+"""The full mask of a mark."""
 MARKS = (0x55, 0xFF)
-"""Value and mask of marks, where the repository says nothing.
+"""Value and mask of marks if the repository does not set them.
 
-`MARKS_BEFORE` ends in the same byte: a tunnel from before passes the chains of a newer plan until its mark follows.
+`MARKS_BEFORE` ends in the same byte. A tunnel with an older mark therefore passes the chains of a newer plan until its
+mark is updated.
 """
 MARKS_BEFORE = (0xEA55, WORD)
-"""Those of plans that say none: they were made before there was a mask."""
+"""The marks in plans without any: these plans are from before marks had a mask."""
 MASKS_OF_OTHERS = {
     "kube-proxy and kubelet": 0xC000,
     "Cilium": 0x0F00,
     "Tailscale": 0xFF0000,
     "Calico": 0xFFFF0000,
 }
-"""Bits of marks that others set and look at: the default keeps clear of all of them."""
+"""Bits of marks that other programs set and read. The default avoids all of them."""
 
 PROTOCOL = PROTOCOL_RANGE.first
-"""Who made a route, rule, nexthop or address, as the kernel stores it (rtm_protocol and its kin)."""
+"""The creator of a route, rule, nexthop or address, as the kernel stores it (rtm_protocol and similar fields)."""
 METRIC, GUARD_METRIC = ROUTE_METRIC.first, GUARD_METRIC_RANGE.first
 AGENT = AGENT_GROUP.first

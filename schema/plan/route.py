@@ -6,26 +6,26 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from schema.plan.base import Address, Disruption, IfName, Key, Prefix, Resource
+from schema.plan.base import AddressText, Disruption, KernelIfName, Key, PrefixText, Resource
 from schema.plan.ranges import METRIC
 
 MAIN_TABLE = 254
 
 
 class Route(Resource):
-    """A route, marked with protocol 117. It leaves by `dev` (and `via`), or by the nexthop object `nhid`."""
+    """A route with protocol 117. It uses `dev` (and `via`), or the nexthop object `nhid`."""
 
     rank: ClassVar[int] = 70
 
     kind: Literal["route"] = "route"
     table: int = Field(default=MAIN_TABLE, ge=1, lt=2**32)
-    dst: Prefix
+    dst: PrefixText
     metric: int = Field(default=METRIC, ge=1, lt=2**32)
     type: Literal["unicast", "blackhole", "unreachable"] = "unicast"
-    dev: IfName | None = None
-    via: Address | None = None
+    dev: KernelIfName | None = None
+    via: AddressText | None = None
     nhid: int | None = None
-    src: Address | None = None
+    src: AddressText | None = None
 
     @property
     def key(self) -> Key:

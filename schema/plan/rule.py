@@ -6,11 +6,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from schema.plan.base import Family, IfName, Key, Prefix, Resource
+from schema.plan.base import Family, KernelIfName, Key, PrefixText, Resource
 
 
 class Rule(Resource):
-    """A rule, marked with protocol 117. It has no part that could change: every field is its key."""
+    """A rule with protocol 117. Every field is part of its key, so a rule never changes."""
 
     rank: ClassVar[int] = 80
 
@@ -18,10 +18,10 @@ class Rule(Resource):
     family: Family
     priority: int = Field(ge=1, lt=32766)
     table: int = Field(ge=1, lt=2**32)
-    src: Prefix | None = None
-    dst: Prefix | None = None
-    iif: IfName | None = None
-    oif: IfName | None = None
+    src: PrefixText | None = None
+    dst: PrefixText | None = None
+    iif: KernelIfName | None = None
+    oif: KernelIfName | None = None
     fwmark: int | None = None
     fwmask: int | None = None
     invert: bool = False

@@ -1,4 +1,4 @@
-"""Daemons that gitwan runs with a configuration of its own: VRRP and router advertisements towards a LAN, and names."""
+"""Daemons that gitwan configures and runs: for VRRP, router advertisements and DNS on LANs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pydantic import Field, StringConstraints, model_validator
 from schema.plan.base import Disruption, Key, Model, Resource
 
 Daemon = Literal["dnsmasq", "keepalived", "radvd"]
-"""The programs that there are: a plan names one of a table, and never a command."""
+"""The supported daemons. A plan names a daemon from a table in the agent, and never a command."""
 RESTARTED: frozenset[Daemon] = frozenset({"dnsmasq"})
-"""Those that read their configuration only when they start."""
+"""Daemons that read their configuration only when they start."""
 FOLDER = "@folder@"
-"""In a configuration or a file: the folder in which the files are, which only the host knows."""
+"""A placeholder in a configuration or file: the folder of the files, which only the host knows."""
 
 
 class ServiceFile(Model):
@@ -27,7 +27,7 @@ class ServiceFile(Model):
 
 
 class Service(Resource):
-    """A daemon and all that it is told, in the words of its own configuration file."""
+    """A daemon with its configuration file and the files that it refers to."""
 
     rank: ClassVar[int] = 90
 
@@ -35,7 +35,7 @@ class Service(Resource):
     name: Daemon
     config: str
     files: Annotated[tuple[ServiceFile, ...], Field(min_length=1)] | None = None
-    """What the configuration refers to, sorted by name."""
+    """The files that the configuration refers to, sorted by name."""
 
     @model_validator(mode="after")
     def _sorted(self) -> Self:
@@ -54,7 +54,7 @@ class Service(Resource):
 
     @classmethod
     def disruption(cls, before: Service | None, after: Service | None) -> Disruption:
-        # A daemon that ends takes the virtual addresses with it, for which another host may or may not stand in.
+        # If the daemon ends, this host loses its virtual addresses. Another host may or may not take them over.
         if after is None:
             return Disruption.RESETS
         restarts = before is not None and before != after and after.name in RESTARTED

@@ -10,7 +10,8 @@ from schema.plan.base import Key, Resource
 
 
 class Sysctl(Resource):
-    """A file below /proc/sys. Slashes divide the name, because an interface's name may hold a dot."""
+    """A file below /proc/sys. The parts of its name are separated by slashes, because an interface name may contain a
+    dot."""
 
     rank: ClassVar[int] = 20
 

@@ -1,4 +1,4 @@
-"""A WireGuard device: its key, port and mark. Its peers are resources of their own (`peer.py`)."""
+"""A WireGuard device: its key, port and mark. Its peers are separate resources (`peer.py`)."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from schema.plan.base import Disruption, IfName, Key, Resource, SecretRef
+from schema.plan.base import Disruption, KernelIfName, Key, Resource, SecretRef
 
 
 class Wireguard(Resource):
-    """The device on a link of type wireguard. The private key's fingerprint is its public key."""
+    """The WireGuard settings of a link of type wireguard. The private key's fingerprint is its public key."""
 
     rank: ClassVar[int] = 30
 
     kind: Literal["wireguard"] = "wireguard"
-    dev: IfName
+    dev: KernelIfName
     private_key: SecretRef
     listen_port: int = Field(ge=1, le=65535)
     fwmark: int | None = None
     leg: int | None = None
-    """By which leg of the underlay's bond this end sends, as its hash decides: for people, and no setting."""
+    """The leg of the underlay's bond that this end sends by, according to the bond's hash. It is only shown to
+    people."""
 
     @property
     def key(self) -> Key:

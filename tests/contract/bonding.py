@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from reconciler.state.inventory import Inventory
 from reconciler.system import Context, drivers
-from reconciler.system.events import Watch
+from reconciler.system.events import KernelEvents
 from tests.contract.conftest import World, needs_links, needs_root, secret
 from tests.namespaces import ip, private_network, run
 
@@ -85,7 +85,7 @@ def in_one_aggregator(*legs: str) -> bool:
 
 def until(condition: Callable[[], bool], what: str) -> None:
     """Wait for a state of the kernel: it is looked at after each event, and unasked as LACP's states have none."""
-    deadline, watch = time.monotonic() + PATIENCE, Watch()
+    deadline, watch = time.monotonic() + PATIENCE, KernelEvents()
     try:
         while not condition():
             assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}"

@@ -11,7 +11,7 @@ import pytest
 
 import schema.plan
 from reconciler.loops.bonds.policy import complaint
-from reconciler.system.bond import Bonds
+from reconciler.system.bond import BondReader
 from schema.leg import Sender
 from schema.plan import BondOptions, Change, Disruption, Link
 from tests.contract.bonding import Flows, far_bond, in_one_aggregator, joined, raise_far, real, shown, until
@@ -157,7 +157,7 @@ def test_the_primary_leads(world: World) -> None:
 def looked_at(*names: str, hash_: Literal["layer2", "layer3+4"] = "layer3+4") -> str | None:
     """The reason for which the loop complains of a bond of these members, after one look at the kernel."""
     wanted = schema.plan.Bond(name="bond0", mode="802.3ad", hash=hash_, members=names, tunnels=())
-    states, received = Bonds().read({"bond0"})
+    states, received = BondReader().read({"bond0"})
     assert set(names) <= received.keys()
     found = complaint(wanted, states["bond0"])
     return found.reason if found else None
@@ -177,17 +177,17 @@ def test_bonds_that_speak_lacp_are_no_matter_and_a_leg_that_falls_out_is(world: 
 def test_a_partner_that_speaks_no_lacp_is_a_matter(world: World) -> None:
     far_bond(3, "mode active-backup miimon 50", "192.0.2.2/24")
     world.made(BOND)
-    until(lambda: all(leg.carrier for leg in Bonds().read({"bond0"})[0]["bond0"].legs), "all legs have a carrier")
+    until(lambda: all(leg.carrier for leg in BondReader().read({"bond0"})[0]["bond0"].legs), "all legs have a carrier")
     assert looked_at(*LEGS) == "NoPartner"
 
 
 def test_tunnels_bytes_and_legs_bytes_are_of_one_moment(world: World) -> None:
     speaking(world, BOND, LEGS)
-    before = Bonds().read({"bond0"})[1]
+    before = BondReader().read({"bond0"})[1]
     with Flows(FLOWS) as flows:
         flows.later(50)
         assert set(flows.lost().values()) == {0}
-    after = Bonds().read({"bond0"})[1]
+    after = BondReader().read({"bond0"})[1]
     rise = {name: after[name] - before[name] for name in ("bond0", *LEGS)}
     assert rise["bond0"] >= sum(flows.back.values()) * 43 >= 50 * len(FLOWS) * 43
     assert abs(sum(rise[leg] for leg in LEGS) - rise["bond0"]) < rise["bond0"] / 10

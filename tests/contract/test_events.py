@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconciler.system.events import MOST, Watch
+from reconciler.system.events import MOST, KernelEvents
 from schema.plan import RESOURCES, Address, Firewall, Link, Nexthop, Resource, Route, Rule
 from tests.contract.conftest import World
 from tests.namespaces import ip, run
@@ -15,7 +15,7 @@ from tests.namespaces import ip, run
 pytestmark = pytest.mark.parametrize("world", [pytest.param("real", marks=pytest.mark.root)], indirect=True)
 
 
-def announced(watch: Watch) -> set[str]:
+def announced(watch: KernelEvents) -> set[str]:
     """All that has been announced until now."""
     found, more = watch.read()
     while more:
@@ -25,8 +25,8 @@ def announced(watch: Watch) -> set[str]:
 
 
 @pytest.fixture
-def watch(world: World) -> Iterator[Watch]:
-    watch = Watch()
+def watch(world: World) -> Iterator[KernelEvents]:
+    watch = KernelEvents()
     yield watch
     watch.close()
 
@@ -45,7 +45,7 @@ def watch(world: World) -> Iterator[Watch]:
         Firewall(family="inet", table="filter", chain="GITWAN-INPUT", hook="INPUT"),
     ],
 )
-def test_each_kind_is_announced(world: World, watch: Watch, made: Resource) -> None:
+def test_each_kind_is_announced(world: World, watch: KernelEvents, made: Resource) -> None:
     announced(watch)
     world.made(made)
     found: set[str] = set()
@@ -54,21 +54,21 @@ def test_each_kind_is_announced(world: World, watch: Watch, made: Resource) -> N
         found |= announced(watch)
 
 
-def test_what_was_read_is_not_announced_again(world: World, watch: Watch) -> None:
+def test_what_was_read_is_not_announced_again(world: World, watch: KernelEvents) -> None:
     announced(watch)
     world.made(Route(dst="10.5.0.0/16", dev="eth0"))
     assert announced(watch) == {"route"}
     assert announced(watch) == set()
 
 
-def test_a_link_that_goes_down_or_away_touches_what_lies_on_it(world: World, watch: Watch) -> None:
+def test_a_link_that_goes_down_or_away_touches_what_lies_on_it(world: World, watch: KernelEvents) -> None:
     for words in ("link set eth0 down", "link del eth0"):
         announced(watch)
         ip(words)
         assert {"link", "address", "route", "nexthop", "peer"} <= announced(watch)
 
 
-def test_lost_events_touch_every_kind(world: World, watch: Watch) -> None:
+def test_lost_events_touch_every_kind(world: World, watch: KernelEvents) -> None:
     announced(watch)
     for _ in range(12):
         world.create(*(Route(dst=f"10.{i >> 8}.{i & 255}.0/24", dev="eth0") for i in range(5000)))
@@ -76,7 +76,7 @@ def test_lost_events_touch_every_kind(world: World, watch: Watch) -> None:
     assert announced(watch) == set(RESOURCES)
 
 
-def test_a_storm_of_events_is_read_in_steps(world: World, watch: Watch) -> None:
+def test_a_storm_of_events_is_read_in_steps(world: World, watch: KernelEvents) -> None:
     announced(watch)
     world.create(*(Route(dst=f"10.{i >> 8}.{i & 255}.0/24", dev="eth0") for i in range(2 * MOST)))
     assert watch.read() == ({"route"}, True)

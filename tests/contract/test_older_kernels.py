@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reconciler.kinds import KINDS
-from reconciler.system.multipath import Table
+from reconciler.system.multipath import NexthopTable
 from reconciler.system.netlink import Message, Netlink, attributes
 from reconciler.system.nexthop import NHA_RES_GROUP, NHMSG, RTM_GETNEXTHOP, RTM_NEWNEXTHOP, NexthopDriver
 from reconciler.system.route import RouteDriver
@@ -58,7 +58,7 @@ def group(*members: tuple[int, int]) -> Nexthop:
 
 class Host:
     def __init__(self, netlink: Netlink) -> None:
-        table = Table()
+        table = NexthopTable()
         self.drivers = {"nexthop": NexthopDriver(netlink, table), "route": RouteDriver(netlink, table)}
         for n in (1, 2, 3):
             ip(f"link add way{n} up type veth peer name far{n}")

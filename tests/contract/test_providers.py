@@ -17,7 +17,7 @@ import pytest
 
 from lab import world
 from lab.blueprint import INTERNET, Blueprint
-from lab.folder import Folder
+from lab.folder import LabFolder
 from lab.netns import within
 from lab.provider import mullvad as mullvad_twin
 from lab.provider import pia as pia_twin
@@ -25,7 +25,7 @@ from lab.provider.make import Files, make
 from lab.provider.places import OUTSIDE, OUTSIDE_NAME, draw, gates_of
 from reconciler.base.control import call
 from reconciler.base.web import Request, Response
-from reconciler.loops.exits.providers.base import Gateway, Provider, ProviderError, Session
+from reconciler.loops.exits.providers.base import Gateway, Provider, ProviderError, Registration
 from reconciler.loops.exits.providers.build import pinned
 from reconciler.loops.exits.providers.cache import Cache
 from reconciler.loops.exits.providers.mullvad import Mullvad
@@ -46,7 +46,7 @@ KINDS = ("pia", "mullvad")
 class Net:
     """The twins, and a home that reaches them."""
 
-    folder: Folder
+    folder: LabFolder
     plan: Blueprint
 
     def http(self, request: Request) -> Response:
@@ -75,7 +75,7 @@ class Net:
 @pytest.fixture(scope="module")
 def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
     needs_root()
-    folder = Folder(tmp_path_factory.mktemp("net"))
+    folder = LabFolder(tmp_path_factory.mktemp("net"))
     folder.logs.mkdir()
     make(Files(folder.provider), KINDS)
     plan = Blueprint()
@@ -133,11 +133,11 @@ def gateway(provider: Provider, name: str) -> Gateway:
 
 
 @pytest.fixture
-def tunnel(net: Net, key: Key, tmp_path: Path) -> Iterator[Callable[[Session], None]]:
+def tunnel(net: Net, key: Key, tmp_path: Path) -> Iterator[Callable[[Registration], None]]:
     """Brings a tunnel up in the home: all that is not marked, and not for the gateway, leaves by it."""
     (tmp_path / "key").write_text(encode(key.private))
 
-    def bring_up(session: Session) -> None:
+    def bring_up(session: Registration) -> None:
         if subprocess.run(["ip", "-n", HOME, "link", "show", "wg0"], capture_output=True, check=False).returncode:
             subprocess.run(world.inside(HOME, "wireguard-go", "wg0"), check=True, capture_output=True)
         home = f"nsenter --net=/run/netns/{HOME} --"
@@ -191,7 +191,7 @@ def test_the_list_has_regions_at_distances_that_can_be_measured(net: Net, pia: P
 
 
 def test_a_tunnel_to_pia_carries_what_leaves_the_home(
-    net: Net, pia: Pia, key: Key, tunnel: Callable[[Session], None]
+    net: Net, pia: Pia, key: Key, tunnel: Callable[[Registration], None]
 ) -> None:
     chosen = gateway(pia, "uk/london401")
     outside = net.plan.names[OUTSIDE_NAME]
@@ -223,7 +223,7 @@ def test_a_dedicated_ip_is_connected_to_with_its_own_token(net: Net, tmp_path: P
 
 
 def test_a_forwarded_port_leads_into_the_home(
-    net: Net, pia: Pia, key: Key, tunnel: Callable[[Session], None], tmp_path: Path
+    net: Net, pia: Pia, key: Key, tunnel: Callable[[Registration], None], tmp_path: Path
 ) -> None:
     session = pia.register(gateway(pia, "uk/london401"), key.public)
     tunnel(session)
@@ -245,7 +245,7 @@ def test_a_forwarded_port_leads_into_the_home(
 
 
 def test_mullvad_changes_relays_without_a_question(
-    net: Net, mullvad: Mullvad, key: Key, tunnel: Callable[[Session], None]
+    net: Net, mullvad: Mullvad, key: Key, tunnel: Callable[[Registration], None]
 ) -> None:
     first, second = gateway(mullvad, "se-mma/se-mma-wg-001"), gateway(mullvad, "no-osl/no-osl-wg-001")
     tunnel(mullvad.register(first, key.public))
@@ -343,7 +343,7 @@ def test_where_the_web_site_is_silent_a_server_gives_the_token(
 
 
 def test_a_busy_port_is_said_to_be_so(
-    pia: Pia, key: Key, tunnel: Callable[[Session], None], faulty: Callable[[str, str], None]
+    pia: Pia, key: Key, tunnel: Callable[[Registration], None], faulty: Callable[[str, str], None]
 ) -> None:
     session = pia.register(gateway(pia, "uk/london401"), key.public)
     tunnel(session)
@@ -380,7 +380,7 @@ def test_a_line_can_be_made_longer_and_cut(net: Net, pia: Pia) -> None:
 
 
 def test_a_captive_portal_answers_in_everybodys_place(
-    net: Net, pia: Pia, key: Key, tunnel: Callable[[Session], None], faulty: Callable[[str, str], None]
+    net: Net, pia: Pia, key: Key, tunnel: Callable[[Registration], None], faulty: Callable[[str, str], None]
 ) -> None:
     tunnel(pia.register(gateway(pia, "uk/london401"), key.public))
     faulty("london401", "portal")

@@ -33,7 +33,7 @@ class Guests(Quiet):
 
 PLUG = Plug(
     name="guests",
-    settings=lambda runtime: (),
+    settings=lambda runtime: ("whatever the plan says",),
     make=Guests,
     shows=True,
     scopes=lambda runtime: [Scope("guests", "peer", (DEVICE,))],

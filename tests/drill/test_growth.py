@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.cycle.engine import Engine
 from reconciler.kinds import KINDS
-from reconciler.process.host import Host
+from reconciler.process.reconciler import Reconciler
 from reconciler.report.report import Acquired, Candidate
 from reconciler.sources.acquire import Acquirer
 from reconciler.state.inventory import Inventory
@@ -60,7 +60,7 @@ def test_cycles_leave_nothing_behind(tmp_path: Path, capsys: pytest.CaptureFixtu
         found = drivers(Context(lambda ref: b"", Inventory(tmp_path / "inventory.json"), tmp_path / "services"))
         engine = Engine(store=store, drivers=found, kinds=KINDS)
         source = Acquirer(host="h", store=store, source=Scripted())
-        host = Host(name="h", store=store, engine=engine, acquirer=source, say=lambda *_: None)
+        host = Reconciler(name="h", store=store, engine=engine, acquirer=source, say=lambda *_: None)
         before: dict[str, float] = {}
         for n in range(CYCLES):
             if n == WARM:

@@ -23,10 +23,10 @@ from typing import Any
 
 import pytest
 
-from reconciler.process.host import Host
-from reconciler.process.setup import host_of, store_of
+from reconciler.process.reconciler import Reconciler
+from reconciler.process.setup import reconciler_of, store_of
 from reconciler.sources import repository
-from reconciler.sources.git import Mirror
+from reconciler.sources.git import Clone
 from reconciler.state import journal
 from reconciler.state import store as state
 from reconciler.state.config import AgentConfig, parse
@@ -267,9 +267,9 @@ class Site:
         )
         return parse(text, "agent.yaml")
 
-    def host(self, world: Path, point: Callable[[], None] = lambda: None) -> Host:
+    def host(self, world: Path, point: Callable[[], None] = lambda: None) -> Reconciler:
         config = self.config(world)
-        host = host_of(config, store_of(config), [sys.executable, "-S", str(self.folder / "compiler.py")])
+        host = reconciler_of(config, store_of(config), [sys.executable, "-S", str(self.folder / "compiler.py")])
         host.say = lambda level, text: None
         host.store.lock()
         host.engine.converger.batch = 1
@@ -307,7 +307,7 @@ class Points:
 
     def spread(self) -> None:
         """Points at every git command, compilation, and write to the disk; in a process that ends anyway."""
-        self.around(Mirror, "_git")
+        self.around(Clone, "_git")
         self.around(repository, "compile_tree")
         for module in (state, journal):
             self.around(module, "write_atomic")

@@ -15,7 +15,7 @@ import pytest
 
 from lab.blueprint import GIT_ADDRESS
 from lab.client import down
-from lab.folder import Folder
+from lab.folder import LabFolder
 from schema.plan import Firewall, HostPlan, Resource
 from tests.drill.world import DEADLINE, JITTER, POLL, Drill, begin
 from tests.lab.twin import eventually, soon_nothing
@@ -135,7 +135,7 @@ def drill() -> Iterator[Drill]:
     try:
         yield begin(root)
     finally:
-        down(Folder(root))
+        down(LabFolder(root))
 
 
 def _cases() -> Iterator[Any]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.cycle import preview
 from reconciler.cycle.engine import Engine
 from reconciler.kinds import KINDS
 from reconciler.report.report import Acquired, Candidate, Report
@@ -146,8 +147,8 @@ def settle(engine: Engine, acquired: Acquired) -> tuple[Report, int]:
     """Cycles as the agent runs them, until one has nothing to say; the last report, and how many it took."""
     report = Report()
     for cycle in range(1, CYCLES + 1):
-        known = engine.confirmed_or_none()
-        rejected = engine.store.rejected()
+        known = engine.plans.confirmed()
+        rejected = engine.store.commits.rejected()
         fresh = acquired.candidate and acquired.candidate.commit not in rejected
         wanted = acquired if fresh and (known is None or known.commit != acquired.commit) else None
         report = engine.converge(wanted)
@@ -166,14 +167,14 @@ def test_every_run_converges_or_stops_with_a_reason(engine: Engine) -> None:
         KERNEL.random, KERNEL.left, KERNEL.requests = dice, dice.randint(1, 12), 0
         report, cycles = settle(engine, Acquired(commit=candidate.commit, candidate=candidate))
         assert report.error is None, (seed, report.error.message)
-        confirmed = engine.confirmed_or_none()
+        confirmed = engine.plans.confirmed()
         if confirmed and confirmed.commit == candidate.commit:
             converged += 1
         else:
-            rejected = engine.store.rejected()[candidate.commit]
+            rejected = engine.store.commits.rejected()[candidate.commit]
             assert rejected.reason and rejected.message, seed
             stopped += 1
-        assert engine.preview().changes == [], seed
+        assert preview.convergence(engine).changes == [], seed
         most = max(most, KERNEL.requests)
         # Nothing loops hot: a cycle costs what there is to do, a few passes, and the way back.
         assert KERNEL.requests <= 200 * cycles * 4, seed

@@ -23,7 +23,7 @@ import pytest
 from bench.generate import key
 from reconciler.cycle.engine import Engine
 from reconciler.kinds import KINDS
-from reconciler.process.host import Host
+from reconciler.process.reconciler import Reconciler
 from reconciler.report.report import Acquired, Candidate
 from reconciler.sources.acquire import Acquirer
 from reconciler.state.inventory import Inventory
@@ -274,7 +274,9 @@ def test_a_clock_that_jumps_a_year_both_ways(tmp_path: Path) -> None:
         kinds = {kind: found[kind] for kind in ("link", "route")}
         engine = Engine(store=store, drivers=kinds, kinds=KINDS, clock=lambda: now[0])
         source = Acquirer(host="h", store=store, source=Scripted())
-        host = Host(name="h", store=store, engine=engine, acquirer=source, clock=lambda: now[0], say=lambda *_: None)
+        host = Reconciler(
+            name="h", store=store, engine=engine, acquirer=source, clock=lambda: now[0], say=lambda *_: None
+        )
         for n, jump in enumerate((0.0, YEAR, -2 * YEAR, YEAR)):
             now[0] += jump
             plan = HostPlan.of("h", [Link(name="br1", type="bridge"), Route(dst=f"10.{n}.0.0/16", dev="br1")])
@@ -283,4 +285,4 @@ def test_a_clock_that_jumps_a_year_both_ways(tmp_path: Path) -> None:
             ip(f"route del 10.{n}.0.0/16 dev br1")
             assert host.converge(kinds={"route"}).operations == 1
             assert f"10.{n}.0.0/16" in run("ip route show proto 117")
-            assert all(c.status == "True" for c in host.conditions.all())
+            assert all(c.status == "True" for c in host.reporter.conditions.all())

@@ -13,7 +13,7 @@ import pytest
 
 from lab.client import down
 from lab.drive import HANDSHAKES, wait_tunnels
-from lab.folder import Folder
+from lab.folder import LabFolder
 from reconciler.base.control import call
 from reconciler.system.wg_key import generate_private, public_key
 from schema.plan import HostPlan
@@ -38,7 +38,7 @@ def drill() -> Iterator[Drill]:
         (found.twin.folder.bare / "hooks" / "post-receive").unlink()  # each agent hears when the test says so
         yield found
     finally:
-        down(Folder(root))
+        down(LabFolder(root))
 
 
 def other_ports(drill: Drill, base: int) -> dict[str, str]:

@@ -14,7 +14,7 @@ from compiler.compile import compile_files
 from compiler.shell.inputs import read_folder
 from lab.client import up
 from lab.drive import HANDSHAKES, compiled, wait_tunnels
-from lab.folder import Folder
+from lab.folder import LabFolder
 from lab.repository import git
 from schema.plan import Address, HostPlan
 from tests.lab.dumps import ours
@@ -118,7 +118,7 @@ def begin(root: Path, poll: float = POLL) -> Drill:
     shutil.copytree(SITES, sites)
     edit(sites / "fabric.yaml", lambda fabric: fabric.update({"deadline": f"{DEADLINE:g}s"}))
     edit(sites / "fra.yaml", lambda site: site["hosts"]["fra-gw1"]["underlay"].update({"managed": True}))
-    folder = Folder(root)
+    folder = LabFolder(root)
     up(sites, folder, lambda text: None)
     shutil.rmtree(sites)
     twin = Twin(folder, git(folder.work, "rev-parse", "HEAD"))

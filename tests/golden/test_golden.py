@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from compiler.compile import Result, compile_files
+from compiler.compile import Compilation, compile_files
 from compiler.render import render
 from compiler.review.diff import diff_plans
 from compiler.review.report import markdown_report, text_report
@@ -23,7 +23,7 @@ def cases(kind: str) -> list[Path]:
     return sorted(path for path in (HERE / kind).iterdir() if path.is_dir())
 
 
-def compiled(folder: Path) -> Result:
+def compiled(folder: Path) -> Compilation:
     found = read_folder(folder)
     return compile_files(found.files, found.special)
 
@@ -39,7 +39,7 @@ def compare(folder: Path, files: dict[str, str]) -> None:
     assert files == there
 
 
-def problem_text(result: Result) -> str:
+def problem_text(result: Compilation) -> str:
     return "".join(f"{problem.text()}\n" for problem in result.problems)
 
 

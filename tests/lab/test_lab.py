@@ -18,7 +18,7 @@ import pytest
 from lab.blueprint import GIT_ADDRESS
 from lab.client import START, ask, down, running, up
 from lab.drive import change, compiled
-from lab.folder import Folder
+from lab.folder import LabFolder
 from lab.outside import look
 from tests.lab.twin import PATIENCE, REPOSITORY, SITES, Twin, cli, eventually
 from tests.lab.vpn import carried, gate
@@ -164,7 +164,7 @@ class Process:
         return None if fields[0] == "Z" else cls(pid, fields[19], name)
 
 
-def _processes_of(folder: Folder) -> set[Process]:
+def _processes_of(folder: LabFolder) -> set[Process]:
     """All in the lab's PID namespace, and the one that holds it."""
     holder = int(folder.pid.read_text())
     child = int(Path(f"/proc/{holder}/task/{holder}/children").read_text())
@@ -191,9 +191,9 @@ def _naming(folder: Path) -> list[str]:
 
 
 @pytest.fixture
-def traces(short_folder: Path) -> Iterator[tuple[Folder, Callable[[], None]]]:
+def traces(short_folder: Path) -> Iterator[tuple[LabFolder, Callable[[], None]]]:
     """A lab that was just started, and a check that nothing of it is left outside its folder."""
-    folder = Folder(short_folder)
+    folder = LabFolder(short_folder)
     files, interfaces, namespaces = _files(folder.root), _interfaces(), _namespaces()
     processes: set[Process] = set()
 
@@ -218,7 +218,7 @@ def _namespaces() -> str:
     return subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
 
 
-def test_ending_the_lab_leaves_nothing(traces: tuple[Folder, Callable[[], None]]) -> None:
+def test_ending_the_lab_leaves_nothing(traces: tuple[LabFolder, Callable[[], None]]) -> None:
     folder, check = traces
     done = cli("lab", "down", "--lab", str(folder.root))
     assert (done.returncode, done.stdout) == (0, "lab: gone\n")
@@ -228,7 +228,7 @@ def test_ending_the_lab_leaves_nothing(traces: tuple[Folder, Callable[[], None]]
 
 
 def test_killing_the_process_that_holds_the_lab_leaves_nothing_outside_its_folder(
-    traces: tuple[Folder, Callable[[], None]],
+    traces: tuple[LabFolder, Callable[[], None]],
 ) -> None:
     folder, check = traces
     os.kill(int(folder.pid.read_text()), signal.SIGKILL)
@@ -237,7 +237,7 @@ def test_killing_the_process_that_holds_the_lab_leaves_nothing_outside_its_folde
 
 
 def test_killing_the_first_process_of_the_lab_leaves_nothing_outside_its_folder(
-    traces: tuple[Folder, Callable[[], None]],
+    traces: tuple[LabFolder, Callable[[], None]],
 ) -> None:
     folder, check = traces
     holder = folder.pid.read_text()
@@ -249,7 +249,7 @@ def test_killing_the_first_process_of_the_lab_leaves_nothing_outside_its_folder(
 
 def test_a_demonstration_in_the_background_that_is_told_to_end_takes_its_lab_along(short_folder: Path) -> None:
     """SIGINT is ignored there, so SIGTERM is all that can end it."""
-    folder = Folder(short_folder)
+    folder = LabFolder(short_folder)
     words = [sys.executable, "-m", "gitwan", "lab", "test", str(SITES), "--lab", str(folder.root)]
     command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *words]
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL) as demonstration:

@@ -20,7 +20,7 @@ from typing import Any
 
 from lab.client import agent, ask, down, path_of, up
 from lab.drive import CONVERGE, HANDSHAKES, compiled, refused, wait_tunnels
-from lab.folder import Folder
+from lab.folder import LabFolder
 from lab.repository import git
 from lab.table import Cell, measure
 from schema.input import LOCK
@@ -53,7 +53,7 @@ def soon_nothing(wrong: Callable[[], object], seconds: float = PATIENCE) -> None
 class Twin:
     """The lab in a folder."""
 
-    folder: Folder
+    folder: LabFolder
     first: str
     """The commit that it started with."""
 
@@ -177,7 +177,7 @@ class Twin:
 def playing(sites: Path = SITES) -> Iterator[Twin]:
     """A lab with this network, by default the example, that nobody has waited for. It is gone at the end."""
     # Not pytest's own folder: the names of Unix sockets have to be short.
-    folder = Folder(Path(tempfile.mkdtemp(prefix="gwlab-", dir="/tmp")))
+    folder = LabFolder(Path(tempfile.mkdtemp(prefix="gwlab-", dir="/tmp")))
     try:
         up(sites, folder, lambda text: None)
         yield Twin(folder, git(folder.work, "rev-parse", "HEAD"))

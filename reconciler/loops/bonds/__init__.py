@@ -6,10 +6,10 @@ from reconciler.loops.base import Ground, Loop, Plug
 
 
 def _make(ground: Ground) -> Loop:
-    from reconciler.loops.bonds.loop import Bonds
-    from reconciler.system.bond import Bonds as Reader
+    from reconciler.loops.bonds.loop import BondsLoop
+    from reconciler.system.bond import BondReader
 
-    return Bonds(ground, Reader)
+    return BondsLoop(ground, BondReader)
 
 
 PLUG = Plug(

@@ -35,7 +35,7 @@ def arrivals(legs: Sequence[Series], tunnels: Sequence[Series]) -> list[Arrival]
     return found
 
 
-Change = tuple[tuple[int, int], ...]
+LegMoves = tuple[tuple[int, int], ...]
 """Tunnels and the legs that they move to."""
 
 
@@ -66,16 +66,16 @@ class _Guess:
             for n, leg in least:
                 self.place[n] = leg
 
-    def changes(self, n: int) -> list[Change]:
+    def changes(self, n: int) -> list[LegMoves]:
         """What would put a tunnel on another leg."""
         own = self.place[n]
-        moves: list[Change] = [((n, leg),) for leg in range(len(self.rest)) if leg != own]
+        moves: list[LegMoves] = [((n, leg),) for leg in range(len(self.rest)) if leg != own]
         return moves + [((n, leg), (m, own)) for m, leg in enumerate(self.place) if leg != own]
 
-    def cost_of(self, change: Change) -> float:
+    def cost_of(self, change: LegMoves) -> float:
         return sum(map(_left, self._after(change)))
 
-    def _after(self, change: Change) -> list[list[float]]:
+    def _after(self, change: LegMoves) -> list[list[float]]:
         rest = list(self.rest)
         for n, leg in change:
             series, own = self.tunnels[n], self.place[n]

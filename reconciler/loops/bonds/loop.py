@@ -8,9 +8,9 @@ from typing import Protocol
 
 from reconciler.kinds.link import BondState
 from reconciler.loops.base import Ground, Quiet
-from reconciler.loops.bonds.policy import Policy
+from reconciler.loops.bonds.policy import BondPolicy
 from reconciler.report.conditions import Condition
-from schema.plan import Bond
+from schema.plan import WatchedBond
 
 INTERVAL = 10.0
 """Seconds between two looks."""
@@ -22,14 +22,14 @@ class Reader(Protocol):
     def read(self, names: Collection[str]) -> tuple[dict[str, BondState], dict[str, int]]: ...
 
 
-class Bonds(Quiet):
+class BondsLoop(Quiet):
     """The bonds under this host's tunnels."""
 
     def __init__(self, ground: Ground, reader: Callable[[], Reader]) -> None:
         self._ground = ground
         self._new_reader = reader
         self._reader: Reader | None = None
-        self._policies: dict[Bond, Policy] = {}
+        self._policies: dict[WatchedBond, BondPolicy] = {}
 
     async def run(self) -> None:
         """Until cancelled. Raises OSError where the kernel cannot be asked."""
@@ -39,8 +39,8 @@ class Bonds(Quiet):
 
     def look(self) -> Condition | None:
         """Once. A bond that is none on this machine, as in the lab, is the link driver's business or nobody's."""
-        wanted: tuple[Bond, ...] = self._ground.settings
-        self._policies = {bond: self._policies.get(bond) or Policy(bond) for bond in wanted}
+        wanted: tuple[WatchedBond, ...] = self._ground.settings
+        self._policies = {bond: self._policies.get(bond) or BondPolicy(bond) for bond in wanted}
         if not wanted:
             return None
         self._reader = self._reader or self._new_reader()

@@ -15,7 +15,7 @@ from itertools import pairwise
 from reconciler.kinds.link import BondState
 from reconciler.loops.bonds.arrival import arrivals
 from schema.leg import Sender
-from schema.plan import Bond, Rider
+from schema.plan import Rider, WatchedBond
 
 PATIENCE = 2
 """Looks in a row that have to find the same: LACP takes seconds to negotiate."""
@@ -38,10 +38,10 @@ class Complaint:
     text: str
 
 
-class Policy:
+class BondPolicy:
     """One bond, look by look."""
 
-    def __init__(self, bond: Bond) -> None:
+    def __init__(self, bond: WatchedBond) -> None:
         self.bond = bond
         self._last: Complaint | None = None
         self._times = 0
@@ -76,7 +76,7 @@ class Policy:
         return [float(after - before) for before, after in pairwise(counts)]
 
 
-def complaint(bond: Bond, state: BondState) -> Complaint | None:
+def complaint(bond: WatchedBond, state: BondState) -> Complaint | None:
     """What is wrong with the state of a bond, the worst first."""
     legs = {leg.name: leg for leg in state.legs}
     lacp = state.mode == "802.3ad"
@@ -102,7 +102,7 @@ def complaint(bond: Bond, state: BondState) -> Complaint | None:
     return None
 
 
-def collision(bond: Bond, series: Mapping[str, Sequence[float]]) -> Complaint | None:
+def collision(bond: WatchedBond, series: Mapping[str, Sequence[float]]) -> Complaint | None:
     """Two busy tunnels that certainly arrive by one leg while another is idle."""
     count = len(next(iter(series.values()), ()))
     if bond.mode == "active-backup" or len(bond.members) < 2 or not count:
@@ -126,7 +126,7 @@ def collision(bond: Bond, series: Mapping[str, Sequence[float]]) -> Complaint | 
     return None
 
 
-def _collision_text(bond: Bond, leg: str, those: Sequence[Rider], idle: Sequence[str]) -> str:
+def _collision_text(bond: WatchedBond, leg: str, those: Sequence[Rider], idle: Sequence[str]) -> str:
     last = those[-1]
     pairs = ", ".join(f"{port} here with {far} there" for port, far in ports_to_try(bond, last))
     text = (
@@ -139,7 +139,7 @@ def _collision_text(bond: Bond, leg: str, those: Sequence[Rider], idle: Sequence
     return f"{text}; for {last.dev} try {pairs} {where}, in the link's `ports:` or in fabric.lock"
 
 
-def ports_to_try(bond: Bond, rider: Rider) -> list[tuple[int, int]]:
+def ports_to_try(bond: WatchedBond, rider: Rider) -> list[tuple[int, int]]:
     """Pairs (here, there) that the usual hash puts on another leg on the way here, and on the same one on the way out.
 
     What else listens at the far end is not known here: the compiler says so where it does.

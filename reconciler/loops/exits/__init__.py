@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def _make(ground: Ground) -> Loop:
-    from reconciler.loops.exits.loop import Exits
+    from reconciler.loops.exits.loop import ExitsLoop
     from reconciler.loops.exits.tools import tools
 
-    return Exits(ground, tools(ground))
+    return ExitsLoop(ground, tools(ground))
 
 
 def _lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -28,9 +28,9 @@ def _lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _metrics(registry: CollectorRegistry) -> Callable[[Sequence[Mapping[str, Any]]], None]:
-    from reconciler.loops.exits.metrics import Metrics
+    from reconciler.loops.exits.metrics import ExitMetrics
 
-    return Metrics(registry).show
+    return ExitMetrics(registry).show
 
 
 def _command() -> typer.Typer:

@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
 from reconciler.base.control import Unreachable, call
 from reconciler.base.errors import Stalled
-from reconciler.state.config import DEFAULT_FILE, AgentConfig, ConfigError, load
+from reconciler.report.terminal import AsJson, ConfigFile, fail, settings_of
+from reconciler.state.config import DEFAULT_FILE, AgentConfig
 
-ConfigFile = Annotated[Path, typer.Option("--config", help="The agent's settings.")]
-AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
-Name = Annotated[str | None, typer.Option("--exit", help="One exit, where there are several.", show_default="all")]
+ExitOption = Annotated[
+    str | None, typer.Option("--exit", help="One exit, where there are several.", show_default="all")
+]
 
 
 def make_app() -> typer.Typer:
+    """The command group."""
     app = typer.Typer(no_args_is_help=True, help="Exits: VPN gateways to the internet, and which of them is used.")
+    _add_shows(app)
+    _add_choices(app)
+    app.command()(key)
+    return app
 
+
+def _add_shows(app: typer.Typer) -> None:
     @app.command("list")
-    def list_(config: ConfigFile = DEFAULT_FILE, exit: Name = None, as_json: AsJson = False) -> None:
+    def list_(config: ConfigFile = DEFAULT_FILE, exit: ExitOption = None, as_json: AsJson = False) -> None:
         """The gateways that may be taken, the nearest first.
 
         Example: gitwan exits list --exit pia
         """
-        found = _ask(_settings(config), exit)
+        found = _ask(settings_of(config), exit)
         if as_json:
             typer.echo(json.dumps(found["gateways"], indent=1))
             return
@@ -40,22 +47,24 @@ def make_app() -> typer.Typer:
         """Which gateways carry traffic, and how well; exit code 1 where one that should is missing."""
         from reconciler.loops.exits.status import conclude, lines
 
-        rows = _ask(_settings(config), None)["exits"]
+        rows = _ask(settings_of(config), None)["exits"]
         typer.echo(json.dumps(rows, indent=1) if as_json else "\n".join(lines(rows)) or "this host has no exits")
         condition = conclude(rows)
         raise typer.Exit(0 if condition is None or condition.status == "True" else 1)
 
+
+def _add_choices(app: typer.Typer) -> None:
     @app.command("next")
-    def next_(config: ConfigFile = DEFAULT_FILE, exit: Name = None, as_json: AsJson = False) -> None:
+    def next_(config: ConfigFile = DEFAULT_FILE, exit: ExitOption = None, as_json: AsJson = False) -> None:
         """Choose another gateway than the one in use. Traffic moves when that one has proven itself."""
-        _show(_ask(_settings(config), exit, order="next"), as_json)
+        _show(_ask(settings_of(config), exit, order="next"), as_json)
 
     @app.command()
     def pin(
         gateway: Annotated[str | None, typer.Argument(help="As `gitwan exits list` names it.")] = None,
         none: Annotated[bool, typer.Option("--none", help="Whichever is best, again.")] = False,
         config: ConfigFile = DEFAULT_FILE,
-        exit: Name = None,
+        exit: ExitOption = None,
         as_json: AsJson = False,
     ) -> None:
         """Use one gateway as long as it works, over restarts too.
@@ -63,29 +72,27 @@ def make_app() -> typer.Typer:
         Example: gitwan exits pin uk/london401
         """
         if (gateway is None) != none:
-            _fail("name a gateway, or write --none")
-        _show(_ask(_settings(config), exit, order="pin", gateway=gateway), as_json)
+            fail("name a gateway, or write --none")
+        _show(_ask(settings_of(config), exit, order="pin", gateway=gateway), as_json)
 
-    @app.command()
-    def key(
-        name: Annotated[str, typer.Argument(help="The exit.")],
-        new: Annotated[bool, typer.Option("--new", help="For an exit that the plan does not have yet.")] = False,
-        config: ConfigFile = DEFAULT_FILE,
-    ) -> None:
-        """Print an exit's public key, which the gateways of `static` have to know; made where there is none.
 
-        Before this host's first plan nobody knows its exits, so a key is made for any name, with a warning.
-        """
-        from reconciler.loops.exits.memory import Memory
+def key(
+    name: Annotated[str, typer.Argument(help="The exit.")],
+    new: Annotated[bool, typer.Option("--new", help="For an exit that the plan does not have yet.")] = False,
+    config: ConfigFile = DEFAULT_FILE,
+) -> None:
+    """Print an exit's public key, which the gateways of `static` have to know; made where there is none.
 
-        settings = _settings(config)
-        _check(settings, name, new)
-        try:
-            typer.echo(Memory(settings.state, name).public_key())
-        except OSError as error:
-            _fail(str(error))
+    Before this host's first plan nobody knows its exits, so a key is made for any name, with a warning.
+    """
+    from reconciler.loops.exits.memory import Memory
 
-    return app
+    settings = settings_of(config)
+    _check(settings, name, new)
+    try:
+        typer.echo(Memory(settings.state, name).public_key())
+    except OSError as error:
+        fail(str(error))
 
 
 def _check(settings: AgentConfig, name: str, new: bool) -> None:
@@ -93,14 +100,14 @@ def _check(settings: AgentConfig, name: str, new: bool) -> None:
     from reconciler.loops.exits.memory import is_name
 
     if not is_name(name):
-        _fail(f"{name!r} is no name of an exit: it has at most 9 lower-case letters, digits and hyphens")
+        fail(f"{name!r} is no name of an exit: it has at most 9 lower-case letters, digits and hyphens")
     there = _exits(settings)
     if there is None:
         text = f"warning: this host has no plan yet, so nobody knows whether there will be an exit {name}"
         typer.echo(text, err=True)
     elif name not in there and not new:
         known = f"but {', '.join(there)}" if there else "and no other"
-        _fail(f"there is no exit {name}, {known}; for one that the plan does not have yet write --new")
+        fail(f"there is no exit {name}, {known}; for one that the plan does not have yet write --new")
 
 
 def _exits(settings: AgentConfig) -> list[str] | None:
@@ -125,20 +132,13 @@ def _line(one: dict[str, Any]) -> str:
     return f"{columns}  {', '.join(words)}".rstrip()
 
 
-def _settings(path: Path) -> AgentConfig:
-    try:
-        return load(path)
-    except ConfigError as error:
-        _fail(str(error))
-
-
 def _ask(settings: AgentConfig, exit: str | None, order: str = "", **words: object) -> dict[str, Any]:
     try:
         found = call(str(settings.socket), "exits", timeout=30.0, exit=exit, order=order, **words)
     except Unreachable as error:
-        _fail(str(error))
+        fail(str(error))
     if not found["ok"]:
-        _fail(str(found["error"]))
+        fail(str(found["error"]))
     return found
 
 
@@ -146,8 +146,3 @@ def _show(found: dict[str, Any], as_json: bool) -> None:
     from reconciler.loops.exits.status import lines
 
     typer.echo(json.dumps(found["exits"], indent=1) if as_json else "\n".join(lines(found["exits"])))
-
-
-def _fail(text: str) -> NoReturn:
-    typer.echo(f"error: {text}", err=True)
-    raise typer.Exit(1)

@@ -16,7 +16,7 @@ from statistics import median
 from typing import Literal
 
 from reconciler.kinds.peer import REJECT_AFTER
-from schema.plan import ExitHealth
+from schema.plan import HealthSettings
 
 BASELINE = 3
 """Round trips that the baseline is the median of."""
@@ -24,7 +24,7 @@ Fault = Literal["", "Silent", "CaptivePortal", "Slow", "Lossy"]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ProbeResult:
     """What became of a probe."""
 
     rtt: float | None
@@ -41,7 +41,7 @@ class Answer:
 class Pulse:
     """One tunnel, probe by probe."""
 
-    settings: ExitHealth
+    settings: HealthSettings
     baseline: float | None = None
     window: deque[float | None] = field(default_factory=deque)
     """Round trips, the newest last; None for a probe that failed."""
@@ -54,7 +54,7 @@ class Pulse:
     """Seconds since the last one."""
     first: list[float] = field(default_factory=list)
 
-    def note(self, answer: Answer) -> None:
+    def note(self, answer: ProbeResult) -> None:
         """A probe ended."""
         self.window.append(answer.rtt if answer.good else None)
         while len(self.window) > self.settings.window:
@@ -69,7 +69,7 @@ class Pulse:
             if len(self.first) == BASELINE:
                 self.baseline = median(self.first)
 
-    def _fault(self, answer: Answer) -> Fault:
+    def _fault(self, answer: ProbeResult) -> Fault:
         if answer.rtt is None:
             return "Silent"
         if not answer.genuine:

@@ -11,26 +11,25 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from reconciler.base.web import Http
+from reconciler.base.control import Reply
 from reconciler.converge.wanted import Refused
-from reconciler.loops.base import Ground, Reply
+from reconciler.loops.base import Ground
 from reconciler.loops.exits.election import candidates
-from reconciler.loops.exits.forwarding import Forwarding
-from reconciler.loops.exits.health import Answer
+from reconciler.loops.exits.health import ProbeResult
 from reconciler.loops.exits.memory import Kept, Memory
-from reconciler.loops.exits.overlay import Held, Placed, overlay
-from reconciler.loops.exits.policy import Policy
-from reconciler.loops.exits.prober import AskName, Prober, Resolve
-from reconciler.loops.exits.providers.base import Provider, ProviderError, Session
+from reconciler.loops.exits.overlay import Held, overlay
+from reconciler.loops.exits.policy import ExitPolicy
+from reconciler.loops.exits.prober import ExitProber
+from reconciler.loops.exits.providers.base import ProviderError, Registration
 from reconciler.loops.exits.rows import broken, choices, row
+from reconciler.loops.exits.run import Run, Tools, end_of, placed, remembered
 from reconciler.loops.exits.status import conclude
-from reconciler.loops.exits.tunnel import Action, Tunnel
+from reconciler.loops.exits.tunnel import Action
 from reconciler.report.conditions import Condition
-from schema.plan import Exit, SecretRef
+from schema.plan import Exit
 
 TICK = 0.25
 """Seconds between two looks at what is due, where nothing happens."""
@@ -39,45 +38,15 @@ QUIET, QUIET_BYTES = 30.0, 4096
 """A tunnel over which so little passed in so many seconds has no flow left: a session's own packets are fewer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What reaches outside."""
-
-    provider: Callable[[Exit], Provider]
-    measure: Callable[[int, Mapping[str, str]], Mapping[str, list[float | None]]]
-    """The mark of what may leave beside the tunnels, and name -> address, to name -> round trips."""
-    http: Http
-    resolve: Resolve
-    ask_name: AskName
-    first: Callable[[], None] = lambda: None
-    """Called once, when there is an exit to look after."""
-
-
-@dataclass(slots=True)
-class _Run:
-    """An exit that is looked after."""
-
-    policy: Policy
-    memory: Memory
-    provider: Provider
-    key: SecretRef
-    quiet: dict[int, tuple[float, int]] = field(default_factory=dict)
-    """Slot that drains -> since when how many bytes have passed."""
-    kept: object = None
-    forwarding: Forwarding = field(default_factory=Forwarding)
-    unprobed: ProviderError | None = None
-    """Why the last probe was not sent."""
-
-
-class Exits:
+class ExitsLoop:
     """The exits of this host."""
 
     def __init__(self, ground: Ground, tools: Tools) -> None:
         self._ground = ground
         self._tools = tools
-        self._prober = Prober(tools.http, tools.resolve, tools.ask_name)
+        self._prober = ExitProber(tools.http, tools.resolve, tools.ask_name)
         self._threads = ThreadPoolExecutor(THREADS, "exits")
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, Run] = {}
         self._broken: dict[str, ProviderError] = {}
         self._followed: tuple[Exit, ...] | None = None
         self._used = False
@@ -127,7 +96,7 @@ class Exits:
             self._tools.first()
         self._followed = exits
         self._broken.clear()
-        runs: dict[str, _Run] = {}
+        runs: dict[str, Run] = {}
         for exit in exits:
             there = self._runs.get(exit.name)
             if there is not None and there.policy.exit == exit:
@@ -135,14 +104,14 @@ class Exits:
                 continue
             memory = Memory(self._ground.folder, exit.name)
             try:
-                run = _Run(Policy(exit), memory, self._tools.provider(exit), memory.key(exit))
+                run = Run(ExitPolicy(exit), memory, self._tools.provider(exit), memory.key(exit))
             except OSError as error:
                 self._broken[exit.name] = ProviderError("KeyUnusable", str(error))
                 continue
             except ProviderError as error:
                 self._broken[exit.name] = error
                 continue
-            run.policy.known(run.provider.known())
+            run.policy.directory.known(run.provider.known())
             self._adopt(run, now, there.policy if there else None)
             runs[exit.name] = run
         for name, gone in self._runs.items():
@@ -150,7 +119,7 @@ class Exits:
                 self._spawn(self._release(gone))
         self._runs = runs
 
-    async def _release(self, run: _Run) -> None:
+    async def _release(self, run: Run) -> None:
         """An exit is gone for good: its provider may forget our key. Best effort."""
         for session in [tunnel.session for tunnel in run.policy.tunnels.values() if tunnel.session]:
             try:
@@ -160,14 +129,14 @@ class Exits:
                 self._ground.say("warning", f"cannot take back the key of the exit {run.memory.name}: {found}")
         await asyncio.to_thread(self._keep, run, [], None)
 
-    def _adopt(self, run: _Run, now: float, before: Policy | None) -> None:
+    def _adopt(self, run: Run, now: float, before: ExitPolicy | None) -> None:
         """What carries goes on, as far as it is still used: first what was well, as an earlier policy knows."""
         tunnels, run.policy.pinned = run.memory.tunnels()
         slots = {slot.dev: n for n, slot in enumerate(run.policy.exit.slots)}
         well = {tunnel.gateway.id for tunnel in before.carrying} if before else set()
         carrying = [kept for kept in tunnels if kept.dev in slots and kept.carrying]
         for kept in sorted(carrying, key=lambda kept: (kept.session.gateway.id not in well, slots[kept.dev])):
-            ends = now if before else _ends(kept.session, now)
+            ends = now if before else end_of(kept.session, now)
             run.policy.adopt(slots[kept.dev], kept.session, kept.baseline, now, ends)
 
     # What the kernel says
@@ -193,7 +162,7 @@ class Exits:
 
     # A port that leads here
 
-    def _forward(self, run: _Run, now: float) -> None:
+    def _forward(self, run: Run, now: float) -> None:
         """Have a port kept at the gateway that carries traffic."""
         exit = run.policy.exit
         tunnel = next(iter(run.policy.carrying), None) if exit.port_forward else None
@@ -202,7 +171,7 @@ class Exits:
             run.forwarding.asking = True
             self._spawn(self._ask_port(run, tunnel.session, dev))
 
-    async def _ask_port(self, run: _Run, session: Session, dev: str) -> None:
+    async def _ask_port(self, run: Run, session: Registration, dev: str) -> None:
         clock = asyncio.get_running_loop().time
         try:
             found = await self._in_thread(partial(run.provider.forward, session, dev))
@@ -219,9 +188,9 @@ class Exits:
     async def _publish(self) -> None:
         """Remember what there is now, have the kernel hold it, and say so: a crash in between forgets no tunnel."""
         rows = self._describe()
-        held = [Held(run.policy.exit, run.key, _placed(run.policy), run.forwarding.port) for run in self._runs.values()]
+        held = [Held(run.policy.exit, run.key, placed(run.policy), run.forwarding.port) for run in self._runs.values()]
         for run in self._runs.values():
-            kept = [_kept(run.policy, tunnel) for tunnel in run.policy.tunnels.values() if tunnel.session]
+            kept = [remembered(run.policy, tunnel) for tunnel in run.policy.tunnels.values() if tunnel.session]
             if (mark := (kept, run.policy.pinned)) != run.kept:
                 run.kept = mark
                 await asyncio.to_thread(self._keep, run, *mark)
@@ -242,13 +211,13 @@ class Exits:
 
     _told = False
 
-    def _keep(self, run: _Run, kept: list[Kept], pinned: str | None) -> None:
+    def _keep(self, run: Run, kept: list[Kept], pinned: str | None) -> None:
         try:
             run.memory.keep(kept, pinned)
         except OSError as error:
             self._ground.say("warning", f"cannot remember the exit {run.memory.name}: {error.strerror}")
 
-    async def _carry_out(self, run: _Run, action: Action) -> None:
+    async def _carry_out(self, run: Run, action: Action) -> None:
         policy, slot = run.policy, action.slot
         clock = asyncio.get_running_loop().time
         try:
@@ -262,11 +231,11 @@ class Exits:
                 case "register":
                     assert action.gateway is not None
                     session = await self._in_thread(partial(run.provider.register, action.gateway, run.key.fingerprint))
-                    policy.registered(slot, session, clock(), _ends(session, clock()))
+                    policy.registered(slot, session, clock(), end_of(session, clock()))
                 case "renew":
                     assert action.session is not None
                     session = await self._in_thread(partial(run.provider.renew, action.session, run.key.fingerprint))
-                    policy.renewed(slot, session, clock(), _ends(session, clock()))
+                    policy.renewed(slot, session, clock(), end_of(session, clock()))
                 case "probe":
                     assert action.gateway is not None and action.session is not None
                     dev = policy.exit.slots[slot].dev
@@ -278,7 +247,7 @@ class Exits:
         finally:
             self._wake.set()
 
-    def _understood(self, run: _Run, what: str, error: Exception) -> ProviderError:
+    def _understood(self, run: Run, what: str, error: Exception) -> ProviderError:
         """What went wrong, for people; of what nobody foresaw only its kind, for there may be a secret in it."""
         match error:
             case ProviderError():
@@ -289,7 +258,7 @@ class Exits:
         self._ground.say("error", f"exit {run.memory.name}: {text}")
         return ProviderError("Unforeseen", text)
 
-    def _failed(self, run: _Run, action: Action, found: ProviderError, now: float) -> None:
+    def _failed(self, run: Run, action: Action, found: ProviderError, now: float) -> None:
         policy = run.policy
         match action.verb:
             case "discover":
@@ -303,7 +272,7 @@ class Exits:
             case "probe":
                 assert action.gateway is not None
                 run.unprobed = found
-                policy.probed(action.slot, action.gateway.id, Answer(None), now)
+                policy.probed(action.slot, action.gateway.id, ProbeResult(None), now)
 
     async def _in_thread(self, function: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
@@ -344,14 +313,14 @@ class Exits:
         """Choose a gateway by hand, or none. What is wrong with that, if anything."""
         runs = self._chosen(name)
         if gateway is not None and len(runs) == 1:
-            known = {one.id for one in candidates(runs[0].policy.exit, runs[0].policy.gateways.values())}
+            known = {one.id for one in candidates(runs[0].policy.exit, runs[0].policy.directory.gateways.values())}
             if gateway not in known:
                 return f"{gateway} is no gateway that {runs[0].policy.exit.name} may take: see `gitwan exits list`"
         if gateway is not None and len(runs) > 1:
             return "several exits: name one with --exit"
         return self._order(name, lambda policy: policy.pin(gateway))
 
-    def _order(self, name: str | None, order: Callable[[Policy], None]) -> str:
+    def _order(self, name: str | None, order: Callable[[ExitPolicy], None]) -> str:
         runs = self._chosen(name)
         for run in runs:
             order(run.policy)
@@ -365,25 +334,5 @@ class Exits:
             return "this host has no exits"
         return "" if name is None or name in there else f"there is no exit {name}, but {', '.join(there)}"
 
-    def _chosen(self, name: str | None) -> list[_Run]:
+    def _chosen(self, name: str | None) -> list[Run]:
         return [run for exit, run in sorted(self._runs.items()) if name in (None, exit)]
-
-
-def _placed(policy: Policy) -> list[Placed]:
-    carrying = {tunnel.slot for tunnel in policy.carrying}
-    return [
-        Placed(policy.exit.slots[slot], tunnel.session, slot in carrying)
-        for slot, tunnel in sorted(policy.tunnels.items())
-        if tunnel.session is not None
-    ]
-
-
-def _kept(policy: Policy, tunnel: Tunnel) -> Kept:
-    assert tunnel.session is not None
-    dev = policy.exit.slots[tunnel.slot].dev
-    return Kept(dev, tunnel.session, tunnel.phase == "carrying", tunnel.pulse.baseline)
-
-
-def _ends(session: Session, now: float) -> float | None:
-    """When a session does, on the clock of `now`."""
-    return None if session.expires is None else now + session.expires - time.time()

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 from reconciler.base.files import dump_json, read_object, write_atomic
 from reconciler.loops.exits.overlay import Held, Placed, overlay
-from reconciler.loops.exits.providers.base import Session, checked
+from reconciler.loops.exits.providers.base import Registration, checked
 from reconciler.state.keys import EXIT, EXITS, KeyFileError, ensure_file
 from schema.plan import Exit, Resource, SecretRef
 from schema.plan.exits import NAME
@@ -30,7 +30,7 @@ class Kept:
     """A tunnel on a device, as it was last."""
 
     dev: str
-    session: Session
+    session: Registration
     carrying: bool
     baseline: float | None
 

@@ -8,7 +8,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Gauge
 
 
-class Metrics:
+class ExitMetrics:
     """Set from the rows of the loop."""
 
     def __init__(self, to: CollectorRegistry) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from reconciler.loops.exits.providers.base import Session
+from reconciler.loops.exits.providers.base import Registration
+from schema.ip import endpoint_text
 from schema.plan import (
     Address,
     Exit,
@@ -46,7 +47,7 @@ class Placed:
     """A tunnel on a device."""
 
     slot: ExitSlot
-    session: Session
+    session: Registration
     carrying: bool
     """Whether new flows take it."""
 
@@ -195,7 +196,7 @@ _LOOPBACK: dict[Family, str] = {"inet": "127.0.0.0/8", "inet6": "::1/128"}
 
 
 def _dnat(server: str, where: str = "") -> list[str]:
-    to = f"[{server}]:53" if ":" in server else f"{server}:53"
+    to = endpoint_text(server, 53)
     return [f"-p {p} -m {p} --dport 53 {where}-j DNAT --to-destination {to}" for p in ("udp", "tcp")]
 
 

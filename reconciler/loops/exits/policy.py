@@ -11,21 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from reconciler.loops.exits.cooling import BACKOFF, REMEMBERED, Account, Cooling, Pause
-from reconciler.loops.exits.election import candidates, elect, latency, standing
-from reconciler.loops.exits.health import Answer, Pulse
-from reconciler.loops.exits.providers.base import Gateway, ProviderError, Session
-from reconciler.loops.exits.tunnel import Action, Phase, Tunnel, server
+from reconciler.loops.exits.directory import FRESH, UNTOLD, Directory
+from reconciler.loops.exits.election import candidates, elect, standing
+from reconciler.loops.exits.health import ProbeResult, Pulse
+from reconciler.loops.exits.providers.base import Gateway, ProviderError, Registration
+from reconciler.loops.exits.tunnel import Action, ExitTunnel, Phase, server
 from schema.plan import Exit
 
-LIST_LIFE = 6 * 3600.0
-"""Seconds after which the provider is asked for its gateways again."""
-LIST_AGAIN = 60.0
-"""Seconds between two lists where a gateway may not be where the last one says."""
-FRESH = 30.0
-"""Seconds for which a latency is as good as new."""
 ASK_EVERY = 1.0
 """Seconds between two probes of a tunnel that is to prove itself; less where the interval is less."""
 PROOF = 15.0
@@ -35,22 +29,18 @@ DRAIN = 600.0
 LONGEST_AGAIN = 60.0
 """Seconds between two tries where every gateway has failed: one that works again is not to wait for long."""
 RENEW_AGAIN = 60.0
-UNTOLD = 120.0
-"""Seconds after which an outcome is waited for no longer: a provider may take a minute, after others have."""
 
 UNWANTED = 3
 """The standing of a gateway that the list no longer has, or that may not be taken any more."""
 
 
 @dataclass(slots=True)
-class Policy:
+class ExitPolicy:
     """One exit."""
 
     exit: Exit
-    gateways: dict[str, Gateway] = field(default_factory=dict)
-    latencies: dict[str, float | None] = field(default_factory=dict)
-    """Seconds of a round trip outside the tunnels; None where none came back."""
-    tunnels: dict[int, Tunnel] = field(default_factory=dict)
+    directory: Directory = field(default_factory=Directory)
+    tunnels: dict[int, ExitTunnel] = field(default_factory=dict)
     pinned: str | None = None
     trouble: ProviderError | None = None
     """What the provider did last that it should not have done."""
@@ -59,13 +49,6 @@ class Policy:
     """When what carries changed last."""
     _cooling: Cooling = field(default_factory=Cooling)
     _forced: bool = False
-    _busy: dict[str, float] = field(default_factory=dict)
-    """What is under way, and since when."""
-    _listed: float | None = None
-    _doubted: bool = False
-    """Whether something has failed since that another list may mend."""
-    _measured: float | None = None
-    _list_pause: Pause = field(default_factory=Pause)
     _account: Account = field(default_factory=Account)
     _again: Pause = field(default_factory=lambda: Pause(longest=LONGEST_AGAIN))
     """Of gateways that failed already or answered no echo, where there are no others."""
@@ -73,16 +56,16 @@ class Policy:
     # What is so
 
     @property
-    def carrying(self) -> list[Tunnel]:
+    def carrying(self) -> list[ExitTunnel]:
         """What new flows take: those that are fit, or all where none is, because nothing better is known."""
         found = self._of("carrying")
         return [tunnel for tunnel in found if not tunnel.pulse.degraded] or found
 
-    def _of(self, phase: Phase) -> list[Tunnel]:
+    def _of(self, phase: Phase) -> list[ExitTunnel]:
         return [tunnel for _, tunnel in sorted(self.tunnels.items()) if tunnel.phase == phase]
 
     @property
-    def _coming(self) -> Tunnel | None:
+    def _coming(self) -> ExitTunnel | None:
         return next((t for t in self.tunnels.values() if t.phase in ("registering", "proving")), None)
 
     @property
@@ -94,43 +77,30 @@ class Policy:
 
     # What happened
 
-    def known(self, gateways: Iterable[Gateway]) -> None:
-        """What an earlier list says, until there is a new one."""
-        self.gateways = {gateway.id: gateway for gateway in gateways}
-
-    def adopt(self, slot: int, session: Session, baseline: float | None, now: float, ends: float | None = None) -> None:
+    def adopt(
+        self, slot: int, session: Registration, baseline: float | None, now: float, ends: float | None = None
+    ) -> None:
         """A tunnel that carries traffic already: this process is not the first. No more than are used."""
         if len(self._of("carrying")) < self.exit.use:
             pulse = Pulse(self.exit.health, baseline)
-            self.tunnels[slot] = Tunnel(slot, session.gateway, "carrying", pulse, now, session, began=now, ends=ends)
+            self.tunnels[slot] = ExitTunnel(
+                slot, session.gateway, "carrying", pulse, now, session, began=now, ends=ends
+            )
 
     def discovered(self, gateways: Iterable[Gateway], now: float) -> None:
-        self._busy.pop("discover", None)
-        before = self.gateways
-        self.known(gateways)
-        for name, gateway in self.gateways.items():
-            if name in before and server(before[name]) != server(gateway):
-                # Another server by this name has neither failed nor been measured.
-                self._cooling.lift(name)
-                self.latencies.pop(name, None)
-                self._measured = None
-        self._listed, self._list_pause, self.trouble, self._doubted = now, Pause(), None, False
+        self.trouble = None
+        for name in self.directory.discovered(gateways, now):
+            self._cooling.lift(name)  # another server by this name has not failed
 
     def not_discovered(self, error: ProviderError, now: float) -> None:
-        self._busy.pop("discover", None)
         self.trouble = error
-        self._list_pause.fail(now, error.retry_after)
+        self.directory.not_discovered(error, now)
 
     def measured(self, samples: Mapping[str, Sequence[float | None]], now: float) -> None:
-        self._busy.pop("measure", None)
-        self._measured = now
-        found = {name: latency(times) for name, times in samples.items()}
-        self.latencies |= found
-        self._doubted = self._doubted or all(seconds is None for seconds in found.values())
-        for name in (name for name, seconds in found.items() if seconds is not None):
+        for name in self.directory.measured(samples, now):
             self._cooling.answers(name)
 
-    def registered(self, slot: int, session: Session, now: float, ends: float | None = None) -> None:
+    def registered(self, slot: int, session: Registration, now: float, ends: float | None = None) -> None:
         """`ends`: when the session does, on the same clock."""
         tunnel = self.tunnels.get(slot)
         if tunnel is None or tunnel.phase != "registering" or tunnel.gateway.id != session.gateway.id:
@@ -149,7 +119,7 @@ class Policy:
         else:
             self._fail(tunnel, now, error.retry_after)
 
-    def renewed(self, slot: int, session: Session, now: float, ends: float | None = None) -> None:
+    def renewed(self, slot: int, session: Registration, now: float, ends: float | None = None) -> None:
         if (tunnel := self.tunnels.get(slot)) and tunnel.gateway.id == session.gateway.id:
             if tunnel.phase == "proving" and session != tunnel.session:
                 tunnel.since = now  # it has to prove itself as this one
@@ -163,7 +133,7 @@ class Policy:
         if tunnel := self.tunnels.get(slot):
             tunnel.renewing, tunnel.renewed = False, now
 
-    def probed(self, slot: int, gateway: str, answer: Answer, now: float) -> None:
+    def probed(self, slot: int, gateway: str, answer: ProbeResult, now: float) -> None:
         tunnel = self.tunnels.get(slot)
         if tunnel is None or tunnel.gateway.id != gateway or tunnel.asked is None:
             return  # of a tunnel that is no longer there
@@ -206,8 +176,8 @@ class Policy:
         if gateway is not None:
             self._cooling.lift(gateway)
             self._at_once()
-            if self.latencies.get(gateway) is None:
-                self._measured = None  # it may answer by now
+            if self._latency(gateway) is None:
+                self.directory.measure_again()  # it may answer by now
 
     def _at_once(self) -> None:
         self._again.until = self._account.pause.until = 0.0
@@ -218,9 +188,7 @@ class Policy:
     def step(self, now: float) -> list[Action]:
         """What time has brought about, and what is to be done now. Each action is told its outcome once."""
         self._expire(now)
-        actions: list[Action] = []
-        if self._stale_list(now):
-            actions.append(self._start("discover", now))
+        actions = self.directory.discover(now, doubted=any(tunnel.pulse.dead for tunnel in self._of("carrying")))
         actions += self._elect(now)
         actions += self._renew(now)
         for slot, tunnel in sorted(self.tunnels.items()):
@@ -230,20 +198,11 @@ class Policy:
                 actions.append(Action("probe", slot, tunnel.gateway, tunnel.session))
         return actions
 
-    def _stale_list(self, now: float) -> bool:
-        doubted = self._doubted or any(tunnel.pulse.dead for tunnel in self._of("carrying"))
-        old = self._listed is None or now - self._listed > (LIST_AGAIN if doubted else LIST_LIFE)
-        return old and "discover" not in self._busy and self._list_pause.over(now)
-
-    def _start(self, verb: Literal["discover", "measure"], now: float, gateways: tuple[Gateway, ...] = ()) -> Action:
-        self._busy[verb] = now
-        return Action(verb, gateways=gateways)
-
     def _expire(self, now: float) -> None:
-        self._busy = {verb: since for verb, since in self._busy.items() if now - since <= UNTOLD}
+        self.directory.expire(now)
         for slot, tunnel in list(self.tunnels.items()):
             if tunnel.asked is not None and now - tunnel.asked > UNTOLD:
-                self.probed(slot, tunnel.gateway.id, Answer(None), now)
+                self.probed(slot, tunnel.gateway.id, ProbeResult(None), now)
             if tunnel.renewing and now - tunnel.renewed > UNTOLD:
                 tunnel.renewing = False
         coming = self._coming
@@ -274,7 +233,7 @@ class Policy:
         better = [gateway for gateway in cool if self._may_replace(worst, gateway, now)]
         return better, worst.pulse.degraded or not self._current(worst)
 
-    def _may_replace(self, worst: Tunnel, gateway: Gateway, now: float) -> bool:
+    def _may_replace(self, worst: ExitTunnel, gateway: Gateway, now: float) -> bool:
         if self._forced or worst.pulse.dead:
             return True
         if self.switched is not None and now - self.switched < self.exit.hold:
@@ -282,19 +241,22 @@ class Policy:
         return worst.pulse.degraded or standing(self.exit, gateway, self.pinned) < self._standing(worst)
 
     def _candidates(self) -> list[Gateway]:
-        return candidates(self.exit, self.gateways.values())
+        return candidates(self.exit, self.directory.gateways.values())
 
-    def _current(self, tunnel: Tunnel) -> bool:
+    def _latency(self, gateway: str) -> float | None:
+        return self.directory.latencies.get(gateway)
+
+    def _current(self, tunnel: ExitTunnel) -> bool:
         """Whether a tunnel leads to a gateway as the list has it, and may go on."""
-        now = self.gateways.get(tunnel.gateway.id)
-        if tunnel.phase == "draining" or (self._listed is not None and now is None):
+        now = self.directory.gateways.get(tunnel.gateway.id)
+        if tunnel.phase == "draining" or self.directory.gone(tunnel.gateway.id):
             return False
         return now is None or (server(now) == server(tunnel.gateway) and now in candidates(self.exit, [now]))
 
-    def _standing(self, tunnel: Tunnel) -> int:
+    def _standing(self, tunnel: ExitTunnel) -> int:
         return standing(self.exit, tunnel.gateway, self.pinned) if self._current(tunnel) else UNWANTED
 
-    def _worst(self) -> Tunnel | None:
+    def _worst(self) -> ExitTunnel | None:
         """The one to be replaced first."""
         return max(
             self._of("carrying"),
@@ -307,32 +269,31 @@ class Policy:
         asks = self._coming is None and self._account.pause.over(now)
         lost = asks and all(tunnel.pulse.dead for tunnel in self._of("carrying"))
         wanted, silent = self._wanted(now) if asks else ([], False)
-        age = LIST_LIFE if self._measured is None else now - self._measured
+        age = self.directory.age(now)
         if (wanted or suspicious or lost) and age > FRESH:
             # A strike is reason enough to look around: at the last one the others' latencies are known.
             return self._look_around(now)
         tried = silent and self._again.over(now)
-        among = [gateway for gateway in wanted if tried or self.latencies.get(gateway.id) is not None]
-        chosen = elect(self.exit, self._cooling.turn(among), self.latencies, self.pinned, silent=tried)
+        among = [gateway for gateway in wanted if tried or self._latency(gateway.id) is not None]
+        chosen = elect(self.exit, self._cooling.turn(among), self.directory.latencies, self.pinned, silent=tried)
         if chosen is None:
-            if lost and all(self.latencies.get(gateway.id) is None for gateway in self._candidates()):
+            if lost and all(self._latency(gateway.id) is None for gateway in self._candidates()):
                 # What carries goes on, and all are asked again soon: the network may be what is away.
-                self._measured = now - max(age, FRESH - BACKOFF)
+                self.directory.measure_again(now)
             elif not lost and not silent:
                 for gateway in wanted:
                     self._cooling.rest(gateway.id, now, max(self.exit.cool_down, BACKOFF))
             return []
-        if self.latencies.get(chosen.id) is None and age > BACKOFF:
+        if self._latency(chosen.id) is None and age > BACKOFF:
             return self._look_around(now)  # one that does answer may be back
         slot = self._free_slot()
         if slot is None:
             return []
-        self.tunnels[slot] = Tunnel(slot, chosen, "registering", Pulse(self.exit.health), now)
+        self.tunnels[slot] = ExitTunnel(slot, chosen, "registering", Pulse(self.exit.health), now)
         return [Action("register", slot, chosen)]
 
     def _look_around(self, now: float) -> list[Action]:
-        among = tuple(self._candidates())
-        return [self._start("measure", now, among)] if among and "measure" not in self._busy else []
+        return self.directory.measure(now, tuple(self._candidates()))
 
     def _free_slot(self) -> int | None:
         """A device for another tunnel; the oldest that drains makes room. None where all carry."""
@@ -342,16 +303,17 @@ class Policy:
         oldest = min(self._of("draining"), key=lambda tunnel: tunnel.since, default=None)
         return self.tunnels.pop(oldest.slot).slot if oldest else None
 
-    def _fail(self, tunnel: Tunnel, now: float, barred: float | None = None) -> None:
-        self._doubted = self._doubted or tunnel.phase == "proving"
-        silent = self.latencies.get(tunnel.gateway.id) is None
+    def _fail(self, tunnel: ExitTunnel, now: float, barred: float | None = None) -> None:
+        if tunnel.phase == "proving":
+            self.directory.doubt()
+        silent = self._latency(tunnel.gateway.id) is None
         if silent or self.cooling(tunnel.gateway.id, now):
             self._again.fail(now)
         seconds = max(self.exit.cool_down, BACKOFF)
         self._cooling.fail(tunnel.gateway.id, now, seconds, barred=barred, silent=silent)
         del self.tunnels[tunnel.slot]
 
-    def _take_over(self, tunnel: Tunnel, now: float) -> None:
+    def _take_over(self, tunnel: ExitTunnel, now: float) -> None:
         """A proven tunnel carries traffic from now on, in place of the worst where there are enough."""
         before = len(self._of("carrying"))
         worst = self._worst() if before >= self.exit.use else None

@@ -8,8 +8,8 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from reconciler.base.web import Http, Request, WebError
-from reconciler.loops.exits.health import Answer
-from reconciler.loops.exits.providers.base import ProviderError, Session
+from reconciler.loops.exits.health import ProbeResult
+from reconciler.loops.exits.providers.base import ProviderError, Registration
 from schema.ip import parse_address
 from schema.plan import Exit, family_of
 from schema.plan.base import Family
@@ -23,22 +23,22 @@ SERVERS, SERVER_SECONDS = 2, 2.0
 SOMEBODY_ELSE = ("CertificateWrong", "TlsFailed", "NotHttp", "TooLarge")
 """Who answers in another way than a web server, or under another name, is not the one that was asked."""
 
-Resolve = Callable[[str, Family], str]
+ResolveName = Callable[[str, Family], str]
 """An address for a name, beside every tunnel. Raises OSError."""
 AskName = Callable[[str, str, Family, str, float], str]
 """The same from a server, by a device, within seconds. Raises OSError."""
 
 
-class Prober:
+class ExitProber:
     """Probes of all exits."""
 
     def __init__(
-        self, http: Http, resolve: Resolve, ask_name: AskName, clock: Callable[[], float] = time.monotonic
+        self, http: Http, resolve: ResolveName, ask_name: AskName, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._http, self._resolve, self._ask_name, self._clock = http, resolve, ask_name, clock
         self._resolved: dict[tuple[str, Family, str], tuple[float, str]] = {}
 
-    def ask(self, exit: Exit, session: Session, dev: str) -> Answer:
+    def ask(self, exit: Exit, session: Registration, dev: str) -> ProbeResult:
         """One probe through a tunnel. Raises ProviderError where the name of who is asked has no address.
 
         Blocks for at most its timeout, and before that for as long as looking up a name takes.
@@ -62,10 +62,10 @@ class Prober:
         try:
             response = self._http(request)
         except WebError as error:
-            return Answer(self._clock() - started if error.reason in SOMEBODY_ELSE else None, genuine=False)
-        return Answer(self._clock() - started, response.status == health.expect)
+            return ProbeResult(self._clock() - started if error.reason in SOMEBODY_ELSE else None, genuine=False)
+        return ProbeResult(self._clock() - started, response.status == health.expect)
 
-    def _address(self, name: str, exit: Exit, session: Session, dev: str) -> str:
+    def _address(self, name: str, exit: Exit, session: Registration, dev: str) -> str:
         """Of who is asked, in a family that the tunnel has; looked up beforehand, as no part of the round trip."""
         try:
             parse_address(name)
@@ -78,7 +78,7 @@ class Prober:
             raise ProviderError("NameUnknown", f"{text}: give this host another nameserver, or write an address there")
         return found
 
-    def _found(self, name: str, exit: Exit, session: Session, dev: str) -> Iterator[str]:
+    def _found(self, name: str, exit: Exit, session: Registration, dev: str) -> Iterator[str]:
         """Beside the tunnel, or else from the servers within: a resolver that is a process of its own is refused."""
         there = {family_of(address) for address in session.addresses}
         families: list[Family] = [family for family in ("inet", "inet6") if family in there]

@@ -6,14 +6,14 @@ from typing import Any
 
 from reconciler.loops.exits.election import candidates, standing
 from reconciler.loops.exits.forwarding import Forwarding
-from reconciler.loops.exits.policy import Policy
+from reconciler.loops.exits.policy import ExitPolicy
 from reconciler.loops.exits.providers.base import ProviderError
-from reconciler.loops.exits.tunnel import Tunnel
+from reconciler.loops.exits.tunnel import ExitTunnel
 from schema.plan import Exit
 
 
 def row(
-    policy: Policy, now: float, forwarding: Forwarding | None = None, unprobed: ProviderError | None = None
+    policy: ExitPolicy, now: float, forwarding: Forwarding | None = None, unprobed: ProviderError | None = None
 ) -> dict[str, Any]:
     """One exit. Seconds throughout. `unprobed`: why its probes are not sent."""
     return {
@@ -23,8 +23,8 @@ def row(
         "use": policy.exit.use,
         "pinned": policy.pinned,
         "switches": policy.switches,
-        "gateways": len(policy.gateways),
-        "cooling": sum(policy.cooling(gateway, now) for gateway in policy.gateways),
+        "gateways": len(policy.directory.gateways),
+        "cooling": sum(policy.cooling(gateway, now) for gateway in policy.directory.gateways),
         "tunnels": [_tunnel(policy, tunnel, now) for _, tunnel in sorted(policy.tunnels.items())],
         "trouble": _said(policy.trouble or unprobed),
         "port": forwarding.number if forwarding else None,
@@ -42,7 +42,7 @@ def _said(error: ProviderError | None) -> dict[str, str] | None:
     return {"reason": error.reason, "message": error.message} if error else None
 
 
-def _tunnel(policy: Policy, tunnel: Tunnel, now: float) -> dict[str, Any]:
+def _tunnel(policy: ExitPolicy, tunnel: ExitTunnel, now: float) -> dict[str, Any]:
     pulse = tunnel.pulse
     newest = next((rtt for rtt in reversed(pulse.window) if rtt is not None), None)
     return {
@@ -51,7 +51,7 @@ def _tunnel(policy: Policy, tunnel: Tunnel, now: float) -> dict[str, Any]:
         "phase": tunnel.phase,
         "seconds": now - tunnel.since,
         "endpoint": tunnel.session.endpoint if tunnel.session else None,
-        "latency": policy.latencies.get(tunnel.gateway.id),
+        "latency": policy.directory.latencies.get(tunnel.gateway.id),
         "rtt": newest,
         "mean": pulse.mean,
         "baseline": pulse.baseline,
@@ -66,7 +66,7 @@ def _tunnel(policy: Policy, tunnel: Tunnel, now: float) -> dict[str, Any]:
     }
 
 
-def choices(policy: Policy, now: float) -> list[dict[str, Any]]:
+def choices(policy: ExitPolicy, now: float) -> list[dict[str, Any]]:
     """The gateways that an exit may take."""
     used = {tunnel.gateway.id: tunnel.phase for tunnel in policy.tunnels.values()}
     return [
@@ -75,10 +75,10 @@ def choices(policy: Policy, now: float) -> list[dict[str, Any]]:
             "gateway": gateway.id,
             "country": gateway.country,
             "address": gateway.addresses[0],
-            "latency": policy.latencies.get(gateway.id),
+            "latency": policy.directory.latencies.get(gateway.id),
             "cooling": policy.cooling(gateway.id, now),
             "standing": standing(policy.exit, gateway, policy.pinned),
             "phase": used.get(gateway.id),
         }
-        for gateway in candidates(policy.exit, policy.gateways.values())
+        for gateway in candidates(policy.exit, policy.directory.gateways.values())
     ]

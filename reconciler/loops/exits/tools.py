@@ -6,16 +6,16 @@ import time
 from contextlib import suppress
 
 from reconciler.loops.base import Ground
-from reconciler.loops.exits.loop import Tools
 from reconciler.loops.exits.memory import FOLDER
 from reconciler.loops.exits.providers.base import Provider
 from reconciler.loops.exits.providers.build import build
+from reconciler.loops.exits.run import Tools
 from reconciler.state.keys import secret_reader
 from reconciler.state.store import Store
 from reconciler.system import dns
 from reconciler.system.https import sender
 from reconciler.system.latency import measure
-from reconciler.system.resolve import Resolve
+from reconciler.system.resolve import Resolver
 from schema.plan import Exit
 
 
@@ -23,7 +23,7 @@ def tools(ground: Ground) -> Tools:
     """The ways to providers, their gateways, and whatever an exit leads to."""
     config = ground.config
     secret = secret_reader(config.keys, Store(ground.folder).sealed, config.identity)
-    resolve = Resolve()
+    resolve = Resolver()
 
     def provider(exit: Exit) -> Provider:
         http = sender(exit.marked.bypass)

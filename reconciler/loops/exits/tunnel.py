@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reconciler.loops.exits.health import Pulse
-from reconciler.loops.exits.providers.base import Gateway, Session
+from reconciler.loops.exits.providers.base import Gateway, Registration
 
 RENEW_EARLY = 0.8
 """The share of a session's life after which it is renewed."""
@@ -20,12 +20,12 @@ class Action:
     verb: Literal["discover", "measure", "register", "renew", "probe"]
     slot: int = -1
     gateway: Gateway | None = None
-    session: Session | None = None
+    session: Registration | None = None
     gateways: tuple[Gateway, ...] = ()
 
 
 @dataclass(slots=True)
-class Tunnel:
+class ExitTunnel:
     """One of an exit's devices, and what it is used for."""
 
     slot: int
@@ -34,7 +34,7 @@ class Tunnel:
     pulse: Pulse
     since: float
     """When its phase began."""
-    session: Session | None = None
+    session: Registration | None = None
     asked: float | None = None
     """When the probe was sent that is not answered yet."""
     next_probe: float = 0.0

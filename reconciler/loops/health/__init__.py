@@ -6,10 +6,10 @@ from reconciler.loops.base import Ground, Loop, Plug
 
 
 def _make(ground: Ground) -> Loop:
-    from reconciler.loops.health.loop import Health
+    from reconciler.loops.health.loop import HealthLoop
     from reconciler.system.echo import Echo
 
-    return Health(ground, Echo)
+    return HealthLoop(ground, Echo)
 
 
 PLUG = Plug(

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
+from reconciler.base.words import and_more
 from reconciler.loops.base import Ground, Quiet, TunnelNote
-from reconciler.loops.health.policy import Policy, Verdict
+from reconciler.loops.health.policy import HealthPolicy, Verdict
 from reconciler.report.conditions import Condition
 
 IDLE = 1.0
@@ -26,13 +27,13 @@ class Echoes(Protocol):
     def close(self) -> None: ...
 
 
-class Health(Quiet):
+class HealthLoop(Quiet):
     """The health of this host's tunnels."""
 
     def __init__(self, ground: Ground, echo: Callable[[], Echoes]) -> None:
         self._ground = ground
         self._new_echo = echo
-        self._policy = Policy()
+        self._policy = HealthPolicy()
         self._changed = asyncio.Event()
         self._said: object = None
         self._devices: frozenset[str] = frozenset()
@@ -65,7 +66,7 @@ class Health(Quiet):
             if now - looked > HANDSHAKES:
                 looked = now
                 policy.handshakes(self._handshakes())
-                ground.note(_notes(policy.verdicts()))
+                ground.annotate(_notes(policy.verdicts()))
             # What has come in is heard before anything is judged: this process may have been away for a while.
             self._hear(echo)
             self._look(now)
@@ -88,7 +89,7 @@ class Health(Quiet):
         said = alive, self._policy.reasons
         if said != self._said:
             self._said = said
-            self._ground.note(_notes(self._policy.verdicts()))
+            self._ground.annotate(_notes(self._policy.verdicts()))
             self._changed.set()
 
     def _handshakes(self) -> dict[str, float | None]:
@@ -118,5 +119,5 @@ def conclude(verdicts: Sequence[Verdict]) -> Condition | None:
     if not dead:
         return Condition("Tunnels", "True", "Alive", f"{len(verdicts)} of {len(verdicts)} carry traffic")
     first = dead[0]
-    more = f" (and {len(dead) - 1} more)" if len(dead) > 1 else ""
+    more = and_more(dead)
     return Condition("Tunnels", "False", first.reason, f"{first.dev} of {first.link}: {first.text}{more}")

@@ -31,7 +31,7 @@ RELAPSES = 5
 """After so many relapses the hold-down grows no more: it is 32 times as long then."""
 FORGIVEN = 16.0
 """A tunnel that stays alive for so many hold-downs has its relapses forgotten."""
-Reason = Literal["", "New", "Silent", "Lossy", "PacketTooBig", "NoSession"]
+DeadReason = Literal["", "New", "Silent", "Lossy", "PacketTooBig", "NoSession"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Verdict:
     link: str
     dev: str
     alive: bool
-    reason: Reason
+    reason: DeadReason
     text: str
     """Why it is not alive, for people."""
     rtt: float | None
@@ -94,7 +94,7 @@ class _Tunnel:
     well_since: float | None = None
     changed: float = 0.0
     relapses: int = 0
-    reason: Reason = ""
+    reason: DeadReason = ""
     turn: int = 0
 
     def send(self, now: float, full: bool) -> int:
@@ -110,7 +110,7 @@ class _Tunnel:
         return sum(self.lost) / len(self.lost) if self.lost else 0.0
 
 
-class Policy:
+class HealthPolicy:
     """The tunnels of every watched link of one host."""
 
     def __init__(self) -> None:
@@ -144,7 +144,7 @@ class Policy:
         return self._tunnels.keys()
 
     @property
-    def reasons(self) -> list[tuple[str, Reason]]:
+    def reasons(self) -> list[tuple[str, DeadReason]]:
         """Why those that are not alive are not."""
         return [(dev, tunnel.reason) for dev, tunnel in self._tunnels.items() if not tunnel.alive]
 
@@ -275,7 +275,7 @@ def _revive(tunnel: _Tunnel, now: float) -> None:
     tunnel.alive, tunnel.new, tunnel.reason, tunnel.changed = True, False, "", now
 
 
-def _fault(tunnel: _Tunnel, watch: Watch, speaks: bool, now: float) -> Reason:
+def _fault(tunnel: _Tunnel, watch: Watch, speaks: bool, now: float) -> DeadReason:
     """What is wrong with a tunnel right now."""
     silent = _silent(tunnel, watch, now)
     if not speaks:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.generate import key
-from compiler.compile import Result, compile_files
+from compiler.compile import Compilation, compile_files
 from compiler.fabric.tunnel import Tunnel
 from compiler.shell.inputs import read_folder
 from reconciler.converge.diff import Desired
@@ -59,7 +59,7 @@ def networks(draw: st.DrawFn) -> dict[str, bytes]:
     return files
 
 
-def good(files: dict[str, bytes]) -> Result:
+def good(files: dict[str, bytes]) -> Compilation:
     result = compile_files(files)
     assert result.fabric is not None and not result.failed, [p.text() for p in result.problems]
     return result
@@ -140,7 +140,7 @@ def test_one_dead_tunnel_or_gateway_of_a_group_cuts_nothing_off(files: dict[str,
 class Groups:
     """A network whose hosts hold what is left of their plans when tunnels, or a gateway, are dead."""
 
-    def __init__(self, result: Result) -> None:
+    def __init__(self, result: Compilation) -> None:
         assert result.fabric is not None
         self.fabric, self.plans = result.fabric, result.plans()
         self.kill(())

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import errno
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.converge.layers import Amend
+from reconciler.converge.layers import NO_USE, Amend
 from reconciler.converge.wanted import Scope
-from reconciler.cycle.engine import ADOPTION
+from reconciler.cycle import preview
+from reconciler.cycle.adoption import WINDOW
+from reconciler.cycle.engine import Engine
 from reconciler.report.report import Acquired, Candidate
-from schema.plan import PROTOCOL, HostPlan, Peer, Resource, Route
+from schema.plan import PROTOCOL, Change, Firewall, HostPlan, Peer, ProbeTarget, Resource, Route, Runtime
 from tests.fakes import FakeHost
 from tests.unit.reconciler.converge.test_groups import DEVS, THREE, in_kernel
 from tests.unit.reconciler.test_properties import DEVICES, PREFIXES, PROPERTY, new_host, plans
@@ -39,8 +42,8 @@ def test_a_delta_costs_one_operation_and_no_look(tmp_path: Path) -> None:
     engine = engine_on(host, tmp_path, covered=looked.append)
     apply(engine, "c1", site())
     looked.clear()
-    engine.change("jit", [CLIENT, MORE])
-    report = engine.follow()
+    engine.wanted.change("jit", [CLIENT, MORE])
+    report = engine.apply_owed()
     assert report is not None and report.done == {("peer", "create"): 1, ("route", "create"): 1}
     assert looked == []
     assert engine.converge().operations == 0
@@ -50,11 +53,11 @@ def test_a_link_of_a_loop_is_looked_at_as_it_takes_others_along(tmp_path: Path) 
     host = FakeHost()
     engine = engine_on(host, tmp_path)
     apply(engine, "c1", site())
-    engine.change("exits", [*wg("wg7", 5007), peer("wg7", 7, "0.0.0.0/0")])
-    assert engine.follow() is None and engine.behind, "it takes as long as a process needs to start"
+    engine.wanted.change("exits", [*wg("wg7", 5007), peer("wg7", 7, "0.0.0.0/0")])
+    assert engine.apply_owed() is None and engine.delivery.behind, "it takes as long as a process needs to start"
     assert engine.catch_up() is not None and held(host, peer("wg7", 7)) is not None
-    engine.change("exits", drop=[("link", ("wg7",)), ("wireguard", ("wg7",)), ("peer", ("wg7", key(7)))])
-    engine.follow()
+    engine.wanted.change("exits", drop=[("link", ("wg7",)), ("wireguard", ("wg7",)), ("peer", ("wg7", key(7)))])
+    engine.apply_owed()
     assert engine.catch_up() is not None and ("wg7",) not in host.stored["link"]
     assert engine.converge().operations == 0
 
@@ -65,14 +68,61 @@ def test_a_prefix_moves_between_peers_of_the_plan(tmp_path: Path) -> None:
     near, far = peer("wg0", 9, "10.20.0.0/16"), peer("wg0", 7, "10.51.0.1/32")
     apply(engine, "c1", [*wg(), near, far])
     gone = Amend("peer", far.key, lose=("10.51.0.1/32",))
-    engine.change("backbone", amend=[gone, Amend("peer", near.key, gain=("10.51.0.1/32",))])
-    report = engine.follow()
+    engine.wanted.change("backbone", amend=[gone, Amend("peer", near.key, gain=("10.51.0.1/32",))])
+    report = engine.apply_owed()
     assert report is not None and report.operations == 2
     found = held(host, near)
     assert isinstance(found, Peer) and found.allowed_ips == ("10.20.0.0/16", "10.51.0.1/32")
     assert engine.converge().operations == 0
     apply(engine, "c2", [*wg(), near, far, MORE])
     assert held(host, near) == found, "a new commit changes nothing of that"
+
+
+# A plan that says nothing more to a loop
+
+
+CHAIN = Firewall(family="inet", table="filter", chain="GITWAN-EXIT-OUTPUT", hook="OUTPUT", rules=("-j DROP",))
+SPEAKS = Runtime(probes=(ProbeTarget(kind="ping", target="10.20.0.1"),))
+
+
+def with_a_loop(host: FakeHost, folder: Path) -> tuple[Engine, list[Change]]:
+    """An engine whose plan speaks to the loop `exits`, which has put a tunnel; and what is deleted from now on."""
+    engine = engine_on(host, folder, silent=lambda owner, runtime: owner == "exits" and not runtime.probes)
+    engine.converge(Acquired(commit="c1", candidate=Candidate.of("c1", HostPlan.of("h1", [*site(), CHAIN], SPEAKS))))
+    engine.wanted.change("exits", [*wg("wg7", 5007), peer("wg7", 7, "0.0.0.0/0")])
+    engine.apply_owed()
+    engine.catch_up()
+    assert held(host, peer("wg7", 7)) is not None
+    deleted: list[Change] = []
+    apply_changes = host.apply
+
+    def watched(kind: str, changes: Sequence[Change]) -> Any:
+        deleted.extend(change for change in changes if change.after is None)
+        return apply_changes(kind, changes)
+
+    host.apply = watched  # type: ignore[method-assign]
+    return engine, deleted
+
+
+def test_what_it_has_put_goes_with_the_commit_before_what_refuses_traffic(tmp_path: Path) -> None:
+    host = FakeHost()
+    engine, deleted = with_a_loop(host, tmp_path)
+    report = apply(engine, "c2", site())
+    assert report.result == "changed"
+    kinds = [change.resource.kind for change in deleted]
+    assert kinds == ["peer", "wireguard", "link", "firewall"]
+    assert engine.wanted.refusals({"exits"}) == [], "it reads the plan, too"
+    assert [one.text for one in engine.wanted.change("exits", wg("wg7", 5007))] == [NO_USE] * 2
+    assert engine.converge().operations == 0
+
+
+def test_it_stays_where_the_commit_is_taken_back(tmp_path: Path) -> None:
+    host = FakeHost()
+    engine, _ = with_a_loop(host, tmp_path)
+    host.fail_next("route", errno.EINVAL, 3)
+    report = apply(engine, "c2", [*site(), MORE])
+    assert report.rolled_back
+    assert held(host, peer("wg7", 7)) is not None and held(host, CHAIN) == CHAIN
 
 
 # A commit is not held up
@@ -82,8 +132,8 @@ def test_what_a_loop_wants_twice_stops_no_commit(tmp_path: Path) -> None:
     host = FakeHost()
     engine = engine_on(host, tmp_path)
     apply(engine, "c1", site())
-    engine.change("jit", [MORE])
-    engine.follow()
+    engine.wanted.change("jit", [MORE])
+    engine.apply_owed()
     report = apply(engine, "c2", [*site(), *wg("wg1", 5001), MORE.model_copy(update={"dev": "wg1"})])
     assert report.result == "changed"
     assert engine.wanted.refusals(OWNERS)[0].text == "route 10.99.0.0/16 metric 117 is the plan's"
@@ -95,8 +145,8 @@ def test_somebody_elses_route_in_a_loops_way_stops_no_commit(tmp_path: Path) -> 
     apply(engine, "c1", site())
     theirs = MORE.model_copy(update={"dev": "eth0"})
     host.add(theirs, 4)
-    engine.change("jit", [MORE])
-    engine.follow()
+    engine.wanted.change("jit", [MORE])
+    engine.apply_owed()
     report = apply(engine, "c2", [*site(), *wg("wg1", 5001)])
     assert report.result == "changed" and report.confirmed and report.confirmed.commit == "c2"
     assert held(host, MORE) == theirs
@@ -108,8 +158,8 @@ def test_a_loops_resource_that_the_kernel_refuses_stops_no_commit_and_is_told_on
     engine = engine_on(host, tmp_path)
     apply(engine, "c1", site())
     lost = MORE.model_copy(update={"dev": "wg9"})
-    engine.change("jit", [lost])
-    report = engine.follow()
+    engine.wanted.change("jit", [lost])
+    report = engine.apply_owed()
     assert report is not None and report.error is None and "No such device" in next(iter(report.unmet.values()))
     report = apply(engine, "c2", [*site(), *wg("wg1", 5001)])
     assert report.result == "changed" and report.unmet
@@ -122,11 +172,11 @@ def test_what_a_loop_leaves_behind_and_cannot_be_deleted_stops_no_commit(tmp_pat
     host = FakeHost()
     engine = engine_on(host, tmp_path)
     apply(engine, "c1", site())
-    engine.change("jit", [MORE])
-    engine.follow()
+    engine.wanted.change("jit", [MORE])
+    engine.apply_owed()
     host.fail_next("route", errno.EBUSY, 9)
-    engine.change("jit", drop=[(MORE.kind, MORE.key)])
-    engine.follow()
+    engine.wanted.change("jit", drop=[(MORE.kind, MORE.key)])
+    engine.apply_owed()
     host.fail_next("route", errno.EBUSY, 9)
     report = apply(engine, "c2", [*site(), *wg("wg1", 5001)])
     assert report.result == "changed" and report.unmet, "it is not all well, and no fault of the commit"
@@ -139,14 +189,14 @@ def test_a_tunnel_that_dies_while_a_plan_is_tried_stays_out_when_it_is_taken_bac
     engine = engine_on(host, tmp_path)
     plan = [*THREE.resources, Route(dst="10.98.0.0/16", nhid=7)]
     engine.converge(Acquired(commit="c1", candidate=Candidate.of("c1", THREE)))
-    engine.set_alive(DEVS, frozenset(DEVS))
-    engine.follow()
+    engine.wanted.set_alive(DEVS, frozenset(DEVS))
+    engine.apply_owed()
     candidate = Candidate.of("c2", HostPlan.of("h1", plan, THREE.runtime))
 
     def dies(stage: str) -> None:
         if stage == "verify" and engine.wanted.current.digest == candidate.digest:
-            engine.set_alive(DEVS, frozenset({"wg1", "wg3"}))
-            engine.follow()
+            engine.wanted.set_alive(DEVS, frozenset({"wg1", "wg3"}))
+            engine.apply_owed()
             host.fail_next("route", errno.EBUSY, 3)
             host.remove(plan[-1])
 
@@ -162,7 +212,7 @@ def test_a_plan_that_cannot_be_had_with_an_amendment_is_had_without_it(tmp_path:
     engine = engine_on(host, tmp_path)
     planned = peer("wg0", 9, "10.20.0.0/16")
     apply(engine, "c1", [*wg(), peer("wg0", 7)])
-    engine.change("backbone", amend=[Amend("peer", planned.key, gain=("10.51.0.1/32",))])
+    engine.wanted.change("backbone", amend=[Amend("peer", planned.key, gain=("10.51.0.1/32",))])
     apply_peer = host.apply
 
     def refusing(kind: str, changes: Any) -> Any:
@@ -184,15 +234,15 @@ def test_what_a_loop_had_put_there_outlives_the_agent_until_the_loop_has_spoken(
     engine = engine_on(host, tmp_path)
     apply(engine, "c1", site())
     other = peer("wg0", 7, "10.51.0.2/32", endpoint=None)
-    engine.change("jit", [CLIENT, other])
-    engine.follow()
+    engine.wanted.change("jit", [CLIENT, other])
+    engine.apply_owed()
 
     scopes = [Scope("jit", "peer", ("wg0",))]
     again = engine_on(host, tmp_path)
-    again.expect("jit", scopes)
+    again.adoption.expect("jit", scopes)
     assert again.restore().operations == 0
-    assert {one.resource.key for one in again.adoptable(scopes)} == {CLIENT.key, other.key}
-    again.change("jit", [CLIENT])
+    assert {one.resource.key for one in again.adoption.adoptable(scopes)} == {CLIENT.key, other.key}
+    again.wanted.change("jit", [CLIENT])
     again.converge()
     assert held(host, CLIENT) is not None and held(host, other) is None
 
@@ -203,9 +253,9 @@ def test_a_client_that_git_revoked_goes_although_a_loop_might_adopt_it(tmp_path:
     apply(engine_on(host, tmp_path), "c1", [*site(), written])
     again = engine_on(host, tmp_path)
     scopes = [Scope("jit", "peer", ("wg0",))]
-    again.expect("jit", scopes)
+    again.adoption.expect("jit", scopes)
     again.restore()
-    assert again.adoptable(scopes) == []
+    assert again.adoption.adoptable(scopes) == []
     apply(again, "c2", site())
     assert held(host, written) is None
 
@@ -215,12 +265,12 @@ def test_a_loop_that_never_speaks_is_waited_for_a_minute(tmp_path: Path) -> None
     now = [0.0]
     engine = engine_on(host, tmp_path)
     apply(engine, "c1", site())
-    engine.change("jit", [CLIENT])
-    engine.follow()
+    engine.wanted.change("jit", [CLIENT])
+    engine.apply_owed()
     again = engine_on(host, tmp_path, ticks=lambda: now[0])
-    again.expect("jit", [Scope("jit", "peer")])
+    again.adoption.expect("jit", [Scope("jit", "peer")])
     again.restore()
-    now[0] = ADOPTION
+    now[0] = WINDOW
     assert again.converge().operations == 0
     now[0] += 1.0
     assert again.converge().done == {("peer", "delete"): 1}
@@ -267,8 +317,8 @@ def test_the_plan_wins_the_next_commit_applies_and_nothing_is_changed_twice(
         apply(engine, "c1", first)
         for number, (owner, (put, amends)) in enumerate(wanted):
             drop = data.draw(st.lists(st.sampled_from([(one.kind, one.key) for one in put]))) if put else ()
-            engine.change(owner, put, drop, amends)
-            engine.follow()
+            engine.wanted.change(owner, put, drop, amends)
+            engine.apply_owed()
             if number == data.draw(st.integers(0, 3)):
                 assert apply(engine, f"d{number}", second).error is None
         report = apply(engine, "c2", second)
@@ -283,9 +333,10 @@ def test_the_plan_wins_the_next_commit_applies_and_nothing_is_changed_twice(
         overlays = engine.wanted.overlays.values()
         beside = {name for overlay in overlays for name in overlay.names()}
         for _ in range(2):
-            assert {(c.resource.kind, c.resource.key) for c in engine.preview().changes} <= beside, "but in vain"
+            changes = preview.convergence(engine).changes
+            assert {(c.resource.kind, c.resource.key) for c in changes} <= beside, "but in vain"
             engine.converge()
         before = host.snapshot()
         engine.converge()
-        assert engine.follow() is None and host.snapshot() == before
+        assert engine.apply_owed() is None and host.snapshot() == before
         assert all(one.marker == PROTOCOL for one in host.observe("route") if one.resource.metric == 117)

@@ -19,7 +19,7 @@ from reconciler.converge.wanted import Refused, Scope
 from reconciler.loops.base import Ground, Loop, Plug, Reply
 from reconciler.process.status import ok, render
 from reconciler.report.conditions import Condition
-from schema.plan import Change, HostPlan, Key, Peer, Probe, Resource, Route, Runtime
+from schema.plan import Change, HostPlan, Key, Peer, ProbeTarget, Resource, Route, Runtime
 from tests.unit.reconciler.process.test_agent import Running
 from tests.unit.reconciler.worlds import NOW, key, site
 
@@ -110,7 +110,7 @@ class Scene:
         self.running = Running(folder)
         self.host = self.running.world
         self.host.plugs = (self.plug,)
-        settings = Runtime(probes=(Probe(kind="ping", target="10.9.0.1"),))
+        settings = Runtime(probes=(ProbeTarget(kind="ping", target="10.9.0.1"),))
         self.running.world.source.plan = lambda commit: (HostPlan.of("h1", site(), settings), "")  # type: ignore[method-assign]
         self.restart()
 
@@ -121,8 +121,8 @@ class Scene:
         return guest(number).key in self.host.kernel.stored["peer"]
 
     def metric(self) -> str:
-        assert self.host.host.metrics is not None
-        return generate_latest(self.host.host.metrics.registry).decode()
+        assert self.host.host.reporter.metrics is not None
+        return generate_latest(self.host.host.reporter.metrics.registry).decode()
 
 
 @pytest.fixture
@@ -132,8 +132,8 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 def test_before_it_has_looked_all_is_not_well(scene: Scene) -> None:
     scene.host.host.once()
-    found = {c["type"]: c["status"] for c in scene.host.host.status()["conditions"]}
-    assert found["Guests"] == "Unknown" and not ok(scene.host.host.status())
+    found = {c["type"]: c["status"] for c in scene.host.host.reporter.status()["conditions"]}
+    assert found["Guests"] == "Unknown" and not ok(scene.host.host.reporter.status())
 
 
 def test_it_takes_orders_changes_the_kernel_and_is_seen_everywhere(scene: Scene) -> None:
@@ -146,7 +146,7 @@ def test_it_takes_orders_changes_the_kernel_and_is_seen_everywhere(scene: Scene)
         await r.until(lambda: scene.host.conditions().get("Guests") == "True:Open")
 
     scene.running.run(script)
-    status = scene.host.host.status()
+    status = scene.host.host.reporter.status()
     assert status["guests"] == [{"name": "guests", "count": 1}] and status["overlays"] == {"guests": {"peer": 1}}
     assert [row["public_key"] for row in status["tunnels"]] == [key(9)], "a row for each of the plan's, and no other"
     text = render(status, NOW)
@@ -160,7 +160,7 @@ def test_it_is_told_what_it_does_not_get(scene: Scene) -> None:
         assert [one.text for one in await loop.ground.change([guest(9)])] == [f"peer wg0 {key(9)} is the plan's"]
         await r.ask("guests", number=GUESTS)
         await r.until(lambda: scene.has(GUESTS))
-        runtime = Runtime(probes=(Probe(kind="ping", target="10.9.0.1"),))
+        runtime = Runtime(probes=(ProbeTarget(kind="ping", target="10.9.0.1"),))
         taken = guest(GUESTS).model_copy(update={"public_key": key(7)})
         scene.host.source.plan = lambda commit: (HostPlan.of("h1", [*site(), taken], runtime), "")  # type: ignore[method-assign]
         scene.host.source.commit = "c2"

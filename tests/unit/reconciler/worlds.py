@@ -10,7 +10,7 @@ from reconciler.cycle.engine import Engine
 from reconciler.kinds import KINDS
 from reconciler.loops.base import Plug
 from reconciler.process.ground import HostGround
-from reconciler.process.host import Host
+from reconciler.process.reconciler import Reconciler
 from reconciler.report.report import Acquired, Candidate, Report
 from reconciler.state.config import parse
 from reconciler.state.store import Store
@@ -60,7 +60,9 @@ async def at_once(function: Callable[[], Any]) -> Any:
     return function()
 
 
-def ground(host: Host, plug: Plug, in_lane: Callable[[Callable[[], Any]], Awaitable[Any]] = at_once) -> HostGround:
+def ground(
+    host: Reconciler, plug: Plug, in_lane: Callable[[Callable[[], Any]], Awaitable[Any]] = at_once
+) -> HostGround:
     """What a loop stands on, with the settings of a host that has none."""
     config = parse("{host: h1, source: {git: /w}}", "agent.yaml")
     return HostGround(host, plug, config, in_lane)

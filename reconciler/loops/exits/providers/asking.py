@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 from reconciler.base.web import Http, Request, Response, WebError
-from reconciler.loops.exits.providers.base import Credentials, ProviderError, Session, checked
+from reconciler.loops.exits.providers.base import Credentials, ProviderError, Registration, checked
 from schema.ip import parse_address
 from schema.plan import Peer
 
@@ -44,7 +44,7 @@ def unreadable(request: Request) -> ProviderError:
     return ProviderError("AnswerUnreadable", f"{request.title} answers in a form that is none of this protocol")
 
 
-def session_of(session: Session) -> Session:
+def session_of(session: Registration) -> Registration:
     """What a provider's answers make, where a tunnel can be made of it. Raises ProviderError."""
     try:
         return checked(session)

@@ -9,14 +9,14 @@ from typing import Literal, Protocol
 
 from reconciler.base import web
 from reconciler.kinds.peer import endpoint_parts
-from schema.ip import Interface
+from schema.ip import Interface, endpoint_text
 from schema.plan import Address, Peer
 
 KEEPALIVE = 15
 """Seconds, as smart-vpn-client had it: less than any NAT forgets after."""
 
-Reason = Literal[
-    web.Failure,
+ProviderReason = Literal[
+    web.HttpFailure,
     "AnswerUnreadable",
     "CredentialsRefused",
     "CredentialsUnreadable",
@@ -57,15 +57,11 @@ class Gateway:
     @property
     def endpoint(self) -> str:
         """Where its tunnel leads, as WireGuard writes it."""
-        return _endpoint(self.addresses[0], self.port)
-
-
-def _endpoint(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        return endpoint_text(self.addresses[0], self.port)
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class Registration:
     """What registering gives: all that a tunnel needs but the private key."""
 
     gateway: Gateway
@@ -82,13 +78,13 @@ class Session:
     """PIA: the server's address within the tunnel."""
 
 
-def checked(session: Session) -> Session:
+def checked(session: Registration) -> Registration:
     """A session that the kernel can be given, in canonical text. Raises ValueError.
 
     One that cannot would take all exits with it, for they are held together; and again after every start.
     """
     host, port = endpoint_parts(session.endpoint)
-    endpoint = _endpoint(Interface.parse(host).address, port)
+    endpoint = endpoint_text(Interface.parse(host).address, port)
     addresses = tuple(dict.fromkeys(within(address) for address in session.addresses))
     dns = tuple(dict.fromkeys(Interface.parse(server).address for server in session.dns))
     if not addresses or not 0 < port < 65536:
@@ -122,9 +118,9 @@ class PortForward:
 class ProviderError(Exception):
     """What a provider did not do. The message is for people and holds no token, password or key."""
 
-    def __init__(self, reason: Reason, message: str, retry_after: float | None = None) -> None:
+    def __init__(self, reason: ProviderReason, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
-        self.reason: Reason = reason
+        self.reason: ProviderReason = reason
         self.message = message
         self.retry_after = retry_after
         """Seconds, where the provider has said so."""
@@ -141,19 +137,19 @@ class Provider(Protocol):
         """The gateways of now, by id. What fails leaves `known` as it was."""
         ...
 
-    def register(self, gateway: Gateway, public_key: str) -> Session:
+    def register(self, gateway: Gateway, public_key: str) -> Registration:
         """Make a gateway take our key. Asks nobody where the provider knows it already."""
         ...
 
-    def renew(self, session: Session, public_key: str) -> Session:
+    def renew(self, session: Registration, public_key: str) -> Registration:
         """Make sure of a session: before it expires, or when its handshakes stop."""
         ...
 
-    def release(self, session: Session) -> None:
+    def release(self, session: Registration) -> None:
         """Take our key back, when the exit goes for good; a gateway that is left for another needs none of this."""
         ...
 
-    def forward(self, session: Session, dev: str) -> PortForward | None:
+    def forward(self, session: Registration, dev: str) -> PortForward | None:
         """Get or keep a port by the tunnel `dev`, which has to be up; None where the provider has none to give."""
         ...
 

@@ -22,7 +22,7 @@ PROVIDER_KEY, AUTHORITY = PIA.pinned
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class HostServices:
     """What an adapter may use of the host."""
 
     exit: Exit
@@ -41,18 +41,18 @@ class Parts:
         return self.secret(self.exit.credentials)
 
 
-Adapter = Callable[[Parts], Provider]
+Adapter = Callable[[HostServices], Provider]
 
 
-def _pia(parts: Parts) -> Provider:
+def _pia(parts: HostServices) -> Provider:
     return Pia(parts.http, parts.clock, parts.cache, parts.credentials, lambda: pinned(parts.pia))
 
 
-def _mullvad(parts: Parts) -> Provider:
+def _mullvad(parts: HostServices) -> Provider:
     return Mullvad(parts.http, parts.clock, parts.cache, parts.credentials)
 
 
-def _static(parts: Parts) -> Provider:
+def _static(parts: HostServices) -> Provider:
     return Static(parts.exit.gateways or (), parts.resolve)
 
 
@@ -80,7 +80,7 @@ def build(
     adapter = ADAPTERS.get(facts.name)
     if adapter is None:
         raise _unusable(exit, "is not spoken to by this version of gitwan: there is no adapter for it")
-    return adapter(Parts(exit, Cache(folder / _account(exit)), pia, http, clock, secret, resolve))
+    return adapter(HostServices(exit, Cache(folder / _account(exit)), pia, http, clock, secret, resolve))
 
 
 def _unusable(exit: Exit, what: str) -> ProviderError:

@@ -33,7 +33,7 @@ from reconciler.loops.exits.providers.base import (
     Gateway,
     PortForward,
     ProviderError,
-    Session,
+    Registration,
     within,
 )
 from reconciler.loops.exits.providers.cache import Cache
@@ -162,7 +162,7 @@ class Mullvad:
 
     # The device
 
-    def register(self, gateway: Gateway, public_key: str) -> Session:
+    def register(self, gateway: Gateway, public_key: str) -> Registration:
         device = self._device()
         if device.get("pubkey") != public_key:
             device = self._new_device(public_key)
@@ -204,13 +204,13 @@ class Mullvad:
             raise ProviderError("Refused", "Mullvad says that another account's device has our key: rotate it")
         return same
 
-    def _session(self, gateway: Gateway, device: dict[str, Any]) -> Session:
+    def _session(self, gateway: Gateway, device: dict[str, Any]) -> Registration:
         if gateway.public_key is None:
             raise ProviderError("Refused", f"{gateway.id} has no key in the list")
         relays = self._kept()
         addresses = tuple(device[name] for name in ("ipv4_address", "ipv6_address") if device.get(name))
         return session_of(
-            Session(
+            Registration(
                 gateway=gateway,
                 public_key=gateway.public_key,
                 endpoint=gateway.endpoint,
@@ -219,7 +219,7 @@ class Mullvad:
             )
         )
 
-    def renew(self, session: Session, public_key: str) -> Session:
+    def renew(self, session: Registration, public_key: str) -> Registration:
         """Asks whether the device is still there, and makes it again where somebody has removed it."""
         device = self._device()
         if device.get("pubkey") == public_key:
@@ -231,7 +231,7 @@ class Mullvad:
             self._cache.drop("device")
         return self.register(session.gateway, public_key)
 
-    def release(self, session: Session) -> None:
+    def release(self, session: Registration) -> None:
         device = self._device()
         if not device:
             return
@@ -240,7 +240,7 @@ class Mullvad:
             raise http_error(request, response)
         self._cache.drop("device")
 
-    def forward(self, session: Session, dev: str) -> PortForward | None:
+    def forward(self, session: Registration, dev: str) -> PortForward | None:
         return None
 
 

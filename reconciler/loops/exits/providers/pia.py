@@ -28,10 +28,10 @@ from reconciler.loops.exits.providers.asking import (
     unreadable,
     words,
 )
-from reconciler.loops.exits.providers.base import Clock, Credentials, Gateway, PortForward, ProviderError, Session
+from reconciler.loops.exits.providers.base import Clock, Credentials, Gateway, PortForward, ProviderError, Registration
 from reconciler.loops.exits.providers.cache import Cache
 from reconciler.loops.exits.providers.pia_account import API_NAME, TOKEN_LIFE, Pinned, basic, new_token, token_refused
-from reconciler.loops.exits.providers.pia_port import Ports
+from reconciler.loops.exits.providers.pia_port import ForwardedPort
 from reconciler.loops.exits.providers.token import Token
 
 LIST_NAME, LIST_PATH = "serverlist.piaservers.net", "/vpninfo/servers/v6"
@@ -57,7 +57,7 @@ class Pia:
         self._http, self._clock, self._cache = http, clock, cache
         self._credentials, self._pinned = credentials, pinned
         self._token = Token(cache, clock, self._new_token)
-        self._ports = Ports(http, clock, cache, lambda: pinned().ca, self._token)
+        self._ports = ForwardedPort(http, clock, cache, lambda: pinned().ca, self._token)
 
     # The list
 
@@ -130,7 +130,7 @@ class Pia:
 
     # A key at a server
 
-    def register(self, gateway: Gateway, public_key: str) -> Session:
+    def register(self, gateway: Gateway, public_key: str) -> Registration:
         if gateway.server_name is None:
             raise ProviderError("Refused", f"{gateway.id} has no name to check its certificate by")
         request = Request(
@@ -160,7 +160,7 @@ class Pia:
 
     def _session(
         self, gateway: Gateway, public_key: str, request: Request, response: Response, secrets: list[str]
-    ) -> Session:
+    ) -> Registration:
         if response.status != 200:
             raise http_error(request, response, secrets)
         found = parsed(request, response)
@@ -182,7 +182,7 @@ class Pia:
             raise unreadable(request)
         vip = found.get("server_vip")
         return session_of(
-            Session(
+            Registration(
                 gateway=gateway,
                 public_key=found["server_key"],
                 endpoint=replace(gateway, port=found["server_port"]).endpoint,
@@ -192,14 +192,14 @@ class Pia:
             )
         )
 
-    def renew(self, session: Session, public_key: str) -> Session:
+    def renew(self, session: Registration, public_key: str) -> Registration:
         """A server forgets keys when it restarts, or after hours without traffic: it is told again."""
         return self.register(session.gateway, public_key)
 
-    def release(self, session: Session) -> None:
+    def release(self, session: Registration) -> None:
         """There is nothing to take back: a server forgets a key that is not used."""
 
-    def forward(self, session: Session, dev: str) -> PortForward | None:
+    def forward(self, session: Registration, dev: str) -> PortForward | None:
         return self._ports.forward(session, dev)
 
 

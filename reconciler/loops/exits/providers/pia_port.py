@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from reconciler.base.web import Http, Request
 from reconciler.loops.exits.providers.asking import ask, http_error, is_port, moment, parsed, unreadable, words
-from reconciler.loops.exits.providers.base import Clock, PortForward, ProviderError, Session
+from reconciler.loops.exits.providers.base import Clock, PortForward, ProviderError, Registration
 from reconciler.loops.exits.providers.cache import Cache
 from reconciler.loops.exits.providers.pia_account import status_of, token_refused
 from reconciler.loops.exits.providers.token import Token
@@ -48,13 +48,13 @@ class Grant:
         return cls(payload, signature, port, expires) if is_port(port) else None
 
 
-class Ports:
+class ForwardedPort:
     """The port of one account. A payload is good at any of the provider's servers."""
 
     def __init__(self, http: Http, clock: Clock, cache: Cache, ca: Callable[[], str], token: Token) -> None:
         self._http, self._clock, self._cache, self._ca, self._token = http, clock, cache, ca, token
 
-    def forward(self, session: Session, dev: str) -> PortForward | None:
+    def forward(self, session: Registration, dev: str) -> PortForward | None:
         """The port, bound for another quarter of an hour; None at a server that forwards none. Raises ProviderError."""
         if not session.gateway.port_forward or session.server_vip is None:
             return None
@@ -69,11 +69,11 @@ class Ports:
         grant = Grant.of(kept.get("payload"), kept.get("signature"))
         return grant if grant and self._clock() < grant.expires - MARGIN else None
 
-    def _request(self, session: Session, dev: str, path: str, query: dict[str, str]) -> Request:
+    def _request(self, session: Registration, dev: str, path: str, query: dict[str, str]) -> Request:
         name = session.gateway.server_name or ""
         return Request(name, path, session.server_vip, PORT, query=query, ca=self._ca(), dev=dev)
 
-    def _fetch(self, session: Session, dev: str) -> Grant:
+    def _fetch(self, session: Registration, dev: str) -> Grant:
         request = self._request(session, dev, "/getSignature", {})
         used = []
 
@@ -94,7 +94,7 @@ class Ports:
         self._cache.save("port", {"payload": grant.payload, "signature": grant.signature})
         return grant
 
-    def _bind(self, session: Session, dev: str, grant: Grant, *, last: bool) -> bool:
+    def _bind(self, session: Registration, dev: str, grant: Grant, *, last: bool) -> bool:
         """Whether the server leads the port to us. A port that somebody else has there is given up for another."""
         secrets = [grant.payload, grant.signature]
         query = {"payload": grant.payload, "signature": grant.signature}

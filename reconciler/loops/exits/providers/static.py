@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 
 from reconciler.kinds.peer import endpoint_parts
 from reconciler.loops.exits.providers.asking import is_address, session_of
-from reconciler.loops.exits.providers.base import KEEPALIVE, Gateway, PortForward, ProviderError, Session
-from schema.plan.exits import ExitGateway
+from reconciler.loops.exits.providers.base import KEEPALIVE, Gateway, PortForward, ProviderError, Registration
+from schema.plan.exits import WrittenGateway
 
 
 class Static:
     """Asks nobody but DNS. `resolve` gives an address for a name, and raises OSError."""
 
-    def __init__(self, gateways: Sequence[ExitGateway], resolve: Callable[[str], str]) -> None:
+    def __init__(self, gateways: Sequence[WrittenGateway], resolve: Callable[[str], str]) -> None:
         self._fixed = {fixed.name: fixed for fixed in gateways}
         self._ends = {fixed.name: endpoint_parts(fixed.endpoint) for fixed in gateways}
         self._resolve = resolve
@@ -48,12 +48,12 @@ class Static:
             raise ProviderError("NameUnknown", f"{', '.join(sorted(missing))} cannot be resolved")
         return self.known()
 
-    def register(self, gateway: Gateway, public_key: str) -> Session:
+    def register(self, gateway: Gateway, public_key: str) -> Registration:
         fixed = self._fixed.get(gateway.id)
         if fixed is None:
             raise ProviderError("Refused", f"{gateway.id} is no gateway that is written down")
         return session_of(
-            Session(
+            Registration(
                 gateway=gateway,
                 public_key=fixed.public_key,
                 endpoint=gateway.endpoint,
@@ -63,11 +63,11 @@ class Static:
             )
         )
 
-    def renew(self, session: Session, public_key: str) -> Session:
+    def renew(self, session: Registration, public_key: str) -> Registration:
         return self.register(session.gateway, public_key)
 
-    def release(self, session: Session) -> None:
+    def release(self, session: Registration) -> None:
         pass
 
-    def forward(self, session: Session, dev: str) -> PortForward | None:
+    def forward(self, session: Registration, dev: str) -> PortForward | None:
         return None

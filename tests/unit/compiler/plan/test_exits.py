@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compiler.compile import Result, compile_files
+from compiler.compile import Compilation, compile_files
 from reconciler.converge.diff import Desired
 from reconciler.kinds import KINDS
 from reconciler.loops.exits.overlay import Held, Placed, overlay
@@ -20,7 +20,7 @@ PUBLIC = "pKDfcOunqO0Wh9DaeO374yWTYZ1pmFloPkjsMHqAdJ0="
 BOTH = ("10.64.0.2/32", "fd00:64::2/128")
 
 
-def network(exits: dict[str, Any]) -> Result:
+def network(exits: dict[str, Any]) -> Compilation:
     host = {"underlay": {"interface": "eth0", "addresses": "dhcp"}, "exits": exits}
     fabric = {"fabric": "wan", "version": 1}
     files = {

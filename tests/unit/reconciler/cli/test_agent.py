@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 from reconciler.cli.agent import make_app
 from reconciler.cli.keys import keys
 from reconciler.process import setup
-from reconciler.process.host import Host
+from reconciler.process.reconciler import Reconciler
 from reconciler.state.config import AgentConfig
 from reconciler.state.store import Store
 from schema.plan import HostPlan
-from tests.unit.reconciler.process.test_host import World
+from tests.unit.reconciler.process.test_reconciler import World
 from tests.unit.reconciler.worlds import site
 
 RUNNER = CliRunner()
@@ -34,9 +34,9 @@ class Shell:
         self.world.source.plan = lambda commit: (HostPlan.of("h1", site()), "")  # type: ignore[method-assign]
         self.config = folder / "agent.yaml"
         self.config.write_text(f"{{host: h1, source: {{git: /w}}, state: {folder}, socket: {folder}/agent.sock}}")
-        monkeypatch.setattr(setup, "host_of", self.host_of)
+        monkeypatch.setattr(setup, "reconciler_of", self.reconciler_of)
 
-    def host_of(self, config: AgentConfig, store: Store, command: object, parts: object = None) -> Host:
+    def reconciler_of(self, config: AgentConfig, store: Store, command: object, parts: object = None) -> Reconciler:
         self.world.host.store.unlock()
         self.world.start()
         return self.world.host
@@ -160,10 +160,10 @@ def test_suspend_and_resume_without_an_agent_are_read_by_the_next_one(tmp_path: 
     done = RUNNER.invoke(app, ["suspend", "--for", "2h", "--why", "cabling", *words])
     assert done.exit_code == 0 and done.output.startswith("suspended until ")
     store = Store(tmp_path / "state")
-    found = store.suspension(time.time())
+    found = store.suspensions.current(time.time())
     assert found is not None and found.why == "cabling" and 7100 < found.until - time.time() <= 7200
     assert RUNNER.invoke(app, ["resume", *words]).exit_code == 0
-    assert store.suspension(time.time()) is None
+    assert store.suspensions.current(time.time()) is None
     assert RUNNER.invoke(app, ["suspend", "--for", "soon", "--why", "x", *words]).exit_code == 1
 
 
@@ -173,4 +173,4 @@ def test_accept_takes_a_whole_commit_id_only(tmp_path: Path) -> None:
     app = make_app(["false"])
     assert RUNNER.invoke(app, ["accept", "4f2c1d9", "--config", str(config)]).exit_code == 1
     assert RUNNER.invoke(app, ["accept", "4" * 40, "--config", str(config)]).exit_code == 0
-    assert Store(tmp_path / "state").accepted() == "4" * 40
+    assert Store(tmp_path / "state").commits.accepted() == "4" * 40

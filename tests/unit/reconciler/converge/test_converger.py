@@ -12,7 +12,7 @@ from reconciler.base.errors import Transient
 from reconciler.converge.converger import PASSES, Converger
 from reconciler.converge.diff import Desired
 from reconciler.converge.layers import NOTHING
-from reconciler.cycle.verify import unfinished
+from reconciler.cycle.unfinished import unfinished
 from reconciler.kinds.base import Failure, Kind, Observed
 from schema.plan import Change, Key, Resource
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from reconciler.converge.endpoints import Heard, Resolver, decide
+from reconciler.converge.endpoints import Heard, LookupSchedule, decide
 from reconciler.kinds.base import ALIAS, Observed, Session
 from schema.plan import Change, Peer, Sysctl
 from tests.unit.reconciler.worlds import peer
@@ -15,28 +15,28 @@ def seen(age: float | None, endpoint: str | None = "192.0.2.1:5000") -> list[Obs
 
 
 def test_a_live_session_is_left_alone() -> None:
-    assert Resolver().due(PEERS, seen(179.0), 0.0) == []
+    assert LookupSchedule().due(PEERS, seen(179.0), 0.0) == []
 
 
 def test_a_silent_peer_is_looked_up_every_half_minute() -> None:
-    resolver = Resolver()
+    resolver = LookupSchedule()
     due = [now for now in range(0, 100, 2) if resolver.due(PEERS, seen(200.0), float(now))]
     assert due == [0, 30, 60, 90]
 
 
 def test_a_new_peer_has_three_minutes_for_its_first_handshake() -> None:
-    resolver = Resolver()
+    resolver = LookupSchedule()
     due = [now for now in range(0, 240, 2) if resolver.due(PEERS, seen(None), float(now))]
     assert due == [180, 210]
 
 
 def test_a_name_that_could_not_be_resolved_is_tried_at_once() -> None:
-    resolver = Resolver()
+    resolver = LookupSchedule()
     assert [now for now in (0, 2, 30) if resolver.due(PEERS, seen(None, None), float(now))] == [0, 30]
 
 
 def test_a_handshake_starts_over() -> None:
-    resolver = Resolver()
+    resolver = LookupSchedule()
     resolver.due(PEERS, seen(200.0), 0.0)
     resolver.due(PEERS, seen(1.0), 10.0)
     assert resolver.due(PEERS, seen(181.0), 12.0)
@@ -44,11 +44,11 @@ def test_a_handshake_starts_over() -> None:
 
 def test_addresses_are_never_looked_up() -> None:
     numeric = peer()
-    assert Resolver().due({numeric.key: numeric}, [Observed(numeric, ALIAS, Session(None, None))], 500.0) == []
+    assert LookupSchedule().due({numeric.key: numeric}, [Observed(numeric, ALIAS, Session(None, None))], 500.0) == []
 
 
 def test_what_the_answer_changes() -> None:
-    (lookup,) = Resolver().due(PEERS, seen(200.0), 0.0)
+    (lookup,) = LookupSchedule().due(PEERS, seen(200.0), 0.0)
     assert decide(lookup, []) is None
     assert decide(lookup, ["2001:db8::1", "192.0.2.1"]) is None
     change = decide(lookup, ["2001:db8::1"])

@@ -26,8 +26,8 @@ from schema.plan import (
     Runtime,
     Standby,
     Takeover,
-    Tunnel,
     Watch,
+    WatchedTunnel,
 )
 from tests.fakes import FakeHost
 from tests.unit.reconciler.worlds import engine_on, key, peer, wg
@@ -43,7 +43,7 @@ def group(*members: int) -> Nexthop:
 
 
 def watch(*devs: str) -> Watch:
-    tunnels = tuple(Tunnel(dev=dev, public_key=key(9)) for dev in devs)
+    tunnels = tuple(WatchedTunnel(dev=dev, public_key=key(9)) for dev in devs)
     return Watch(
         name="a~b", source="fe80::1", target="fe80::2", tunnels=tunnels, size=1420, interval=0.2, misses=3,
         loss=0.2, hold=10.0,
@@ -183,46 +183,46 @@ def test_traffic_leaves_what_died_and_nothing_else_is_touched(tmp_path: Path) ->
     engine = engine_on(host, tmp_path)
     apply(engine, "c1", THREE)
     before = host.operations
-    engine.set_alive(DEVS, frozenset({"wg1", "wg3"}))
-    report = engine.follow()
+    engine.wanted.set_alive(DEVS, frozenset({"wg1", "wg3"}))
+    report = engine.apply_owed()
     assert report is not None and report.error is None and report.mode == "move"
     assert in_kernel(host) == (1, 3) and host.operations == before + 1
-    assert engine.follow() is None and engine.converge().operations == 0
-    engine.set_alive(DEVS, frozenset({"wg1", "wg2", "wg3"}))
-    assert engine.follow() is not None and in_kernel(host) == (1, 2, 3)
+    assert engine.apply_owed() is None and engine.converge().operations == 0
+    engine.wanted.set_alive(DEVS, frozenset({"wg1", "wg2", "wg3"}))
+    assert engine.apply_owed() is not None and in_kernel(host) == (1, 2, 3)
 
 
 def test_an_agent_that_starts_again_leaves_a_dead_tunnel_out(tmp_path: Path) -> None:
     host = FakeHost()
     engine = engine_on(host, tmp_path)
     apply(engine, "c1", THREE)
-    engine.set_alive(DEVS, frozenset({"wg1", "wg3"}))
-    engine.follow()
+    engine.wanted.set_alive(DEVS, frozenset({"wg1", "wg3"}))
+    engine.apply_owed()
     engine = engine_on(host, tmp_path)
     assert engine.restore().operations == 0 and in_kernel(host) == (1, 3)
-    assert engine.alive == {"wg1", "wg3"} and [one.name for one in engine.runtime.watches or ()] == ["a~b"]
+    assert engine.wanted.alive == {"wg1", "wg3"} and [one.name for one in engine.runtime.watches or ()] == ["a~b"]
 
 
 def test_a_tunnel_that_a_plan_adds_joins_when_it_is_alive(tmp_path: Path) -> None:
     host = FakeHost()
     engine = engine_on(host, tmp_path)
     apply(engine, "c1", plan(group(1, 2), Runtime(watches=(watch("wg1", "wg2"),))))
-    engine.set_alive(("wg1", "wg2"), frozenset({"wg1", "wg2"}))
-    engine.follow()
+    engine.wanted.set_alive(("wg1", "wg2"), frozenset({"wg1", "wg2"}))
+    engine.apply_owed()
     apply(engine, "c2", THREE)
     assert in_kernel(host) == (1, 2)
-    engine.set_alive(("wg1", "wg2", "wg3"), frozenset({"wg1", "wg2", "wg3"}))
-    assert engine.follow() is not None and in_kernel(host) == (1, 2, 3)
+    engine.wanted.set_alive(("wg1", "wg2", "wg3"), frozenset({"wg1", "wg2", "wg3"}))
+    assert engine.apply_owed() is not None and in_kernel(host) == (1, 2, 3)
 
 
 def test_a_tunnel_that_goes_and_comes_again_is_new(tmp_path: Path) -> None:
     host = FakeHost()
     engine = engine_on(host, tmp_path)
     apply(engine, "c1", THREE)
-    engine.set_alive(DEVS, frozenset({"wg1", "wg2", "wg3"}))
-    engine.follow()
+    engine.wanted.set_alive(DEVS, frozenset({"wg1", "wg2", "wg3"}))
+    engine.apply_owed()
     apply(engine, "c2", plan(group(1, 2), Runtime(watches=(watch("wg1", "wg2"),))))
-    assert engine.alive == {"wg1", "wg2"}
+    assert engine.wanted.alive == {"wg1", "wg2"}
     apply(engine, "c3", THREE)
     assert in_kernel(host) == (1, 2)
 
@@ -242,11 +242,11 @@ def test_a_move_that_the_kernel_refuses_is_tried_again(tmp_path: Path) -> None:
     engine = engine_on(host, tmp_path)
     apply(engine, "c1", THREE)
     host.fail_next("nexthop", errno.ENOBUFS, 9)
-    engine.set_alive(DEVS, frozenset({"wg1", "wg3"}))
-    report = engine.follow()
+    engine.wanted.set_alive(DEVS, frozenset({"wg1", "wg3"}))
+    report = engine.apply_owed()
     assert report is not None and report.error is not None and in_kernel(host) == (1, 2, 3)
     host.heal()
-    report = engine.follow()
+    report = engine.apply_owed()
     assert report is not None and report.error is None and in_kernel(host) == (1, 3)
 
 
@@ -260,7 +260,7 @@ def test_a_rotation_and_a_death_at_once(tmp_path: Path) -> None:
     seen = host.stored["peer"]["wg4", key(9)]
     host.stored["peer"]["wg4", key(9)] = replace(seen, session=Session("198.51.100.1:5000", 3.0))
     engine.converge(kinds={"peer"}, cascade=False)
-    engine.set_alive(DEVS, frozenset({"wg1", "wg3", "wg4"}))
-    assert engine.follow() is not None
+    engine.wanted.set_alive(DEVS, frozenset({"wg1", "wg3", "wg4"}))
+    assert engine.apply_owed() is not None
     ways: set[Resource] = {one.resource for one in host.observe("nexthop")}
     assert moved in ways and in_kernel(host) == (1, 3)

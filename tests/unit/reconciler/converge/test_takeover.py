@@ -40,16 +40,16 @@ def test_it_moves_with_the_first_handshake_and_back_when_the_session_is_lost(tmp
     host = FakeHost()
     engine = engine_on(host, tmp_path)
     apply(engine, "c1", ROTATING)
-    assert routes(engine) == {OLD} and engine.follow() is None
+    assert routes(engine) == {OLD} and engine.apply_owed() is None
     session(host, 1.0)
     engine.converge(kinds={"peer"}, cascade=False)
-    report = engine.follow()
+    report = engine.apply_owed()
     assert report is not None and report.error is None and report.mode == "move" and not report.repaired
     assert routes(engine) == {NEW}
-    assert engine.converge().operations == 0 and engine.follow() is None
+    assert engine.converge().operations == 0 and engine.apply_owed() is None
     session(host, 200.0)
     engine.converge(kinds={"peer"}, cascade=False)
-    assert engine.follow() is not None and routes(engine) == {OLD}
+    assert engine.apply_owed() is not None and routes(engine) == {OLD}
 
 
 def test_an_agent_that_starts_again_leaves_what_has_moved(tmp_path: Path) -> None:
@@ -67,6 +67,6 @@ def test_a_rotation_that_is_given_up_goes_back_before_its_tunnels_go(tmp_path: P
     apply(engine, "c1", ROTATING)
     session(host, 1.0)
     engine.converge(kinds={"peer"}, cascade=False)
-    engine.follow()
+    engine.apply_owed()
     apply(engine, "c2", PLAIN)
     assert routes(engine) == {OLD}

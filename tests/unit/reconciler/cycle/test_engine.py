@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.base.errors import Stalled
+from reconciler.cycle import preview
 from reconciler.report.report import Acquired
 from schema.plan import Change, Peer, Route, Sysctl
 from tests.fakes import FakeHost, Killed
@@ -122,7 +123,7 @@ def test_adoption_lists_only_what_is_somebody_elses(tmp_path: Path) -> None:
     host.add(FOREIGN, 4)
     wanted = FOREIGN.model_copy(update={"dev": "eth1"})
     got = Acquired(commit="c1", candidate=candidate("c1", [*site(), wanted]))
-    assert engine_on(host, tmp_path).adoption(got) == [Change(FOREIGN, wanted)]
+    assert preview.adoption(engine_on(host, tmp_path), got) == [Change(FOREIGN, wanted)]
 
 
 def test_what_is_satisfied_by_others_is_never_deleted(tmp_path: Path) -> None:
@@ -147,7 +148,7 @@ def test_a_refused_change_is_rolled_back_and_the_commit_rejected(tmp_path: Path)
     assert report.result == "rolled back"
     assert report.error and report.error.reason == "Refused"
     assert host.snapshot() == before
-    assert engine.store.rejected()["c2"].reason == "Refused"
+    assert engine.store.commits.rejected()["c2"].reason == "Refused"
     assert engine.store.journal() is None
     assert report.confirmed and report.confirmed.commit == "c1"
 
@@ -244,7 +245,7 @@ def test_nothing_is_changed_where_the_journal_cannot_be_written(
     report = apply(engine, "c1", site())
     assert report.error and report.error.reason == "StateUnwritable"
     assert host.operations == 0
-    assert not engine.store.rejected()
+    assert not engine.store.commits.rejected()
 
 
 def test_a_full_disk_at_the_end_rolls_back_without_rejecting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +259,7 @@ def test_a_full_disk_at_the_end_rolls_back_without_rejecting(tmp_path: Path, mon
     monkeypatch.setattr(engine.store, "confirm", full)
     assert apply(engine, "c1", site()).result == "rolled back"
     assert host.snapshot() == before
-    assert not engine.store.rejected()
+    assert not engine.store.commits.rejected()
 
 
 def test_a_kernel_that_cannot_be_read_is_left_alone(tmp_path: Path) -> None:
@@ -315,20 +316,20 @@ def test_overlays_are_applied_repaired_and_withdrawn(tmp_path: Path) -> None:
     engine = engine_on(host, tmp_path)
     apply(engine, "c1", site())
     extra = Route(dst="10.99.0.0/16", dev="wg0")
-    assert engine.change("split", [extra]) == []
-    report = engine.follow()
+    assert engine.wanted.change("split", [extra]) == []
+    report = engine.apply_owed()
     assert report is not None and report.done == {("route", "create"): 1}
     host.remove(extra)
     assert engine.converge(kinds={"route"}).operations == 1
-    engine.change("split", drop=[(extra.kind, extra.key)])
-    report = engine.follow()
-    assert report is not None and report.done == {("route", "delete"): 1} and engine.follow() is None
+    engine.wanted.change("split", drop=[(extra.kind, extra.key)])
+    report = engine.apply_owed()
+    assert report is not None and report.done == {("route", "delete"): 1} and engine.apply_owed() is None
 
 
 def test_a_preview_changes_nothing(tmp_path: Path) -> None:
     host = FakeHost()
     engine = engine_on(host, tmp_path)
-    found = engine.preview(Acquired(commit="c1", candidate=candidate("c1", site())))
+    found = preview.convergence(engine, Acquired(commit="c1", candidate=candidate("c1", site())))
     assert len(found.changes) == 5
     assert host.operations == 0
     assert engine.store.confirmed() is None
@@ -340,7 +341,7 @@ def test_removal_takes_all_that_is_ours_and_nothing_else(tmp_path: Path) -> None
     before = host.snapshot()
     engine = engine_on(host, tmp_path)
     apply(engine, "c1", [*site(), Sysctl(name="net/ipv4/ip_forward", value="1")])
-    assert len(engine.removal().changes) == 6
+    assert len(preview.removal(engine).changes) == 6
     assert engine.remove().ok
     assert host.snapshot() == before
     assert engine_on(host, tmp_path).restore().nothing_to_do

@@ -6,7 +6,7 @@ from reconciler.converge.layers import Composed
 from reconciler.converge.wanted import Wanted
 from reconciler.cycle.probes import (
     Check,
-    Tunnel,
+    LiveTunnel,
     addresses_behind,
     complaint,
     counters,
@@ -20,7 +20,7 @@ from reconciler.cycle.probes import (
 )
 from reconciler.kinds import KINDS
 from reconciler.kinds.base import Observed, Session
-from schema.plan import Exit, HostPlan, Peer, Probe, Resource, Route, Runtime
+from schema.plan import Exit, HostPlan, Peer, ProbeTarget, Resource, Route, Runtime
 from tests.unit.reconciler.loops.exits.samples import an_exit
 from tests.unit.reconciler.worlds import key, peer, wg
 
@@ -132,7 +132,10 @@ def test_the_default_gateway_is_that_of_the_best_route() -> None:
 
 
 def test_what_the_repository_asks_for() -> None:
-    probes = (Probe(kind="dns", target="example.org", server="10.0.0.53"), Probe(kind="ping", target="10.1.0.1"))
+    probes = (
+        ProbeTarget(kind="dns", target="example.org", server="10.0.0.53"),
+        ProbeTarget(kind="ping", target="10.1.0.1"),
+    )
     assert [check.text for check in declared(Runtime(probes=probes))] == [
         "dns example.org at 10.0.0.53",
         "ping 10.1.0.1",
@@ -156,7 +159,7 @@ def test_the_host_of_a_check(check: Check, host: str) -> None:
 
 
 def test_what_lies_behind_a_two_ended_peer_waits_with_it() -> None:
-    later = [Tunnel(OLD.key, "p9", ())]
+    later = [LiveTunnel(OLD.key, "p9", ())]
     assert waits(Check("ping", "10.20.0.1"), later, BEFORE)
     assert waits(Check("dns", "example.org", "10.20.0.53"), later, BEFORE)
     assert not waits(Check("ping", "10.30.0.1"), later, BEFORE)
@@ -172,7 +175,7 @@ def test_who_was_heard_since() -> None:
 
 
 def test_a_complaint_names_the_first_and_counts_the_rest() -> None:
-    failed = [Check("git"), Tunnel(OLD.key, "p9", ())]
+    failed = [Check("git"), LiveTunnel(OLD.key, "p9", ())]
     assert complaint(failed) == (
         "the git server (and 1 more) answered before the change and does not any more, tried 3 times"
     )

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 from reconciler.cycle.engine import Engine
-from reconciler.cycle.probes import Check, Tunnel
+from reconciler.cycle.probes import Check, LiveTunnel
 from reconciler.kinds.base import Session
 from reconciler.report.report import Acquired, Report
 from reconciler.state.journal import Journal
-from schema.plan import HostPlan, Peer, Probe, Resource, Route, Runtime
+from schema.plan import HostPlan, Peer, ProbeTarget, Resource, Route, Runtime
 from tests.fakes import FakeHost
 from tests.unit.reconciler.worlds import candidate, engine_on, peer, wg
 
 PING = Check("ping", "10.9.0.1")
-RUNTIME = Runtime(deadline=10.0, probes=(Probe(kind="ping", target="10.9.0.1"),))
+RUNTIME = Runtime(deadline=10.0, probes=(ProbeTarget(kind="ping", target="10.9.0.1"),))
 
 
 @dataclass
@@ -43,7 +43,7 @@ class World:
     def git(self) -> Check:
         return Check("git", self.git_address)
 
-    def provoke(self, tunnels: Iterable[Tunnel]) -> None:
+    def provoke(self, tunnels: Iterable[LiveTunnel]) -> None:
         stored = self.host.stored["peer"]
         for place in [t.key for t in tunnels if t.key in stored and t.key not in self.deaf]:
             session = stored[place].session or Session(None, None)
@@ -80,7 +80,7 @@ class Scene:
 
     @property
     def rejected(self) -> dict[str, str]:
-        return {commit: one.message for commit, one in self.engine.store.rejected().items()}
+        return {commit: one.message for commit, one in self.engine.store.commits.rejected().items()}
 
     @property
     def confirmed(self) -> str:
@@ -258,7 +258,7 @@ def test_a_restart_in_mid_trial_goes_back(trial: Scene) -> None:
 
 def test_what_lies_behind_a_far_end_is_asked_when_that_has_followed(scene: Scene) -> None:
     behind = Check("ping", "10.20.0.7")
-    runtime = Runtime(deadline=10.0, probes=(Probe(kind="ping", target="10.20.0.7"),))
+    runtime = Runtime(deadline=10.0, probes=(ProbeTarget(kind="ping", target="10.20.0.7"),))
     scene.world.deaf.add(FAR.key)
     scene.engine.converger.on_stage = lambda stage: scene.world.silent.add(behind) if stage == "execute" else None
     assert scene.apply("c2", TWO_ENDED, runtime).result == "changed"

@@ -13,13 +13,13 @@ from reconciler.base.errors import Stalled
 from reconciler.converge.touched import Touched
 from reconciler.kinds import UNANNOUNCED
 from reconciler.loops.exits import PLUG
-from reconciler.loops.exits.loop import Exits
+from reconciler.loops.exits.loop import ExitsLoop
 from reconciler.process import agent as module
 from reconciler.process.agent import Agent
 from reconciler.state.config import parse
 from schema.plan import Firewall, HostPlan, Route, Runtime
 from tests.unit.reconciler.loops.exits.test_loop import EXIT, Internet
-from tests.unit.reconciler.process.test_host import World
+from tests.unit.reconciler.process.test_reconciler import World
 from tests.unit.reconciler.worlds import site
 
 
@@ -133,7 +133,7 @@ def test_an_event_has_the_kind_repaired(running: Running) -> None:
         r.world.kernel.remove(ROUTE)
         r.watch.tell("route")
         await r.until(lambda: r.has(ROUTE))
-        await r.until(lambda: r.world.host.drift.by_kind == {"route": 1})
+        await r.until(lambda: r.world.host.reporter.drift.by_kind == {"route": 1})
 
     running.run(script)
 
@@ -206,7 +206,7 @@ def test_retrying_forgets_what_was_rejected(running: Running) -> None:
     running.world.kernel.fail_next("route", 22, 3)
 
     async def script(r: Running) -> None:
-        await r.until(lambda: bool(r.world.host.store.rejected()))
+        await r.until(lambda: bool(r.world.host.store.commits.rejected()))
         assert (await r.ask("cycle"))["ok"] is False
         assert (await r.ask("retry"))["ok"] is True
 
@@ -234,7 +234,7 @@ def test_a_job_that_stumbles_is_logged_and_goes_on(running: Running, monkeypatch
 def test_an_exit_that_is_not_there_is_an_error(running: Running) -> None:
     plan = HostPlan.of("h1", [], Runtime(exits=(EXIT,)))
     running.world.source.plan = lambda commit: (plan, "")  # type: ignore[method-assign]
-    running.world.host.plugs = (replace(PLUG, make=lambda ground: Exits(ground, Internet().tools)),)
+    running.world.host.plugs = (replace(PLUG, make=lambda ground: ExitsLoop(ground, Internet().tools)),)
 
     async def script(r: Running) -> None:
         while not (await r.ask("exits")).get("gateways"):

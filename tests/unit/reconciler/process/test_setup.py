@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.process.setup import source_of
-from reconciler.sources.rendered import Folder
+from reconciler.sources.rendered import RenderedFolder
 from reconciler.sources.repository import RenderedRepository, Repository
 from reconciler.state.config import parse
 
@@ -13,7 +13,7 @@ from reconciler.state.config import parse
     [
         ("{git: /srv/wan.git}", Repository),
         ("{git: /srv/wan.git, plans: rendered}", RenderedRepository),
-        ("{plans: /srv/plans}", Folder),
+        ("{plans: /srv/plans}", RenderedFolder),
     ],
 )
 def test_where_plans_come_from(source: str, kind: type) -> None:

@@ -6,7 +6,8 @@ from reconciler.base.errors import CycleError, Stalled, Transient, Waiting
 from reconciler.converge.diff import Conflict
 from reconciler.report.conditions import Condition, Conditions, conclude
 from reconciler.report.report import Acquired, Report
-from reconciler.state.store import Confirmed, Rejected
+from reconciler.state.commits import Rejected
+from reconciler.state.store import Confirmed
 from schema.plan import Route
 
 AT = Confirmed("d", "aaaaaaaaaa", 1.0)

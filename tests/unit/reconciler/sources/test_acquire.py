@@ -9,7 +9,8 @@ import pytest
 from reconciler.base.errors import CycleError, Stalled, Transient
 from reconciler.report.report import Candidate
 from reconciler.sources.acquire import Acquirer
-from reconciler.state.store import Confirmed, Rejected, Store
+from reconciler.state.commits import Rejected
+from reconciler.state.store import Confirmed, Store
 from schema.plan import HostPlan, Peer, SecretRef
 from tests.unit.reconciler.worlds import key
 
@@ -68,7 +69,7 @@ def test_a_confirmed_commit_is_not_compiled(acquirer: Acquirer, source: Scripted
 
 
 def test_a_rejected_commit_is_not_tried_until_it_is_forgotten(acquirer: Acquirer, source: Scripted) -> None:
-    acquirer.store.reject(Rejected("c1", "Refused", "no", 1.0))
+    acquirer.store.commits.reject(Rejected("c1", "Refused", "no", 1.0))
     assert acquirer.acquire().rejected
     acquirer.retry()
     assert acquirer.acquire().candidate

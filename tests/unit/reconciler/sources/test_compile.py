@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from reconciler.base.errors import CycleError, Stalled, Transient
-from reconciler.sources.compile import Blob, Limits, compile_tree, summarise
+from reconciler.sources.compile import Blob, CompileLimits, compile_tree, summarise
 
 ECHO = """
 import json, sys
@@ -41,7 +41,7 @@ def test_the_child_gets_the_host_and_every_file() -> None:
     ],
 )
 def test_an_answer_that_is_no_plan_is_the_commits_fault(program: str, reason: str, message: str) -> None:
-    limits = Limits(seconds=0.5) if "sleep" in program else Limits(memory=512 << 20)
+    limits = CompileLimits(seconds=0.5) if "sleep" in program else CompileLimits(memory=512 << 20)
     with pytest.raises(Stalled, match=message) as error:
         compile_tree(child(program), "nas", TREE, limits)
     assert (error.value.condition, error.value.reason) == ("Compiled", reason)
@@ -57,7 +57,7 @@ def test_an_answer_that_is_no_plan_is_the_commits_fault(program: str, reason: st
 )
 def test_a_compiler_that_crashes_is_asked_again_later(program: str, message: str) -> None:
     with pytest.raises(Transient, match=message) as error:
-        compile_tree(child(program), "nas", TREE, Limits(memory=512 << 20))
+        compile_tree(child(program), "nas", TREE, CompileLimits(memory=512 << 20))
     assert (error.value.condition, error.value.reason) == ("Compiled", "CompilerFailed")
 
 

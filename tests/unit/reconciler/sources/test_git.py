@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.base.errors import Stalled, Transient
 from reconciler.sources import git as module
-from reconciler.sources.git import Mirror, Remote
+from reconciler.sources.git import Clone, Remote
 
 
 class Origin:
@@ -40,8 +40,8 @@ def origin(tmp_path: Path) -> Origin:
 
 
 @pytest.fixture
-def mirror(tmp_path: Path, origin: Origin) -> Mirror:
-    return Mirror(tmp_path / "state" / "repo.git", Remote(f"file://{origin.folder}"))
+def mirror(tmp_path: Path, origin: Origin) -> Clone:
+    return Clone(tmp_path / "state" / "repo.git", Remote(f"file://{origin.folder}"))
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ def state(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
 
 
-def test_the_newest_commit_and_its_files(origin: Origin, mirror: Mirror) -> None:
+def test_the_newest_commit_and_its_files(origin: Origin, mirror: Clone) -> None:
     first = origin.commit(fabric_dot_yaml="fabric: a\n", keys__nas_dot_pub="k\n", README_dot_md="no")
     assert mirror.fetch() == first
     assert {p: b.data for p, b in mirror.read(first).items()} == {"fabric.yaml": b"fabric: a\n", "keys/nas.pub": b"k\n"}
@@ -60,7 +60,7 @@ def test_the_newest_commit_and_its_files(origin: Origin, mirror: Mirror) -> None
     assert mirror.name == "wan"
 
 
-def test_a_folder_of_the_repository(origin: Origin, mirror: Mirror) -> None:
+def test_a_folder_of_the_repository(origin: Origin, mirror: Clone) -> None:
     commit = origin.commit(net__sites__a_dot_yaml="a", other__b_dot_yaml="b")
     mirror.fetch()
     assert list(mirror.read(commit, "net")) == ["sites/a.yaml"]
@@ -68,7 +68,7 @@ def test_a_folder_of_the_repository(origin: Origin, mirror: Mirror) -> None:
         mirror.read(commit, "nowhere")
 
 
-def test_symlinks_and_submodules_are_named_and_never_followed(origin: Origin, mirror: Mirror) -> None:
+def test_symlinks_and_submodules_are_named_and_never_followed(origin: Origin, mirror: Clone) -> None:
     (origin.folder / "keys").mkdir()
     (origin.folder / "keys" / "evil.pub").symlink_to("/etc/shadow")
     origin.git("update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},keys/sub")
@@ -79,20 +79,20 @@ def test_symlinks_and_submodules_are_named_and_never_followed(origin: Origin, mi
     assert found["keys/evil.pub"].data == b"/etc/shadow"
 
 
-def test_a_submodule_has_no_bytes(origin: Origin, mirror: Mirror) -> None:
+def test_a_submodule_has_no_bytes(origin: Origin, mirror: Clone) -> None:
     origin.git("update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},keys/sub")
     origin.git("commit", "-q", "-m", "submodule")
     commit = mirror.fetch()
     assert mirror.read(commit)["keys/sub"].kind == "submodule"
 
 
-def test_attributes_of_the_repository_change_nothing(origin: Origin, mirror: Mirror) -> None:
+def test_attributes_of_the_repository_change_nothing(origin: Origin, mirror: Clone) -> None:
     commit = origin.commit(_dot_gitattributes="* export-ignore export-subst\n", a_dot_yaml="$Format:%H$")
     mirror.fetch()
     assert mirror.read(commit)["a.yaml"].data == b"$Format:%H$"
 
 
-def test_a_force_push_is_followed(origin: Origin, mirror: Mirror) -> None:
+def test_a_force_push_is_followed(origin: Origin, mirror: Clone) -> None:
     origin.commit(a_dot_yaml="1")
     origin.commit(a_dot_yaml="2")
     mirror.fetch()
@@ -100,7 +100,7 @@ def test_a_force_push_is_followed(origin: Origin, mirror: Mirror) -> None:
     assert mirror.fetch() == origin.git("rev-parse", "HEAD")
 
 
-def test_a_damaged_mirror_is_made_anew(origin: Origin, mirror: Mirror) -> None:
+def test_a_damaged_mirror_is_made_anew(origin: Origin, mirror: Clone) -> None:
     commit = origin.commit(a_dot_yaml="1")
     mirror.fetch()
     (mirror.folder / "HEAD").write_text("nonsense")
@@ -108,16 +108,16 @@ def test_a_damaged_mirror_is_made_anew(origin: Origin, mirror: Mirror) -> None:
 
 
 @pytest.mark.parametrize("lost", ["branch", "repository"])
-def test_what_is_not_there_is_transient(origin: Origin, mirror: Mirror, lost: str) -> None:
+def test_what_is_not_there_is_transient(origin: Origin, mirror: Clone, lost: str) -> None:
     if lost == "repository":
-        mirror = Mirror(mirror.folder, Remote("file:///nowhere"))
+        mirror = Clone(mirror.folder, Remote("file:///nowhere"))
     with pytest.raises(Transient) as error:
         mirror.fetch()
     assert error.value.condition == "Fetched"
     assert error.value.reason == ("NoBranch" if lost == "branch" else "GitFailed")
 
 
-def test_too_much_is_refused(origin: Origin, mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_much_is_refused(origin: Origin, mirror: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
     commit = origin.commit(a_dot_yaml="x" * 100)
     mirror.fetch()
     monkeypatch.setattr(module, "MAX_TOTAL", 99)
@@ -126,7 +126,7 @@ def test_too_much_is_refused(origin: Origin, mirror: Mirror, monkeypatch: pytest
     assert error.value.reason == "TooLarge"
 
 
-def test_one_file(origin: Origin, mirror: Mirror) -> None:
+def test_one_file(origin: Origin, mirror: Clone) -> None:
     commit = origin.commit(plans__h1__plan_dot_json="{}")
     mirror.fetch()
     assert mirror.read_file(commit, "plans/h1/plan.json") == b"{}"
@@ -136,7 +136,7 @@ def test_one_file(origin: Origin, mirror: Mirror) -> None:
 def test_a_token_stands_in_the_environment_only_and_for_its_server_only(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("s3cret\n")
     remote = Remote("https://git.example.org/wan.git", token_file=tmp_path / "token")
-    environment = Mirror(tmp_path / "repo.git", remote)._environment()
+    environment = Clone(tmp_path / "repo.git", remote)._environment()
     assert environment["GIT_CONFIG_KEY_0"] == "http.https://git.example.org/.extraHeader"
     assert environment["GIT_CONFIG_VALUE_0"] == "Authorization: Basic eC1hY2Nlc3MtdG9rZW46czNjcmV0"
     assert not any("s3cret" in value for value in environment.values())
@@ -144,12 +144,12 @@ def test_a_token_stands_in_the_environment_only_and_for_its_server_only(tmp_path
 
 def test_a_deploy_key_is_the_only_identity(tmp_path: Path) -> None:
     remote = Remote("ssh://git@h/w", ssh_key=Path("/etc/gitwan/a key"), known_hosts=Path("/etc/gitwan/known_hosts"))
-    command = Mirror(tmp_path / "repo.git", remote)._environment()["GIT_SSH_COMMAND"]
+    command = Clone(tmp_path / "repo.git", remote)._environment()["GIT_SSH_COMMAND"]
     for words in ("BatchMode=yes", "-i '/etc/gitwan/a key'", "IdentitiesOnly=yes", "StrictHostKeyChecking=yes"):
         assert words in command
 
 
-def test_what_is_no_plain_file_is_passed_on_to_be_refused(origin: Origin, mirror: Mirror) -> None:
+def test_what_is_no_plain_file_is_passed_on_to_be_refused(origin: Origin, mirror: Clone) -> None:
     (origin.folder / "keys").mkdir()
     (origin.folder / "keys" / "nas.pub").symlink_to("/etc/passwd")
     (origin.folder / "more").symlink_to("/etc")
@@ -163,17 +163,17 @@ def test_what_is_no_plain_file_is_passed_on_to_be_refused(origin: Origin, mirror
     }
 
 
-def test_a_server_that_says_nothing_is_given_up(mirror: Mirror) -> None:
+def test_a_server_that_says_nothing_is_given_up(mirror: Clone) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/wan.git"
         with pytest.raises(Transient) as error:
-            Mirror(mirror.folder, Remote(url, timeout=0.3)).fetch()
+            Clone(mirror.folder, Remote(url, timeout=0.3)).fetch()
     assert (error.value.reason, error.value.message) == ("Timeout", "git fetch: no answer within 0.3 s")
 
 
-def test_a_server_that_refuses_is_named(mirror: Mirror) -> None:
+def test_a_server_that_refuses_is_named(mirror: Clone) -> None:
     with pytest.raises(Transient, match="git fetch: fatal: unable to access"):
-        Mirror(mirror.folder, Remote("http://127.0.0.1:1/wan.git")).fetch()
+        Clone(mirror.folder, Remote("http://127.0.0.1:1/wan.git")).fetch()
 
 
 @pytest.mark.parametrize(
@@ -188,10 +188,10 @@ def test_a_server_that_refuses_is_named(mirror: Mirror) -> None:
     ],
 )
 def test_the_server_of_an_address(tmp_path: Path, url: str, server: str) -> None:
-    assert Mirror(tmp_path, Remote(url)).server == server
+    assert Clone(tmp_path, Remote(url)).server == server
 
 
-def test_a_server_is_reachable_or_not(origin: Origin, mirror: Mirror) -> None:
+def test_a_server_is_reachable_or_not(origin: Origin, mirror: Clone) -> None:
     origin.commit(a_dot_yaml="x")
     assert mirror.reachable(10.0)
-    assert not Mirror(mirror.folder, Remote("/nowhere/wan.git")).reachable(10.0)
+    assert not Clone(mirror.folder, Remote("/nowhere/wan.git")).reachable(10.0)

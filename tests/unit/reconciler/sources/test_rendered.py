@@ -5,17 +5,17 @@ from pathlib import Path
 import pytest
 
 from reconciler.base.errors import Stalled, Transient
-from reconciler.sources.rendered import Folder
+from reconciler.sources.rendered import RenderedFolder
 from schema.plan import HostPlan
 from tests.unit.reconciler.worlds import site
 
 PLAN = HostPlan.of("h1", site())
 
 
-def write(folder: Path, data: bytes) -> Folder:
+def write(folder: Path, data: bytes) -> RenderedFolder:
     (folder / "h1").mkdir(exist_ok=True)
     (folder / "h1" / "plan.json").write_bytes(data)
-    return Folder(folder, "h1")
+    return RenderedFolder(folder, "h1")
 
 
 def test_the_commit_follows_the_contents(tmp_path: Path) -> None:
@@ -42,4 +42,4 @@ def test_a_plan_that_changes_meanwhile_is_read_again(tmp_path: Path) -> None:
 
 def test_no_plan_is_transient(tmp_path: Path) -> None:
     with pytest.raises(Transient, match="cannot read"):
-        Folder(tmp_path, "h1").fetch()
+        RenderedFolder(tmp_path, "h1").fetch()

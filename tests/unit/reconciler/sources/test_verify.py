@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.base.errors import Stalled, Transient
-from reconciler.sources.git import Mirror, Remote
+from reconciler.sources.git import Clone, Remote
 from reconciler.sources.verify import Signers, Verifier
 from reconciler.state.store import Confirmed
 
@@ -39,7 +39,7 @@ class Repository:
         run("git", "init", "-q", "-b", "main", self.work)
         self.allowed = folder / "allowed_signers"
         self.allowed.write_text("")
-        self.mirror = Mirror(folder / "repo.git", Remote(f"file://{self.work}"))
+        self.mirror = Clone(folder / "repo.git", Remote(f"file://{self.work}"))
 
     def person(self, name: str, pinned: str | None = "") -> None:
         """A signer; `pinned` are the options of the line that pins the key, None for nobody this host knows."""

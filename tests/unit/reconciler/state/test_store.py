@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.base.errors import Busy, Stalled
-from reconciler.state.store import KEEP_REJECTED, Confirmed, Rejected, Store
+from reconciler.state.commits import KEEP_REJECTED, Rejected
+from reconciler.state.store import Confirmed, Store
 from schema.plan import HostPlan
 from tests.unit.reconciler.worlds import site
 
@@ -81,12 +82,12 @@ def test_a_second_process_is_refused(store: Store) -> None:
 
 def test_rejected_commits_are_remembered_and_the_oldest_forgotten(store: Store) -> None:
     for i in range(KEEP_REJECTED + 2):
-        store.reject(Rejected(f"c{i}", "Refused", "no", float(i)))
-    known = Store(store.folder).rejected()
+        store.commits.reject(Rejected(f"c{i}", "Refused", "no", float(i)))
+    known = Store(store.folder).commits.rejected()
     assert len(known) == KEEP_REJECTED
     assert known["c17"] == Rejected("c17", "Refused", "no", 17.0)
-    store.forget_rejected()
-    assert store.rejected() == {}
+    store.commits.forget_rejected()
+    assert store.commits.rejected() == {}
 
 
 def test_a_rejection_that_cannot_be_written_holds_while_the_process_lives(
@@ -97,13 +98,13 @@ def test_a_rejection_that_cannot_be_written_holds_while_the_process_lives(
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space"):
-        store.reject(Rejected("c1", "Refused", "no", 1.0))
-    assert list(store.rejected()) == ["c1"]
+        store.commits.reject(Rejected("c1", "Refused", "no", 1.0))
+    assert list(store.commits.rejected()) == ["c1"]
 
 
 def test_a_corrupt_list_of_rejected_commits_is_set_aside(store: Store) -> None:
     (store.folder / "rejected.json").write_text('{"c1": {"nonsense": 1}}')
-    assert store.rejected() == {}
+    assert store.commits.rejected() == {}
 
 
 def test_status_survives(store: Store) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.system.resolve import Resolve
+from reconciler.system.resolve import Resolver
 from schema.plan.base import Family
 
 
@@ -14,7 +14,7 @@ def test_a_name_that_failed_is_not_asked_for_again_at_once() -> None:
         asked.append(name)
         raise OSError("no such name")
 
-    resolve = Resolve(lookup, lambda: now[0])
+    resolve = Resolver(lookup, lambda: now[0])
     for _ in range(3):
         with pytest.raises(OSError, match="resolve"):
             resolve("a.example.org")
@@ -26,7 +26,7 @@ def test_a_name_that_failed_is_not_asked_for_again_at_once() -> None:
 
 
 def test_an_answer_is_handed_on() -> None:
-    assert Resolve(lambda name, family: "192.0.2.1")("a.example.org") == "192.0.2.1"
+    assert Resolver(lambda name, family: "192.0.2.1")("a.example.org") == "192.0.2.1"
 
 
 def test_each_family_is_asked_for_by_itself() -> None:
@@ -35,7 +35,7 @@ def test_each_family_is_asked_for_by_itself() -> None:
             raise OSError("no such address")
         return "2001:db8::1"
 
-    resolve = Resolve(lookup)
+    resolve = Resolver(lookup)
     with pytest.raises(OSError, match="resolve"):
         resolve("a.example.org", "inet")
     assert resolve("a.example.org", "inet6") == "2001:db8::1"
@@ -43,6 +43,6 @@ def test_each_family_is_asked_for_by_itself() -> None:
 
 @pytest.mark.parametrize(("family", "address"), [("inet", "127.0.0.1"), ("inet6", "::1")])
 def test_the_systems_resolver_is_asked_for_the_family(family: Family, address: str) -> None:
-    assert Resolve()(address, family) == address
+    assert Resolver()(address, family) == address
     with pytest.raises(OSError, match="resolve"):
-        Resolve()(address, "inet6" if family == "inet" else "inet")
+        Resolver()(address, "inet6" if family == "inet" else "inet")

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 import schema.plan.providers as providers
-from compiler.compile import Result, compile_files
+from compiler.compile import Compilation, compile_files
 from lab.cli import app
 from lab.provider.places import API_NAMES
 from reconciler.base.web import Request, Response
@@ -44,11 +44,11 @@ def files(**exit: Any) -> dict[str, str]:
     }
 
 
-def network(**exit: Any) -> Result:
+def network(**exit: Any) -> Compilation:
     return compile_files({name: text.encode() for name, text in files(**exit).items()})
 
 
-def texts(result: Result) -> str:
+def texts(result: Compilation) -> str:
     return "\n".join(problem.text() for problem in result.problems)
 
 

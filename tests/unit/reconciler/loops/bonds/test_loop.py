@@ -10,11 +10,11 @@ import pytest
 
 from reconciler.kinds.link import BondState, Leg
 from reconciler.loops.bonds import PLUG
-from reconciler.loops.bonds.loop import Bonds
+from reconciler.loops.bonds.loop import BondsLoop
 from reconciler.loops.bonds.policy import PATIENCE
 from reconciler.report.report import Acquired, Candidate
-from schema.plan import Bond, HostPlan, Runtime
-from tests.unit.reconciler.process.test_host import World
+from schema.plan import HostPlan, Runtime, WatchedBond
+from tests.unit.reconciler.process.test_reconciler import World
 from tests.unit.reconciler.worlds import ground, site
 
 LEGS = (Leg("eno1", True, 1), Leg("eno2", True, 1))
@@ -22,7 +22,7 @@ WELL, ALONE = (
     BondState("802.3ad", "layer3+4", LEGS, 1, partner=True),
     BondState("802.3ad", "layer3+4", LEGS, 1, partner=False),
 )
-BOND = Bond(name="bond0", mode="802.3ad", members=("eno1", "eno2"), tunnels=())
+BOND = WatchedBond(name="bond0", mode="802.3ad", members=("eno1", "eno2"), tunnels=())
 
 
 class Scripted:
@@ -40,7 +40,7 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def planned(world: World, commit: str, *bonds: Bond) -> None:
+def planned(world: World, commit: str, *bonds: WatchedBond) -> None:
     plan = HostPlan.of("h1", site(), Runtime(bonds=bonds or None))
     world.host.converge(Acquired(commit=commit, candidate=Candidate.of(commit, plan)))
 
@@ -48,7 +48,7 @@ def planned(world: World, commit: str, *bonds: Bond) -> None:
 def test_a_bond_that_fails_is_a_condition_until_it_works_or_is_no_more(world: World) -> None:
     kernel = Scripted()
     found = ground(world.host, PLUG)
-    loop = Bonds(found, lambda: kernel)
+    loop = BondsLoop(found, lambda: kernel)
 
     def look() -> None:
         asyncio.run(found.remark("Bond", loop.look()))
@@ -75,4 +75,4 @@ def test_what_is_no_bond_on_this_machine_is_not_judged(world: World) -> None:
     kernel = Scripted()
     kernel.bonds.clear()
     planned(world, "c1", BOND)
-    assert Bonds(ground(world.host, PLUG), lambda: kernel).look() is None
+    assert BondsLoop(ground(world.host, PLUG), lambda: kernel).look() is None

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 import pytest
 
 from reconciler.kinds.link import BondState, Leg
-from reconciler.loops.bonds.policy import FEWEST, Complaint, Policy, complaint, ports_to_try
+from reconciler.loops.bonds.policy import FEWEST, BondPolicy, Complaint, complaint, ports_to_try
 from schema.leg import Sender
-from schema.plan import Bond, Rider
+from schema.plan import Rider, WatchedBond
 
 RIDERS = tuple(
     Rider(dev=f"wg-b-{n}", port=5000 + n, far_port=6000 + n, source="192.0.2.1", target="192.0.2.2") for n in range(3)
 )
-BOND = Bond(name="bond0", mode="802.3ad", hash="layer3+4", members=("eno1", "eno2", "eno3"), tunnels=RIDERS)
+BOND = WatchedBond(name="bond0", mode="802.3ad", hash="layer3+4", members=("eno1", "eno2", "eno3"), tunnels=RIDERS)
 LEGS = tuple(Leg(name, True, 1) for name in BOND.members)
 WELL = BondState("802.3ad", "layer3+4", LEGS, 1, partner=True)
 
@@ -50,7 +50,7 @@ def test_a_backup_counts_on_no_hash_and_no_partner() -> None:
 
 
 def test_it_is_said_when_it_was_seen_twice_and_no_more_when_it_is_over() -> None:
-    policy, alone = Policy(BOND), BondState("802.3ad", "layer3+4", LEGS, 1, partner=False)
+    policy, alone = BondPolicy(BOND), BondState("802.3ad", "layer3+4", LEGS, 1, partner=False)
     reasons = [
         found and found.reason for state in (alone, WELL, alone, alone, WELL) for found in [policy.look(state, {})]
     ]
@@ -69,7 +69,7 @@ def counters(place: dict[str, str], rate: float = 50e6) -> Iterator[dict[str, in
         yield dict(now)
 
 
-def after_looks(policy: Policy, series: Iterator[dict[str, int]], looks: int = 2 * FEWEST) -> Complaint | None:
+def after_looks(policy: BondPolicy, series: Iterator[dict[str, int]], looks: int = 2 * FEWEST) -> Complaint | None:
     found = None
     for _ in range(looks):
         found = policy.look(WELL, next(series))
@@ -77,7 +77,7 @@ def after_looks(policy: Policy, series: Iterator[dict[str, int]], looks: int = 2
 
 
 def test_two_busy_tunnels_on_one_leg_beside_an_idle_one_are_a_collision() -> None:
-    found = after_looks(Policy(BOND), counters({"wg-b-0": "eno2", "wg-b-1": "eno2", "wg-b-2": "eno1"}))
+    found = after_looks(BondPolicy(BOND), counters({"wg-b-0": "eno2", "wg-b-1": "eno2", "wg-b-2": "eno1"}))
     assert found is not None and found.reason == "TunnelsCollide"
     assert "all arrive by eno2 of bond0 while eno3 is idle" in found.text
     moved = next(rider for rider in RIDERS[:2] if f"for {rider.dev} try" in found.text)
@@ -95,11 +95,11 @@ def test_two_busy_tunnels_on_one_leg_beside_an_idle_one_are_a_collision() -> Non
     ids=["each has its own", "nothing to share", "hardly any traffic"],
 )
 def test_there_is_no_collision_where(place: dict[str, str], rate: float) -> None:
-    assert after_looks(Policy(BOND), counters(place, rate)) is None
+    assert after_looks(BondPolicy(BOND), counters(place, rate)) is None
 
 
 def test_a_collision_is_forgotten_when_a_counter_begins_anew() -> None:
-    policy = Policy(BOND)
+    policy = BondPolicy(BOND)
     assert after_looks(policy, counters({"wg-b-0": "eno2", "wg-b-1": "eno2"})) is not None
     assert policy.look(WELL, {}) is None
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconciler.loops.exits.providers.base import Gateway, Session
-from schema.plan import Exit, ExitHealth, ExitSlot
+from reconciler.loops.exits.providers.base import Gateway, Registration
+from schema.plan import Exit, ExitSlot, HealthSettings
 from schema.plan.marks import DEFAULT
 
 KEY = "pKDfcOunqO0Wh9DaeO374yWTYZ1pmFloPkjsMHqAdJ0="
 
 
-def health(**changes: Any) -> ExitHealth:
+def health(**changes: Any) -> HealthSettings:
     values: dict[str, Any] = {
         "interval": 10.0,
         "timeout": 10.0,
@@ -22,7 +22,7 @@ def health(**changes: Any) -> ExitHealth:
         "check": "http://192.0.2.80/generate_204",
         "expect": 204,
     }
-    return ExitHealth(**(values | changes))
+    return HealthSettings(**(values | changes))
 
 
 def an_exit(use: int = 1, **changes: Any) -> Exit:
@@ -51,5 +51,5 @@ def gateway(id: str, n: int = 1, **changes: Any) -> Gateway:
     return Gateway(id=id, region=region, name=id, **(values | changes))
 
 
-def session(of: Gateway, *addresses: str) -> Session:
-    return Session(of, KEY, of.endpoint, addresses or ("10.64.0.2/32",), ("10.64.0.1",))
+def session(of: Gateway, *addresses: str) -> Registration:
+    return Registration(of, KEY, of.endpoint, addresses or ("10.64.0.2/32",), ("10.64.0.1",))

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from reconciler.loops.exits.policy import LIST_AGAIN, UNTOLD, Policy
-from reconciler.loops.exits.providers.base import ProviderError, Reason
+from reconciler.loops.exits.directory import LIST_AGAIN, UNTOLD
+from reconciler.loops.exits.policy import ExitPolicy
+from reconciler.loops.exits.providers.base import ProviderError, ProviderReason
 from tests.unit.reconciler.loops.exits.samples import an_exit, gateway, health, session
 from tests.unit.reconciler.loops.exits.world import World
 
@@ -53,7 +54,7 @@ class TestWhoseFault:
         assert w.carrying == (A,)
 
     @pytest.mark.parametrize("reason", ["TokenExpired", "ClockWrong", "CertificateWrong"])
-    def test_what_one_gateway_says_is_its_own_fault(self, reason: Reason) -> None:
+    def test_what_one_gateway_says_is_its_own_fault(self, reason: ProviderReason) -> None:
         w = world()
         w.refuse[A] = ProviderError(reason, "no")
         w.run(5)
@@ -61,7 +62,7 @@ class TestWhoseFault:
         assert w.policy.cooling(A, w.now)
 
     @pytest.mark.parametrize("reason", ["TokenExpired", "ClockWrong"])
-    def test_what_two_say_in_a_row_is_not(self, reason: Reason) -> None:
+    def test_what_two_say_in_a_row_is_not(self, reason: ProviderReason) -> None:
         w = world()
         w.refuse = {one.id: ProviderError(reason, "no") for one in FIVE}
         w.run(3)
@@ -77,7 +78,7 @@ class TestWhoseFault:
         assert w.carrying == (C,)
 
     @pytest.mark.parametrize("reason", ["CredentialsRefused", "CredentialsUnreadable", "DeviceLimit", "NotPinned"])
-    def test_what_only_the_account_can_say_stops_all(self, reason: Reason) -> None:
+    def test_what_only_the_account_can_say_stops_all(self, reason: ProviderReason) -> None:
         w = world()
         w.refuse[A] = ProviderError(reason, "no")
         w.run(3)
@@ -259,7 +260,7 @@ class TestList:
 
     def test_one_that_moved_before_it_ever_carried_is_found(self) -> None:
         w = World(an_exit(), FIVE[:1])
-        w.policy.known(FIVE[:1])
+        w.policy.directory.known(FIVE[:1])
         w.at[A] = "203.0.113.99"
         w.run(10)
         w.gateways = [gateway(A, 1, addresses=("203.0.113.99",))]
@@ -289,8 +290,8 @@ class TestSessions:
         assert w.verbs.count("renew") == 1
 
     def test_another_session_has_its_time_to_prove_itself(self) -> None:
-        policy = Policy(an_exit())
-        policy.known(FIVE)
+        policy = ExitPolicy(an_exit())
+        policy.directory.known(FIVE)
         policy.measured({A: [0.01] * 3}, 1000.0)
         policy.step(1000.0)
         policy.registered(0, session(FIVE[0]), 1000.0)

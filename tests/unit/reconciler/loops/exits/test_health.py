@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.loops.exits.health import Answer, Pulse, weighted_mean
+from reconciler.loops.exits.health import ProbeResult, Pulse, weighted_mean
 from tests.unit.reconciler.loops.exits.samples import health
 
-SILENCE = Answer(None)
-PORTAL = Answer(0.02, genuine=False)
+SILENCE = ProbeResult(None)
+PORTAL = ProbeResult(0.02, genuine=False)
 
 
 def pulse(*rtts: float, **changes: object) -> Pulse:
     found = Pulse(health(**changes))
     for rtt in rtts:
-        found.note(Answer(rtt))
+        found.note(ProbeResult(rtt))
     return found
 
 
@@ -54,7 +54,7 @@ def test_twelve_times_the_baseline_strikes_from_the_second_sample_on() -> None:
     found = pulse(*[0.1] * 10)
     strikes = []
     for _ in range(5):
-        found.note(Answer(1.2))
+        found.note(ProbeResult(1.2))
         strikes.append(found.strikes)
     assert strikes == [0, 1, 2, 3, 4]
     assert found.degraded and not found.dead and found.fault == "Slow"
@@ -76,7 +76,7 @@ def test_silence_strikes_each_time_and_three_in_a_row_are_the_end() -> None:
 
 def test_an_answer_in_time_ends_the_row() -> None:
     found = pulse(*[0.1] * 10)
-    for answer in (SILENCE, SILENCE, Answer(0.1), SILENCE, SILENCE):
+    for answer in (SILENCE, SILENCE, ProbeResult(0.1), SILENCE, SILENCE):
         found.note(answer)
     assert found.strikes == 2 and not found.degraded
 
@@ -101,7 +101,7 @@ def test_loss_beyond_what_is_allowed_is_a_strike_although_answers_are_quick() ->
     strikes = []
     for _ in range(3):
         found.note(SILENCE)
-        found.note(Answer(0.1))
+        found.note(ProbeResult(0.1))
         strikes.append(found.strikes)
     assert strikes == [0, 2, 4]
     assert found.fault == "Lossy"

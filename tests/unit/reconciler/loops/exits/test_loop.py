@@ -12,15 +12,16 @@ import pytest
 
 from reconciler.base.web import Request, Response, WebError
 from reconciler.loops.exits import PLUG
-from reconciler.loops.exits.loop import Exits, Tools
+from reconciler.loops.exits.loop import ExitsLoop
 from reconciler.loops.exits.memory import Memory, remembered
-from reconciler.loops.exits.providers.base import Gateway, PortForward, ProviderError, Session
+from reconciler.loops.exits.providers.base import Gateway, PortForward, ProviderError, Registration
+from reconciler.loops.exits.run import Tools
 from reconciler.process.status import ok
 from reconciler.report.report import Acquired, Candidate
 from schema.plan import Exit, HostPlan, Route, Runtime
 from schema.plan.base import Family
 from tests.unit.reconciler.loops.exits.samples import an_exit, gateway, health, session
-from tests.unit.reconciler.process.test_host import World
+from tests.unit.reconciler.process.test_reconciler import World
 from tests.unit.reconciler.worlds import ground
 
 NEAR, FAR = gateway("uk/near", 1), gateway("nl/far", 2)
@@ -51,19 +52,19 @@ class Provider:
             raise self.error
         return self.gateways
 
-    def register(self, gateway: Gateway, public_key: str) -> Session:
+    def register(self, gateway: Gateway, public_key: str) -> Registration:
         self._fail("register")
         self.registered.append(gateway.id)
         return session(gateway)
 
-    def renew(self, session: Session, public_key: str) -> Session:
+    def renew(self, session: Registration, public_key: str) -> Registration:
         return session
 
-    def release(self, session: Session) -> None:
+    def release(self, session: Registration) -> None:
         self._fail("release")
         self.released.append(session.gateway.id)
 
-    def forward(self, session: Session, dev: str) -> PortForward | None:
+    def forward(self, session: Registration, dev: str) -> PortForward | None:
         self._fail("forward")
         return None
 
@@ -109,7 +110,7 @@ class Internet:
         return Tools(self.built, self.measure, self.http, self.resolve, self.ask_name)
 
 
-Script = Callable[[Exits], Awaitable[None]]
+Script = Callable[[ExitsLoop], Awaitable[None]]
 
 
 def plan(world: World, commit: str, exit: Exit) -> None:
@@ -131,7 +132,7 @@ def play(world: World, internet: Internet, script: Script, exit: Exit = EXIT) ->
         return result
 
     async def main() -> None:
-        exits = Exits(ground(world.host, PLUG, in_kernel), internet.tools)
+        exits = ExitsLoop(ground(world.host, PLUG, in_kernel), internet.tools)
         task = asyncio.create_task(exits.run())
         async with asyncio.timeout(20):
             await script(exits)
@@ -146,7 +147,7 @@ async def until(there: Callable[[], bool]) -> None:
         await asyncio.sleep(0.001)
 
 
-def carrying(exits: Exits) -> list[str]:
+def carrying(exits: ExitsLoop) -> list[str]:
     return [t["gateway"] for row in exits.rows for t in row["tunnels"] if t["phase"] == "carrying"]
 
 
@@ -156,7 +157,7 @@ def way_out(world: World) -> str | None:
     return next((one.dev for one in routes if isinstance(one, Route) and one.table == EXIT.table), None)
 
 
-async def connected(exits: Exits) -> None:
+async def connected(exits: ExitsLoop) -> None:
     await until(lambda: carrying(exits) == [NEAR.id])
 
 
@@ -171,7 +172,7 @@ def test_the_nearest_is_registered_with_and_carries(tmp_path: Path) -> None:
 def test_another_carries_once_it_has_proven_itself_where_one_falls_silent(tmp_path: Path) -> None:
     world, internet = World(tmp_path), Internet()
 
-    async def script(exits: Exits) -> None:
+    async def script(exits: ExitsLoop) -> None:
         await connected(exits)
         internet.silent = {EXIT.slots[0].dev}
         await until(lambda: carrying(exits) == [FAR.id])
@@ -195,7 +196,7 @@ def test_a_provider_that_fails_is_said_and_what_carries_stays(tmp_path: Path) ->
     play(world, internet, connected)
     internet.provider.error = ProviderError("SignatureWrong", "the list is signed by another key")
 
-    async def script(exits: Exits) -> None:
+    async def script(exits: ExitsLoop) -> None:
         await until(lambda: world.conditions().get("Exits") == "False:SignatureWrong")
         assert carrying(exits) == [NEAR.id]
 
@@ -209,9 +210,9 @@ def test_an_exit_that_nobody_has_looked_at_yet_does_not_count_as_well(tmp_path: 
     found = HostPlan.of("h1", [], Runtime(exits=(EXIT,)))
     world.host.converge(Acquired(commit="c1", candidate=Candidate.of("c1", found)))
     assert world.conditions()["Exits"] == "Unknown:Starting"
-    assert not ok(world.host.status())
+    assert not ok(world.host.reporter.status())
 
-    async def script(exits: Exits) -> None:
+    async def script(exits: ExitsLoop) -> None:
         await connected(exits)
         world.host.converge()
 
@@ -222,7 +223,7 @@ def test_an_exit_that_nobody_has_looked_at_yet_does_not_count_as_well(tmp_path: 
 def test_an_exit_that_goes_takes_its_key_back_and_leaves_nothing(tmp_path: Path) -> None:
     world, internet = World(tmp_path), Internet()
 
-    async def script(exits: Exits) -> None:
+    async def script(exits: ExitsLoop) -> None:
         await connected(exits)
         world.host.engine.runtime = Runtime()
         await until(lambda: not exits.rows and bool(internet.provider.released))
@@ -240,7 +241,7 @@ def test_an_exit_whose_key_cannot_be_made_is_said_and_the_others_go_on(tmp_path:
     folder.parent.mkdir(parents=True)
     folder.write_text("a file where a folder should be")
 
-    async def script(exits: Exits) -> None:
+    async def script(exits: ExitsLoop) -> None:
         await until(lambda: bool(exits.rows))
         (row,) = exits.rows
         assert row["trouble"]["reason"] == "KeyUnusable"
@@ -253,7 +254,7 @@ def test_an_exit_whose_provider_is_not_spoken_to_is_said(tmp_path: Path) -> None
     world, internet = World(tmp_path), Internet()
     internet.unusable = ProviderError("ProviderUnusable", "no adapter")
 
-    async def script(exits: Exits) -> None:
+    async def script(exits: ExitsLoop) -> None:
         await until(lambda: bool(exits.rows))
 
     play(world, internet, script)
@@ -269,7 +270,7 @@ def test_what_nobody_foresaw_is_a_failure_like_any_other_and_its_words_stay_insi
     internet.provider.bug = {call: KeyError(SECRET)}
     text = f"{call} fails in a way that nobody foresaw (KeyError)"
 
-    async def script(exits: Exits) -> None:
+    async def script(exits: ExitsLoop) -> None:
         await until(lambda: f"error exit pia: {text}" in world.said)
         if call == "register":
             await until(lambda: carrying(exits) == [FAR.id])
@@ -285,7 +286,7 @@ def test_a_port_is_asked_for_again_after_what_nobody_foresaw(tmp_path: Path) -> 
     internet.provider.bug = {"forward": ZeroDivisionError()}
     internet.provider.gateways = [replace(NEAR, port_forward=True)]
 
-    async def script(exits: Exits) -> None:
+    async def script(exits: ExitsLoop) -> None:
         await until(lambda: any(row.get("port_trouble") for row in exits.rows))
         (run,) = exits._runs.values()
         assert not run.forwarding.asking and run.forwarding.trouble is not None
@@ -297,7 +298,7 @@ def test_a_port_is_asked_for_again_after_what_nobody_foresaw(tmp_path: Path) -> 
 def test_probes_that_nobody_foresaw_to_fail_are_no_answer(tmp_path: Path) -> None:
     world, internet = World(tmp_path), Internet()
 
-    async def script(exits: Exits) -> None:
+    async def script(exits: ExitsLoop) -> None:
         await connected(exits)
         internet.bug = ValueError(SECRET)
         await until(lambda: exits.rows[0]["tunnels"][0]["strikes"] > 0)
@@ -311,7 +312,7 @@ def test_a_check_that_nobody_can_look_up_is_said(tmp_path: Path) -> None:
     world, internet = World(tmp_path), Internet()
     internet.nameless = True
 
-    async def script(exits: Exits) -> None:
+    async def script(exits: ExitsLoop) -> None:
         await until(lambda: world.conditions().get("Exits") == "False:NameUnknown")
         internet.nameless = False
         await until(lambda: world.conditions().get("Exits") == "True:Connected")
@@ -323,7 +324,7 @@ def test_a_check_that_nobody_can_look_up_is_said(tmp_path: Path) -> None:
 def test_an_exit_that_is_not_there_is_said_with_those_that_are(tmp_path: Path) -> None:
     world, internet = World(tmp_path), Internet()
 
-    async def script(exits: Exits) -> None:
+    async def script(exits: ExitsLoop) -> None:
         await connected(exits)
         assert exits.unknown("typo") == exits.next("typo") == "there is no exit typo, but pia"
         assert exits.unknown("pia") == exits.unknown(None) == ""
@@ -339,7 +340,7 @@ def test_fewer_gateways_at_once_are_those_that_are_well_and_the_rest_goes(tmp_pa
     world, internet = World(tmp_path), Internet()
     two = changed(2)
 
-    async def script(exits: Exits) -> None:
+    async def script(exits: ExitsLoop) -> None:
         plan(world, "c2", two)
         await until(lambda: sorted(carrying(exits)) == [FAR.id, NEAR.id])
         internet.silent = {two.slots[0].dev}
@@ -357,7 +358,7 @@ def test_fewer_gateways_at_once_are_those_that_are_well_and_the_rest_goes(tmp_pa
 def test_more_gateways_at_once_leave_what_carries_alone(tmp_path: Path) -> None:
     world, internet = World(tmp_path), Internet()
 
-    async def script(exits: Exits) -> None:
+    async def script(exits: ExitsLoop) -> None:
         await connected(exits)
         plan(world, "c2", changed(2))
         await until(lambda: carrying(exits) == [NEAR.id, FAR.id])

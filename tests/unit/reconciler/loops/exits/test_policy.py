@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.loops.exits.policy import DRAIN, LIST_LIFE, Policy
+from reconciler.loops.exits.directory import LIST_LIFE
+from reconciler.loops.exits.policy import DRAIN, ExitPolicy
 from reconciler.loops.exits.providers.base import ProviderError
 from tests.unit.reconciler.loops.exits.samples import an_exit, gateway, health, session
 from tests.unit.reconciler.loops.exits.world import World
@@ -82,7 +83,7 @@ class TestConnecting:
     def test_a_list_that_cannot_be_had_is_asked_for_again_and_an_older_one_serves(self) -> None:
         w = world()
         w.no_list = ProviderError("SignatureWrong", "no")
-        w.policy.known(FIVE)
+        w.policy.directory.known(FIVE)
         w.run(60)
         assert w.carrying == (A,)
         assert 3 <= w.verbs.count("discover") <= 5
@@ -189,7 +190,7 @@ class TestByHand:
         w.policy.next()
         w.run(5)
         w.gateways = FIVE
-        w.policy.known(FIVE)
+        w.policy.directory.known(FIVE)
         w.run(20)
         assert w.carrying == (A,)
 
@@ -287,8 +288,8 @@ class TestDraining:
 
 class TestSessions:
     def test_one_that_ends_is_renewed_before(self) -> None:
-        policy = Policy(an_exit())
-        policy.known(FIVE)
+        policy = ExitPolicy(an_exit())
+        policy.directory.known(FIVE)
         policy.adopt(0, session(FIVE[0]), None, 1000.0, ends=1100.0)
         assert "renew" not in [action.verb for action in policy.step(1070.0)]
         assert "renew" in [action.verb for action in policy.step(1081.0)]

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.base.web import Failure, Request, Response, WebError
-from reconciler.loops.exits.health import Answer
-from reconciler.loops.exits.prober import RESOLVED, Prober
+from reconciler.base.web import HttpFailure, Request, Response, WebError
+from reconciler.loops.exits.health import ProbeResult
+from reconciler.loops.exits.prober import RESOLVED, ExitProber
 from reconciler.loops.exits.providers.base import ProviderError
 from schema.plan.base import Family
 from tests.unit.reconciler.loops.exits.samples import an_exit, gateway, health, session
@@ -18,14 +18,14 @@ class Internet:
     def __init__(self) -> None:
         self.now = 1000.0
         self.status = 204
-        self.fails: Failure | None = None
+        self.fails: HttpFailure | None = None
         self.addresses: dict[Family, str] = {"inet": "192.0.2.80", "inet6": "2001:db8::80"}
         self.within: dict[Family, str] = {}
         """What the resolver within the tunnel says."""
         self.asked: list[Request] = []
         self.looked_up: list[tuple[str, Family]] = []
         self.asked_within: list[tuple[str, Family, str]] = []
-        self.prober = Prober(self.http, self.resolve, self.ask_name, lambda: self.now)
+        self.prober = ExitProber(self.http, self.resolve, self.ask_name, lambda: self.now)
 
     def http(self, request: Request) -> Response:
         self.asked.append(request)
@@ -49,7 +49,7 @@ class Internet:
 
     def ask(
         self, check: str = "http://check.example/generate_204", *ours: str, to: str = "uk/a", dns: str | None = None
-    ) -> Answer:
+    ) -> ProbeResult:
         exit = an_exit(health=health(check=check), dns=(dns,) if dns else None)
         return self.prober.ask(exit, session(gateway(to), *(ours or (FOUR,))), "wg-pia")
 
@@ -60,7 +60,7 @@ class Internet:
 
 def test_a_probe_leaves_by_its_tunnel_for_the_address_that_was_looked_up_beside_it() -> None:
     internet = Internet()
-    assert internet.ask() == Answer(0.25)
+    assert internet.ask() == ProbeResult(0.25)
     (request,) = internet.asked
     assert (request.dev, request.address, request.port, request.tls) == ("wg-pia", "192.0.2.80", 80, False)
     assert (request.name, request.path, request.seconds) == ("check.example", "/generate_204", health().timeout)
@@ -118,7 +118,7 @@ def test_an_address_is_not_looked_up(check: str) -> None:
 def test_where_the_name_cannot_be_looked_up_beside_the_tunnel_its_own_servers_are_asked() -> None:
     internet = Internet()
     internet.addresses, internet.within = {}, {"inet": "192.0.2.81"}
-    assert internet.ask() == Answer(0.25), "looking up is no part of the round trip"
+    assert internet.ask() == ProbeResult(0.25), "looking up is no part of the round trip"
     assert internet.address == "192.0.2.81"
     internet.ask()
     assert internet.asked_within == [("10.64.0.1", "inet", "wg-pia")]
@@ -152,18 +152,18 @@ def test_a_name_without_any_address_is_said_with_what_to_do() -> None:
 def test_another_status_is_somebody_elses_answer() -> None:
     internet = Internet()
     internet.status = 200
-    assert internet.ask() == Answer(0.25, genuine=False)
+    assert internet.ask() == ProbeResult(0.25, genuine=False)
 
 
 @pytest.mark.parametrize("failure", ["CertificateWrong", "TlsFailed", "NotHttp", "TooLarge"])
-def test_what_no_web_server_would_say_is_somebody_elses_answer(failure: Failure) -> None:
+def test_what_no_web_server_would_say_is_somebody_elses_answer(failure: HttpFailure) -> None:
     internet = Internet()
     internet.fails = failure
-    assert internet.ask() == Answer(0.25, genuine=False)
+    assert internet.ask() == ProbeResult(0.25, genuine=False)
 
 
 @pytest.mark.parametrize("failure", ["TimedOut", "Unreachable", "NameUnknown"])
-def test_nothing_is_no_answer(failure: Failure) -> None:
+def test_nothing_is_no_answer(failure: HttpFailure) -> None:
     internet = Internet()
     internet.fails = failure
     assert internet.ask().rtt is None

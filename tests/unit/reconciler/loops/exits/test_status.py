@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from reconciler.loops.exits.forwarding import Forwarding
-from reconciler.loops.exits.health import Answer
-from reconciler.loops.exits.policy import Policy
+from reconciler.loops.exits.health import ProbeResult
+from reconciler.loops.exits.policy import ExitPolicy
 from reconciler.loops.exits.providers.base import ProviderError
 from reconciler.loops.exits.rows import broken, row
 from reconciler.loops.exits.status import conclude, lines
@@ -13,13 +13,13 @@ from tests.unit.reconciler.loops.exits.samples import an_exit, gateway, session
 LONDON = gateway("uk/london401")
 
 
-def connected(*rtts: float | None) -> Policy:
-    policy = Policy(an_exit())
-    policy.known([LONDON])
+def connected(*rtts: float | None) -> ExitPolicy:
+    policy = ExitPolicy(an_exit())
+    policy.directory.known([LONDON])
     policy.measured({LONDON.id: [0.014] * 3}, 0.0)
     policy.adopt(0, session(LONDON), 0.202, 0.0)
     for rtt in rtts:
-        policy.tunnels[0].pulse.note(Answer(rtt))
+        policy.tunnels[0].pulse.note(ProbeResult(rtt))
     return policy
 
 
@@ -35,14 +35,14 @@ def test_strikes_say_why() -> None:
 
 
 def test_without_a_gateway_traffic_is_refused() -> None:
-    policy = Policy(an_exit())
+    policy = ExitPolicy(an_exit())
     assert lines([row(policy, 0.0)]) == ["exit pia: no gateway, traffic is refused"]
     found = conclude([row(policy, 0.0)])
     assert found is not None and (found.status, found.reason) == ("False", "Electing")
 
 
 def test_without_a_kill_switch_it_leaves_by_the_underlay_and_that_is_said() -> None:
-    policy = Policy(an_exit(kill_switch=False))
+    policy = ExitPolicy(an_exit(kill_switch=False))
     assert lines([row(policy, 0.0)]) == ["exit pia: no gateway, traffic leaves by the underlay"]
     found = conclude([row(policy, 0.0)])
     assert found is not None and found.message == "pia has no gateway: its traffic leaves by the underlay"
@@ -61,7 +61,7 @@ def test_a_port_that_is_refused_is_said_and_the_way_out_is_there() -> None:
 
 def test_probes_that_know_nobody_to_ask_are_trouble() -> None:
     unprobed = ProviderError("NameUnknown", "check.example cannot be resolved")
-    found = conclude([row(Policy(an_exit()), 0.0, unprobed=unprobed)])
+    found = conclude([row(ExitPolicy(an_exit()), 0.0, unprobed=unprobed)])
     assert found is not None and found.reason == "NameUnknown"
     assert found.message.endswith("; check.example cannot be resolved")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from reconciler.loops.exits.health import Answer
-from reconciler.loops.exits.policy import Policy
+from reconciler.loops.exits.health import ProbeResult
+from reconciler.loops.exits.policy import ExitPolicy
 from reconciler.loops.exits.providers.base import Gateway, ProviderError
 from reconciler.loops.exits.tunnel import Action
 from schema.plan import Exit
@@ -46,7 +46,7 @@ class World:
     """Gateways that were registered with, in turn."""
 
     def __post_init__(self) -> None:
-        self.policy = Policy(self.exit)
+        self.policy = ExitPolicy(self.exit)
         for n, one in enumerate(self.gateways, 1):
             self.distance.setdefault(one.id, 0.01 * n)
             self.rtt.setdefault(one.id, 0.02 * n)
@@ -115,6 +115,6 @@ class World:
         self.probes[gateway] = self.probes.get(gateway, 0) + 1
         rtt, timeout = self.rtt[gateway], self.exit.health.timeout
         lost = rtt is None or rtt > timeout or self.forgotten or not self._there(to)
-        answer = Answer(None) if lost else Answer(rtt, gateway not in self.portals)
+        answer = ProbeResult(None) if lost else ProbeResult(rtt, gateway not in self.portals)
         wait = timeout if lost or rtt is None else rtt
         self._later.append((self.now + wait, lambda: self.policy.probed(slot, gateway, answer, self.now)))

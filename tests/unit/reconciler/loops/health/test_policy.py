@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.loops.health.policy import FULL_MISSES, Ask, Policy, Verdict
-from schema.plan import Tunnel, Watch
+from reconciler.loops.health.policy import FULL_MISSES, Ask, HealthPolicy, Verdict
+from schema.plan import Watch, WatchedTunnel
 
 KEY = "A" * 43 + "="
 A, B, C = "wg-b-1", "wg-b-2", "wg-b-3"
@@ -18,7 +18,7 @@ Answers = Callable[[Ask], bool]
 
 
 def link(*devs: str, **settings: float | bool) -> Watch:
-    tunnels = tuple(Tunnel(dev=dev, public_key=KEY) for dev in devs)
+    tunnels = tuple(WatchedTunnel(dev=dev, public_key=KEY) for dev in devs)
     words = {"size": 1420, "interval": 0.2, "misses": 3, "loss": 0.2, "hold": 10.0} | settings
     return Watch.model_validate({"name": "a~b", "source": "fe80::1", "target": "fe80::2", "tunnels": tunnels, **words})
 
@@ -36,7 +36,7 @@ def but(*devs: str) -> Answers:
 class World:
     """A link, and a clock in steps of a twentieth of a second. An answer takes 10 ms."""
 
-    policy: Policy = field(default_factory=Policy)
+    policy: HealthPolicy = field(default_factory=HealthPolicy)
     now: float = 100.0
     under_way: list[tuple[float, Ask]] = field(default_factory=list)
     asked: int = 0

@@ -8,7 +8,7 @@ from reconciler.base.web import Response
 from reconciler.loops.exits.providers.base import Gateway, Provider, ProviderError
 from reconciler.loops.exits.providers.build import AUTHORITY, PROVIDER_KEY, build
 from schema.plan import SecretRef
-from schema.plan.exits import Exit, ExitGateway, ExitHealth
+from schema.plan.exits import Exit, HealthSettings, WrittenGateway
 from tests.unit.reconciler.loops.exits.providers.server import (
     KEY,
     NOW,
@@ -21,7 +21,9 @@ from tests.unit.reconciler.loops.exits.providers.server import (
     signer,
 )  # fmt: skip
 
-HEALTH = ExitHealth(interval=10, timeout=10, window=10, factor=10, strikes=3, loss=0.5, check="http://x/", expect=204)
+HEALTH = HealthSettings(
+    interval=10, timeout=10, window=10, factor=10, strikes=3, loss=0.5, check="http://x/", expect=204
+)
 
 
 def exit_of(provider: str, **more: object) -> Exit:
@@ -52,7 +54,7 @@ def built(exit: Exit, folder: Path, server: Server) -> Provider:
 
 @pytest.mark.parametrize("provider", ["static", "site"])
 def test_a_gateway_of_the_plan_is_one_of_the_provider(provider: str, tmp_path: Path, server: Server) -> None:
-    gateway = ExitGateway(name="vps", endpoint="vps.example:51820", public_key=KEY, addresses=("10.9.0.2/32",))
+    gateway = WrittenGateway(name="vps", endpoint="vps.example:51820", public_key=KEY, addresses=("10.9.0.2/32",))
     [found] = built(exit_of(provider, gateways=(gateway,)), tmp_path, server).discover()
     assert (found.id, found.endpoint) == ("vps", "192.0.2.9:51820")
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from reconciler.base.web import Response
 from reconciler.loops.exits.overlay import Held, Placed, overlay
-from reconciler.loops.exits.providers.base import Gateway, ProviderError, Session, checked
+from reconciler.loops.exits.providers.base import Gateway, ProviderError, Registration, checked
 from reconciler.loops.exits.providers.cache import Cache
 from reconciler.loops.exits.providers.mullvad import Mullvad
 from reconciler.loops.exits.providers.pia import Pia
@@ -74,7 +74,7 @@ def spoilt(draw: st.DrawFn, value: Any) -> Any:
     return found
 
 
-def fits(session: Session) -> bool:
+def fits(session: Registration) -> bool:
     """Whether the kernel can be given a tunnel of it, and takes its addresses as they are."""
     exit = an_exit()
     held = Held(exit, SecretRef(secret="exit:pia", fingerprint=KEY), [Placed(exit.slots[0], session, True)])
@@ -122,7 +122,7 @@ def test_pia(document: Any, token: Any, key: Any, grant: Any, bound: Any, status
         assert found is None or all(gateway.addresses and 0 < gateway.port < 65536 for gateway in found)
         session = tried(lambda: pia.register(PIA_GATEWAY, OURS))
         assert session is None or fits(session)
-        tunnel = Session(PIA_GATEWAY, KEY, "192.0.2.21:1337", ("10.0.0.2/32",), (), server_vip="10.0.0.1")
+        tunnel = Registration(PIA_GATEWAY, KEY, "192.0.2.21:1337", ("10.0.0.2/32",), (), server_vip="10.0.0.1")
         port = tried(lambda: pia.forward(tunnel, "wg0"))
         assert port is None or 0 < port.port < 65536
 
@@ -165,7 +165,7 @@ def test_what_was_put_into_the_cache_is_not_trusted_either(data: bytes) -> None:
 @settings(max_examples=200, deadline=None)
 @given(JSON)
 def test_nor_is_json_of_another_form(value: Any) -> None:
-    session = Session(PIA_GATEWAY, KEY, "192.0.2.21:1337", ("10.0.0.2/32",), (), server_vip="10.0.0.1")
+    session = Registration(PIA_GATEWAY, KEY, "192.0.2.21:1337", ("10.0.0.2/32",), (), server_vip="10.0.0.1")
     with tempfile.TemporaryDirectory() as folder:
         keys = (
             "body",

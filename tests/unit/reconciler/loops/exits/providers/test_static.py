@@ -4,10 +4,10 @@ import pytest
 
 from reconciler.loops.exits.providers.base import ProviderError
 from reconciler.loops.exits.providers.static import Static
-from schema.plan.exits import ExitGateway
+from schema.plan.exits import WrittenGateway
 from tests.unit.reconciler.loops.exits.providers.server import KEY, OURS
 
-VPS = ExitGateway(
+VPS = WrittenGateway(
     name="vps",
     endpoint="[2001:db8::1]:51820",
     public_key=KEY,
@@ -15,7 +15,7 @@ VPS = ExitGateway(
     dns=("10.9.0.1",),
     country="nl",
 )
-HOME = ExitGateway(name="home", endpoint="home.example.net:51821", public_key=KEY, addresses=("10.8.0.2/32",))
+HOME = WrittenGateway(name="home", endpoint="home.example.net:51821", public_key=KEY, addresses=("10.8.0.2/32",))
 
 
 def resolve(name: str) -> str:

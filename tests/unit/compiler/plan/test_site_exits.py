@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench.generate import key
-from compiler.compile import Result, compile_files
+from compiler.compile import Compilation, compile_files
 from schema.ip import Prefix
 from schema.lock import lock_text
 from schema.plan import Firewall, HostPlan, Link, Peer, Resource, Route, Wireguard
@@ -33,7 +33,7 @@ def own(*sites: str, **more: Any) -> dict[str, Any]:
     return {"own": {"provider": "site", "sites": list(sites), "dns": "9.9.9.9", **more}}
 
 
-def network(*edges: dict[str, Any], without: Iterable[str] = (), lock: str = "", **fabric: Any) -> Result:
+def network(*edges: dict[str, Any], without: Iterable[str] = (), lock: str = "", **fabric: Any) -> Compilation:
     """Data centres of one host each, of which fra has no IPv6 to the internet, and these sites, or in their place."""
     usual = (datacenter("ams", AMS), datacenter("fra", FRA))
     sites = list({site["site"]: site for site in (*usual, *edges)}.values())
@@ -44,12 +44,12 @@ def network(*edges: dict[str, Any], without: Iterable[str] = (), lock: str = "",
     return compile_files({name: text.encode() for name, text in files.items()})
 
 
-def plan(result: Result, host: str) -> HostPlan:
+def plan(result: Compilation, host: str) -> HostPlan:
     assert result.fabric is not None, [problem.text() for problem in result.problems]
     return result.plan(host)
 
 
-def of(kind: type[Resource], result: Result, host: str) -> list[Any]:
+def of(kind: type[Resource], result: Compilation, host: str) -> list[Any]:
     return [one for one in plan(result, host).resources if isinstance(one, kind)]
 
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.fabric.model import Fabric, Node, Way, address_of, endpoint_text, own_key
+from compiler.fabric.model import Fabric, HostExit, Node, address_of, own_key
+from compiler.fabric.mtu import OVERHEAD
 from compiler.fabric.reach import reach
 from compiler.fabric.summary import subtract, summarise
-from compiler.stages.links import OVERHEAD
-from schema.ip import NOT_GLOBAL, is_private
-from schema.plan import ExitGateway, Link, Peer, Resource, Route, Sysctl, Wireguard
+from schema.ip import NOT_GLOBAL, endpoint_text, is_private
+from schema.plan import Link, Peer, Resource, Route, Sysctl, Wireguard, WrittenGateway
 from schema.plan.base import Family
-from schema.plan.exits import EXITS
+from schema.plan.exits import SITE_EXITS
 
 REFUSE: dict[Family, str] = {
     "inet": "-j REJECT --reject-with icmp-admin-prohibited",
@@ -26,42 +26,44 @@ _VERSION: dict[Family, int] = {"inet": 4, "inet6": 6}
 _ANSWERS = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
 
 
-def mtu(fabric: Fabric, way: Way) -> int:
+def mtu(fabric: Fabric, exit: HostExit) -> int:
     """Of an exit's tunnels, at both ends."""
-    hosts = [fabric.nodes[name] for name in (way.host, *way.gateways)]
-    return way.model.mtu or min(host.model.underlay.mtu for host in hosts) - OVERHEAD[6]
+    hosts = [fabric.nodes[name] for name in (exit.host, *exit.gateways)]
+    return exit.model.mtu or min(host.model.underlay.mtu for host in hosts) - OVERHEAD[6]
 
 
-def gateways(fabric: Fabric, way: Way) -> Iterator[ExitGateway]:
+def gateways(fabric: Fabric, exit: HostExit) -> Iterator[WrittenGateway]:
     """The hosts of ours that an exit leads to, as its own host has to know them."""
-    for node in (fabric.nodes[name] for name in way.gateways):
-        address = reach(node, fabric.nodes[way.host])
+    for node in (fabric.nodes[name] for name in exit.gateways):
+        address = reach(node, fabric.nodes[exit.host])
         if node.key and address:
-            endpoint = endpoint_text(address, node.ports[EXITS])
-            yield ExitGateway(name=node.name, endpoint=endpoint, public_key=node.key, addresses=_addresses(node, way))
+            endpoint = endpoint_text(address, node.ports[SITE_EXITS])
+            yield WrittenGateway(
+                name=node.name, endpoint=endpoint, public_key=node.key, addresses=_addresses(node, exit)
+            )
 
 
-def egress(fabric: Fabric, node: Node) -> Iterator[Resource]:
+def site_exits(fabric: Fabric, node: Node) -> Iterator[Resource]:
     """The device for exits of other hosts, with a peer and a route for each."""
-    if not node.egress:
+    if not node.served_exits:
         return
     # In no group: what our own tunnels may do is not for these.
-    yield Link(name=EXITS, type="wireguard", mtu=min(mtu(fabric, way) for way in node.egress))
+    yield Link(name=SITE_EXITS, type="wireguard", mtu=min(mtu(fabric, exit) for exit in node.served_exits))
     mark = node.marks.bypass if node.marks else None
-    yield Wireguard(dev=EXITS, private_key=own_key(node.key), listen_port=node.ports[EXITS], fwmark=mark)
+    yield Wireguard(dev=SITE_EXITS, private_key=own_key(node.key), listen_port=node.ports[SITE_EXITS], fwmark=mark)
     if 6 in _carried(node):
         # Where IPv6 is switched off for new interfaces, ours need it all the same.
-        yield Sysctl(name=f"net/ipv6/conf/{EXITS}/disable_ipv6", value="0")
-    for way in node.egress:
-        if key := fabric.nodes[way.host].key:
-            addresses = _addresses(node, way)
-            yield Peer(dev=EXITS, public_key=key, allowed_ips=tuple(sorted(addresses)), name=way.host)
-            yield from (Route(dst=address, dev=EXITS) for address in addresses)
+        yield Sysctl(name=f"net/ipv6/conf/{SITE_EXITS}/disable_ipv6", value="0")
+    for exit in node.served_exits:
+        if key := fabric.nodes[exit.host].key:
+            addresses = _addresses(node, exit)
+            yield Peer(dev=SITE_EXITS, public_key=key, allowed_ips=tuple(sorted(addresses)), name=exit.host)
+            yield from (Route(dst=address, dev=SITE_EXITS) for address in addresses)
 
 
-def _addresses(node: Node, way: Way) -> tuple[str, ...]:
+def _addresses(node: Node, exit: HostExit) -> tuple[str, ...]:
     """Of an exit at a gateway: none of a family that does not reach the internet there."""
-    return tuple(address_of(v, value) for v, value in sorted(way.address.items()) if v in _carried(node))
+    return tuple(address_of(v, value) for v, value in sorted(exit.address.items()) if v in _carried(node))
 
 
 def _carried(node: Node) -> set[int]:
@@ -74,7 +76,7 @@ def _carried(node: Node) -> set[int]:
 
 def forwarded(fabric: Fabric, node: Node, family: Family) -> Iterator[str]:
     """Between these tunnels and the underlay only, and there only what is on the internet."""
-    if not node.egress:
+    if not node.served_exits:
         return
     underlay, refuse = node.model.underlay.dev, REFUSE[family]
     if _VERSION[family] in _carried(node):
@@ -82,29 +84,29 @@ def forwarded(fabric: Fabric, node: Node, family: Family) -> Iterator[str]:
         ours = subtract([p for other in fabric.nodes.values() for p in other.prefixes], NOT_GLOBAL)
         for prefix in [*NOT_GLOBAL, *summarise(ours)]:
             if prefix.family == family:
-                yield f"-d {prefix} -i {EXITS} {refuse}"
-        yield f"-i {EXITS} -o {underlay} -j ACCEPT"
-        yield f"-i {underlay} -o {EXITS} {_ANSWERS}"
-    yield f"-i {EXITS} {refuse}"
-    yield f"-o {EXITS} {refuse}"
+                yield f"-d {prefix} -i {SITE_EXITS} {refuse}"
+        yield f"-i {SITE_EXITS} -o {underlay} -j ACCEPT"
+        yield f"-i {underlay} -o {SITE_EXITS} {_ANSWERS}"
+    yield f"-i {SITE_EXITS} {refuse}"
+    yield f"-o {SITE_EXITS} {refuse}"
 
 
 def entering(node: Node, family: Family) -> Iterator[str]:
     """To the host itself, answers only."""
-    if node.egress:
-        yield f"-i {EXITS} {_ANSWERS}"
-        yield f"-i {EXITS} {REFUSE[family]}"
+    if node.served_exits:
+        yield f"-i {SITE_EXITS} {_ANSWERS}"
+        yield f"-i {SITE_EXITS} {REFUSE[family]}"
 
 
 def clamped(node: Node) -> tuple[str, ...]:
     """Segments of TCP are as small as these tunnels, both ways."""
-    return tuple(f"{way} {EXITS} -p tcp {CLAMP}" for way in ("-i", "-o")) if node.egress else ()
+    return tuple(f"{direction} {SITE_EXITS} -p tcp {CLAMP}" for direction in ("-i", "-o")) if node.served_exits else ()
 
 
 def translated(fabric: Fabric, node: Node, family: Family) -> list[str]:
     """What leaves has the host's own address."""
     doc = fabric.desired.fabric
-    if doc is None or not node.egress or _VERSION[family] not in _carried(node):
+    if doc is None or not node.served_exits or _VERSION[family] not in _carried(node):
         return []
     pool = [prefix for prefix in doc.model.pools.exits if prefix.family == family]
     return [f"-s {prefix} -o {node.model.underlay.dev} -j MASQUERADE" for prefix in pool]

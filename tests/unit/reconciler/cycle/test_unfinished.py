@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from reconciler.base.errors import Transient, Waiting
-from reconciler.cycle.verify import unfinished
+from reconciler.cycle.unfinished import unfinished
 from reconciler.kinds.base import Failure
 from schema.plan import Change, Route
 

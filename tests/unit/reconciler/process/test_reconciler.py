@@ -8,17 +8,17 @@ import pytest
 
 from reconciler.base.errors import Transient
 from reconciler.converge.layers import NOTHING
-from reconciler.cycle.probes import Tunnel
+from reconciler.cycle.probes import LiveTunnel
 from reconciler.cycle.stages import Cycle, Trial
 from reconciler.loops import LOOPS
 from reconciler.loops.base import Plug
-from reconciler.process.host import Host
 from reconciler.process.metrics import Metrics
+from reconciler.process.reconciler import Reconciler
 from reconciler.process.status import render
 from reconciler.report.report import Acquired, Report
 from reconciler.sources.acquire import Acquirer
 from reconciler.state.journal import Journal
-from reconciler.state.store import Suspension
+from reconciler.state.suspension import Suspension
 from tests.fakes import FakeHost
 from tests.unit.reconciler.sources.test_acquire import Scripted
 from tests.unit.reconciler.worlds import NOW, candidate, engine_on, site
@@ -39,7 +39,7 @@ class World:
     def start(self) -> None:
         engine = engine_on(self.kernel, self.folder, covered=lambda kinds: self.covered(kinds))
         acquirer = Acquirer(host="h1", store=engine.store, source=self.source)
-        self.host = Host(
+        self.host = Reconciler(
             name="h1",
             store=engine.store,
             engine=engine,
@@ -55,7 +55,7 @@ class World:
         self.host.converge(Acquired(commit=commit, candidate=candidate(commit, site())))
 
     def conditions(self) -> dict[str, str]:
-        return {c.type: f"{c.status}:{c.reason}" for c in self.host.conditions.all()}
+        return {c.type: f"{c.status}:{c.reason}" for c in self.host.reporter.conditions.all()}
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_a_failed_fetch_is_noted_and_the_plan_looked_after(world: World) -> None
 def test_a_commit_that_does_not_compile_keeps_confirmed_false_through_repairs(world: World) -> None:
     world.apply("c1")
     got = Acquired(commit="c2", compile_error=Transient("Compiled", "Problems", "a.yaml"))
-    world.host.noted(got)
+    world.host.record(got)
     world.host.converge(kinds={"peer"})
     assert world.conditions()["Compiled"] == "False:Problems"
     assert world.conditions()["Confirmed"] == "False:OlderCommit"
@@ -112,7 +112,7 @@ def test_drift_is_counted_and_said(world: World) -> None:
     world.apply("c1")
     world.kernel.remove(site()[4])
     world.host.converge(kinds={"route"})
-    assert world.host.drift.by_kind == {"route": 1}
+    assert world.host.reporter.drift.by_kind == {"route": 1}
     assert world.said[-1].startswith("warning repaired route 10.20.0.0/16 dev wg0 metric 117 (1 operation: ")
 
 
@@ -121,7 +121,7 @@ def test_a_repair_that_fails_is_not_counted(world: World) -> None:
     world.kernel.remove(site()[4])
     world.kernel.fail_next("route", errno.ENETUNREACH, 3)
     assert world.host.converge().error
-    assert world.host.drift.by_kind == {}
+    assert world.host.reporter.drift.by_kind == {}
     assert world.conditions()["Applied"] == "False:Refused"
     world.host.converge()
     assert world.conditions()["Applied"] == "True:Applied"
@@ -132,10 +132,10 @@ def test_something_that_keeps_undoing_our_work_is_named_once(world: World) -> No
     for _ in range(8):
         world.kernel.remove(site()[4])
         world.host.converge(kinds={"route"})
-    contested = world.host.conditions.get("Contested")
+    contested = world.host.reporter.conditions.get("Contested")
     assert contested and "10.20.0.0/16" in contested.message and "networkd" in contested.message
     assert sum("Contested" in text for text in world.said) == 1
-    assert world.host.contest.delay(NOW) == {"route": 4.0}
+    assert world.host.reporter.contest.delay(NOW) == {"route": 4.0}
 
 
 def test_status_is_written_on_every_exit(world: World) -> None:
@@ -162,35 +162,35 @@ def test_a_status_that_cannot_be_written_stops_nothing(world: World, monkeypatch
 def test_a_rejected_commit_is_in_status_log_and_metrics(world: World) -> None:
     from prometheus_client import generate_latest
 
-    assert world.host.metrics is not None
+    assert world.host.reporter.metrics is not None
     world.kernel.fail_next("route", errno.EINVAL, 3)
     world.apply("c1")
-    (rejected,) = world.host.status()["rejected"]
+    (rejected,) = world.host.reporter.status()["rejected"]
     assert (rejected["commit"], rejected["reason"]) == ("c1", "Refused")
-    assert f"rejected c1 0 s ago: Refused: {rejected['message']}" in render(world.host.status(), NOW)
+    assert f"rejected c1 0 s ago: Refused: {rejected['message']}" in render(world.host.reporter.status(), NOW)
     assert any("Applied=False Refused" in text and "rolled back" in text for text in world.said)
-    assert "gitwan_rejected_commits 1.0" in generate_latest(world.host.metrics.registry).decode()
+    assert "gitwan_rejected_commits 1.0" in generate_latest(world.host.reporter.metrics.registry).decode()
 
 
 def test_a_plan_on_trial_says_what_it_waits_for(world: World) -> None:
     world.apply("c1")
     engine = world.host.engine
-    tunnel = Tunnel(("wg0", "K"), "far", ())
+    tunnel = LiveTunnel(("wg0", "K"), "far", ())
     engine.trial = Trial(Cycle(Report(), NOTHING, NOTHING, frozenset()), candidate("c2", site()), [tunnel], 0.0)
     engine.newest = "c2"
-    world.host.noted(Acquired(commit="c2"))
+    world.host.record(Acquired(commit="c2"))
     assert world.conditions()["Confirmed"] == "False:OnTrial"
-    assert "c2 is applied, and waits for the peer far on wg0" in render(world.host.status(), NOW)
+    assert "c2 is applied, and waits for the peer far on wg0" in render(world.host.reporter.status(), NOW)
 
 
 def test_metrics(world: World) -> None:
     from prometheus_client import generate_latest
 
-    assert world.host.metrics is not None
+    assert world.host.reporter.metrics is not None
     world.apply("c1")
     world.kernel.remove(site()[4])
     world.host.converge(kinds={"route"})
-    text = generate_latest(world.host.metrics.registry).decode()
+    text = generate_latest(world.host.reporter.metrics.registry).decode()
     for line in (
         'gitwan_cycles_total{result="changed"} 1.0',
         'gitwan_cycles_total{result="repaired"} 1.0',
@@ -207,7 +207,7 @@ def test_metrics(world: World) -> None:
 
 
 def suspend(world: World, until: float = NOW + 7200.0) -> None:
-    world.host.store.suspend(Suspension(until, "replacing the switch"))
+    world.host.store.suspensions.suspend(Suspension(until, "replacing the switch"))
 
 
 def test_a_suspended_host_shows_drift_and_does_not_repair_it(world: World) -> None:
@@ -217,9 +217,9 @@ def test_a_suspended_host_shows_drift_and_does_not_repair_it(world: World) -> No
     report = world.host.converge(kinds={"route"})
     assert report.operations == 0 and key not in world.kernel.stored["route"]
     assert [change.resource.key for change in report.held["route"]] == [key]
-    found = world.host.conditions.get("Suspended")
+    found = world.host.reporter.conditions.get("Suspended")
     assert found is not None and "replacing the switch; 1 change found and not made" in found.message
-    status = world.host.status()
+    status = world.host.reporter.status()
     assert world.host.store.status() == status, "at once, for whoever reads the file"
     [line] = status["drift"]["held"]
     assert line.startswith("+ route")
@@ -243,12 +243,12 @@ def test_what_drifted_before_is_not_forgotten_while_a_host_is_suspended(world: W
     for kind in ("route", "address"):
         world.kernel.stored[kind].popitem()
         world.host.converge(kinds={kind}, cascade=False)
-    assert [line.split()[1] for line in world.host.status()["drift"]["held"]] == ["address", "route"]
+    assert [line.split()[1] for line in world.host.reporter.status()["drift"]["held"]] == ["address", "route"]
     world.host.converge()
-    assert len(world.host.status()["drift"]["held"]) == 2
-    world.host.store.resume()
+    assert len(world.host.reporter.status()["drift"]["held"]) == 2
+    world.host.store.suspensions.resume()
     world.host.converge()
-    assert world.host.status()["drift"]["held"] == []
+    assert world.host.reporter.status()["drift"]["held"] == []
 
 
 def test_a_suspended_host_applies_no_new_commit_and_goes_on_when_it_is_over(world: World) -> None:
@@ -257,11 +257,11 @@ def test_a_suspended_host_applies_no_new_commit_and_goes_on_when_it_is_over(worl
     world.apply("c2")
     assert world.host.store.confirmed() is not None and world.host.store.confirmed().commit == "c1"  # type: ignore[union-attr]
     assert not world.host.resumed()
-    world.host.store.resume()
+    world.host.store.suspensions.resume()
     assert world.host.resumed()
     world.apply("c2")
     assert world.host.store.confirmed().commit == "c2"  # type: ignore[union-attr]
-    assert world.host.conditions.get("Suspended") is None
+    assert world.host.reporter.conditions.get("Suspended") is None
 
 
 def test_a_suspension_ends_by_itself(world: World) -> None:

@@ -1,0 +1,61 @@
+"""The backbone: a link between every two of its members, all on one device of each, or two while keys are rotated."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from compiler.fabric.model import Fabric, GraphEdge
+from compiler.fabric.mtu import tunnel_mtu
+from compiler.fabric.reach import reach
+from compiler.fabric.tunnel import End, Tunnel
+from compiler.fabric.turns import check_turns, turns
+from compiler.stages.ports import BACKBONE, Listener
+from schema.desired import Located
+from schema.desired import fabric as desired
+from schema.ip import endpoint_text
+
+
+def device_of(own: int, far: int) -> str:
+    """The device for peers with a key of one number, by the number of the host's own.
+
+    A device has one key, and two keys of one peer want the same addresses: both ways have devices of their own.
+    """
+    return BACKBONE + {(1, 1): "", (0, 1): "-b", (1, 0): "-c", (0, 0): "-d"}[own % 2, far % 2]
+
+
+def other_devices(fabric: Fabric) -> list[Listener]:
+    """The devices of the backbone that take their port from the lock: all but the first of each host."""
+    found: dict[tuple[str, str], Listener] = {}
+    for a, b in combinations(fabric.backbone, 2):
+        for turn in turns(GraphEdge("backbone", a, b)):
+            for node, own, far in ((a, turn.number_a, turn.number_b), (b, turn.number_b, turn.number_a)):
+                dev = device_of(own, far)
+                if dev != BACKBONE:
+                    found.setdefault((node.name, dev), Listener(node, dev))
+    return list(found.values())
+
+
+def build_backbone(fabric: Fabric, doc: Located[desired.Fabric], others: list[Listener]) -> None:
+    """The backbone's edges and tunnels; `others` have their ports by now."""
+    defaults, ports = doc.model.defaults, {(one.node.name, one.name): one.port for one in others}
+    linked = {edge.name for edge in fabric.edges if edge.kind == "link"}
+    for a, b in combinations(fabric.backbone, 2):
+        edge = GraphEdge("backbone", a, b, keepalive=round(defaults.keepalive))
+        if edge.name in linked:
+            continue
+        edge.mtu = tunnel_mtu(fabric, edge, defaults.mtu, lambda *loc, **_: doc.place("defaults", *loc))
+        to_b, to_a = reach(b, a), reach(a, b)
+        if to_a is None and to_b is None:
+            hint = "give one of them a `public:` address or name"
+            message = f"neither {a.name} nor {b.name} can be dialled by the other"
+            fabric.problem("GW044", doc.place("backbone"), message, hint)
+        check_turns(fabric, edge, lambda: doc.place("backbone"))
+        for turn in turns(edge):
+            dev_a, dev_b = device_of(turn.number_a, turn.number_b), device_of(turn.number_b, turn.number_a)
+            port_a = a.ports.setdefault(dev_a, ports.get((a.name, dev_a), 0))
+            port_b = b.ports.setdefault(dev_b, ports.get((b.name, dev_b), 0))
+            to_b_port, to_a_port = to_b and endpoint_text(to_b, port_b), to_a and endpoint_text(to_a, port_a)
+            end_a = End(dev_a, port_a, to_b_port, turn.key_a, turn.key_b)
+            end_b = End(dev_b, port_b, to_a_port, turn.key_b, turn.key_a)
+            turn.tunnels.append(Tunnel(f"{edge.name}/backbone{turn.letter}", {a.name: end_a, b.name: end_b}))
+        fabric.add(edge)

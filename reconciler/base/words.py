@@ -1,0 +1,10 @@
+"""Words that several messages share."""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+
+
+def and_more(things: Sized) -> str:
+    """` (and 3 more)` after the first of four things; nothing where it is the only one."""
+    return f" (and {len(things) - 1} more)" if len(things) > 1 else ""

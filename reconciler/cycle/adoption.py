@@ -1,0 +1,47 @@
+"""After a restart: what a loop left in the kernel in an earlier life waits for the loop, for a bounded time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from reconciler.converge.converger import Converger
+from reconciler.converge.diff import name_of
+from reconciler.converge.wanted import Scope, Wanted
+from reconciler.kinds.base import Observed
+
+WINDOW = 60.0
+"""Seconds after the first cycle in which an owner has to say what it wants of what lives in its scopes."""
+
+
+class Adoption:
+    """The scopes of owners that have not spoken yet. `ticks` is a monotonic clock."""
+
+    def __init__(self, wanted: Wanted, converger: Converger, ticks: Callable[[], float]) -> None:
+        self._wanted = wanted
+        self._converger = converger
+        self._ticks = ticks
+        self._until: float | None = None
+        self._open = True
+
+    def expect(self, owner: str, scopes: Iterable[Scope]) -> None:
+        """Delete nothing in these scopes before the owner has spoken, or the window is over."""
+        if self._open:
+            self._wanted.expect(owner, scopes)
+
+    def adoptable(self, scopes: Iterable[Scope]) -> list[Observed[Any]]:
+        """What is ours in these scopes and named by no plan: left by an earlier life of the owner."""
+        current, mirror, kinds = self._wanted.current, self._converger.mirror, self._converger.kinds
+        found = (one for scope in scopes for one in mirror.kind(scope.kind) if scope.covers(name_of(one.resource)))
+        return [
+            one for one in found if kinds[one.resource.kind].owns(one) and current.get(name_of(one.resource)) is None
+        ]
+
+    def count_down(self) -> None:
+        """Called with every cycle: once the window is over, whoever has not spoken wants nothing."""
+        if not self._open:
+            return
+        self._until = self._until or self._ticks() + WINDOW
+        if self._ticks() > self._until:
+            self._open = False
+            self._wanted.waive()

@@ -1,0 +1,86 @@
+"""From a plan to all that is wanted with it; and the first look at the tunnels and sessions that it speaks of."""
+
+from __future__ import annotations
+
+from reconciler.base.errors import Stalled
+from reconciler.converge import groups, takeover
+from reconciler.converge.converger import Converger
+from reconciler.converge.layers import NOTHING, Composed
+from reconciler.converge.wanted import Wanted
+from reconciler.report.report import Candidate
+from reconciler.state.store import Confirmed, Store
+from schema.plan import HostPlan, Key, Runtime
+
+
+class Plans:
+    """The plans that a cycle may lead to: a candidate's, and those that the store keeps."""
+
+    def __init__(self, store: Store, wanted: Wanted, converger: Converger) -> None:
+        self._store = store
+        self._wanted = wanted
+        self._converger = converger
+        self._awaited: frozenset[Key] = frozenset()
+        """Peers of new keys that take over when they have a session."""
+        self._looked_at: frozenset[str] = frozenset()
+        """The links whose tunnels' life is known."""
+        self.out: frozenset[str] = frozenset()
+        """Tunnels that were found dead when they were first looked at: whoever probed before had left them out."""
+
+    def confirmed(self) -> Confirmed | None:
+        """What is confirmed; None where nothing is, or where that is lost."""
+        try:
+            return self._store.confirmed()
+        except Stalled:
+            return None
+
+    def of(self, candidate: Candidate) -> Composed:
+        """What is wanted with a candidate's plan."""
+        if candidate.digest == self._wanted.current.digest:
+            return self._wanted.current
+        return self._composed(candidate.plan, candidate.digest)
+
+    def stored(self, digest: str) -> Composed:
+        """What is wanted with a plan that the store keeps; with "", what is wanted without any. Raises Stalled."""
+        if not digest:
+            return self._wanted.nothing()
+        if self._wanted.current.digest == digest:
+            return self._wanted.current
+        return self._composed(self._store.load_plan(digest), digest)
+
+    def stored_or_nothing(self, digest: str) -> Composed:
+        """The same; nothing where the plan is lost."""
+        try:
+            return self.stored(digest)
+        except Stalled:
+            return NOTHING
+
+    def saw_peers(self) -> None:
+        """The mirror has new peers: whoever takes over when it has a session may have one."""
+        mirror = self._converger.mirror
+        self._wanted.takes_over(takeover.up(mirror.get("peer", key) for key in self._awaited))
+
+    def forget_others(self, runtime: Runtime) -> None:
+        """Forget the tunnels that a plan does not speak of: a link that comes again some day is looked at anew."""
+        watches = runtime.watches or ()
+        devs = {tunnel.dev for watch in watches for tunnel in watch.tunnels}
+        self._looked_at &= {watch.name for watch in watches}
+        self.out &= devs
+        self._wanted.lives(self._wanted.alive & devs)
+
+    def _composed(self, plan: HostPlan, digest: str) -> Composed:
+        self._learn(plan.runtime)
+        return self._wanted.compose(plan, digest)
+
+    def _learn(self, runtime: Runtime) -> None:
+        """See which tunnels and sessions live, of those of which a plan makes something and nobody has told yet."""
+        converger, wanted = self._converger, self._wanted
+        if awaited := takeover.awaited(runtime):
+            self._awaited = awaited | takeover.awaited(wanted.current.runtime)
+            converger.look(converger.beside({"peer"}), frozenset(str(key[0]) for key in awaited))
+        for watch in runtime.watches or ():
+            if watch.name not in self._looked_at:
+                self._looked_at |= {watch.name}
+                kinds = {"link", "peer"} | groups.kinds(runtime)
+                alive, out = groups.standing(runtime, watch, converger.look(converger.all_kinds & kinds))
+                self.out |= out
+                wanted.lives(wanted.alive | alive)

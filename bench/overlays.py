@@ -57,8 +57,8 @@ from schema.plan import (
     SecretRef,
     Wireguard,
 )
-from schema.plan import KernelEvents as Link_
-from schema.plan import WatchedTunnel as Watched
+from schema.plan import Watch as LinkWatch
+from schema.plan import WatchedTunnel
 
 DEV = "wg-clients"
 SIZES = (1_000, 10_000, 100_000)
@@ -315,8 +315,8 @@ def _trial(folder: Path) -> dict[str, float]:
     host = _host(folder, _real(folder), prober=prober)
     ways = [Nexthop(id=117_000_100 + n, family="inet", dev=dev) for n, dev in enumerate(devs)]
     group = Nexthop(id=117_000_200, group=tuple(Member(id=way.id) for way in ways))
-    watched = tuple(Watched(dev=dev, public_key=_key(9)) for dev in devs)
-    link = Link_(
+    watched = tuple(WatchedTunnel(dev=dev, public_key=_key(9)) for dev in devs)
+    link = LinkWatch(
         name="a~b", source="fe80::1", target="fe80::2", tunnels=watched, size=1420, interval=1, misses=3, loss=0.2,
         hold=1,
     )  # fmt: skip

@@ -55,10 +55,10 @@ from schema.plan import (
     Route,
     Runtime,
     SecretRef,
+    WatchedTunnel,
     Wireguard,
 )
 from schema.plan import Watch as LinkWatch
-from schema.plan import WatchedTunnel
 
 DEV = "wg-clients"
 SIZES = (1_000, 10_000, 100_000)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from compiler.fabric.model import Fabric, Node
 from compiler.fabric.summary import summarise
-from compiler.stages.routing import pool_prefixes, ways
+from compiler.stages.routing import pool_prefixes, prefixes_by_edge
 from schema.ip import Interface, Prefix, address_text
 
 OPTION_LIMIT = 255
@@ -45,7 +45,7 @@ def lan_routes(fabric: Fabric, site: str) -> list[LanRoutes]:
 def _elsewhere(fabric: Fabric, node: Node, lan: Prefix) -> list[Prefix]:
     """All networks that a host reaches, except one of its own LANs."""
     connected = [address.network for own in node.model.lans.values() for address in own.addresses]
-    known = [*node.networks, *connected, *behind(fabric, ways(fabric, node).values())]
+    known = [*node.networks, *connected, *behind(fabric, prefixes_by_edge(fabric, node).values())]
     return summarise(prefix for prefix in known if prefix.version == lan.version and not lan.covers(prefix))
 
 

@@ -17,7 +17,7 @@ from compiler.plan.routes import guards, routes
 from compiler.plan.runtime import runtime
 from compiler.plan.site_exits import site_exits
 from compiler.stages.ports import CLIENTS
-from compiler.stages.routing import PrefixesByEdge, ways
+from compiler.stages.routing import PrefixesByEdge, prefixes_by_edge
 from schema.ip import Prefix
 from schema.plan import (
     Address,
@@ -40,7 +40,7 @@ INNER_FIELDS = 0x37 | 0xDC0
 def plan_host(fabric: Fabric, node: Node) -> HostPlan:
     """The plan of one host. It must have a key."""
     found: list[Resource] = []
-    behind = ways(fabric, node)
+    behind = prefixes_by_edge(fabric, node)
     found += _forwarding(fabric, node)
     found += _underlay(node)
     found += _lans(node)

@@ -11,8 +11,8 @@ from compiler.stages.gateways import take_gateways
 from compiler.stages.keys import take_keys
 from compiler.stages.links import build_links, leave_out
 from compiler.stages.names import index_names
-from compiler.stages.networks import check_networks
-from compiler.stages.routing import find_ways
+from compiler.stages.networks import assign_networks
+from compiler.stages.routing import prepare_routing
 from compiler.stages.secrets import take_secrets
 from compiler.stages.site_exits import take_site_exits
 from schema.desired import Documents
@@ -23,7 +23,7 @@ STAGES: tuple[Stage, ...] = (
     index_names,
     Fabric.barrier,
     take_keys,
-    check_networks,
+    assign_networks,
     take_gateways,
     take_exits,
     take_site_exits,
@@ -31,7 +31,7 @@ STAGES: tuple[Stage, ...] = (
     build_links,
     Fabric.barrier,
     leave_out,
-    find_ways,
+    prepare_routing,
     take_secrets,
     Fabric.barrier,
 )

@@ -24,7 +24,7 @@ class _Claim:
         return self.place or (self.node.place(*self.loc) if self.node else Place(""))
 
 
-def check_networks(fabric: Fabric) -> None:
+def assign_networks(fabric: Fabric) -> None:
     """Gives each node its networks; a network on several hosts of a site belongs to the first of them."""
     claims = [*_pools(fabric)]
     for site, nodes in sorted(fabric.sites.items()):

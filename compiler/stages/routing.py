@@ -24,7 +24,7 @@ PrefixesByEdge = dict[GraphEdge, list[Prefix]]
 """Edge -> what lies behind it, summarised. All edges of a host to the gateways of one group have the same."""
 
 
-def find_ways(fabric: Fabric) -> None:
+def prepare_routing(fabric: Fabric) -> None:
     """Warns of networks without a way between them; gives units with one neighbour their summary."""
     fabric.units = _units(fabric)
     _measure(fabric)
@@ -43,7 +43,7 @@ def find_ways(fabric: Fabric) -> None:
         fabric.warning("GW060", node.place(key=True), message, "add a link between them, if they should speak")
 
 
-def ways(fabric: Fabric, node: Node) -> PrefixesByEdge:
+def prefixes_by_edge(fabric: Fabric, node: Node) -> PrefixesByEdge:
     """What lies behind each of a host's edges."""
     unit = fabric.units[node]
     # What it stands on itself is nearer, but IPv6 prefers the better metric to the connected route of equal length.

@@ -142,7 +142,7 @@ def locked(
 ) -> Reconciler:
     """The same, once no other process works with its state folder; `wait` is in seconds."""
     from reconciler.base.errors import Busy
-    from reconciler.system.group import join
+    from reconciler.system.agent_group import join
 
     with suppress(OSError):  # where that is not allowed, nothing of the agent's goes beside an exit
         join()

@@ -167,13 +167,13 @@ class Composed(Desired):
         return next((n for n, one in enumerate(overlays.values(), 1) if one.get(name) is not None), 0)
 
 
-Silent = Callable[[str, Runtime], bool]
+Unneeded = Callable[[str, Runtime], bool]
 """Whether a plan says nothing to an owner: then what it added has no use, and goes with the commit."""
 NO_USE = "the plan has no use for it any more"
 
 
-def speaks_to_all(owner: str, runtime: Runtime) -> bool:
-    """`Silent` for a plan that has something for every owner."""
+def useful_to_all(owner: str, runtime: Runtime) -> bool:
+    """`Unneeded` for a plan that has something for every owner."""
     return False
 
 
@@ -189,7 +189,7 @@ def compose(
     alive: frozenset[str] = frozenset(),
     sessions: frozenset[Key] = frozenset(),
     version: int = 0,
-    silent: Silent = speaks_to_all,
+    unneeded: Unneeded = useful_to_all,
 ) -> Composed:
     """What is wanted by a plan: while these tunnels are alive, and these peers of new keys have sessions."""
     base: dict[str, dict[Key, Resource]] = {kind: {} for kind in kinds}
@@ -207,7 +207,7 @@ def compose(
         # None is in force before its owner's turn has come.
         composed.unamended.update(((owner, one.name), _later(owner, one)) for one in overlay.amends.values())
     for owner, overlay in overlays.items():
-        if silent(owner, plan.runtime):
+        if unneeded(owner, plan.runtime):
             left_out.update((name, Refused(owner, *name, NO_USE)) for name in overlay.names())
             continue
         admit(composed, overlays, overlay, list(overlay.amends.values()), (), kinds)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from reconciler.converge import layers
 from reconciler.converge.diff import Desired, Kinds, ResourceName
-from reconciler.converge.layers import NO_USE, Amend, Composed, Overlay, Overlays, Refused, Silent, compose
+from reconciler.converge.layers import NO_USE, Amend, Composed, Overlay, Overlays, Refused, Unneeded, compose
 from schema.plan import HostPlan, Key, Resource
 
 __all__ = ["Amend", "Refused", "Scope", "Wanted"]
@@ -31,9 +31,9 @@ class Scope:
 class Wanted:
     """The layers of `layers.py`, and what of them the kernel does not have yet."""
 
-    def __init__(self, kinds: Kinds, silent: Silent = layers.speaks_to_all) -> None:
+    def __init__(self, kinds: Kinds, unneeded: Unneeded = layers.useful_to_all) -> None:
         self._kinds = kinds
-        self._silent = silent
+        self._unneeded = unneeded
         self.overlays: Overlays = {}
         self.alive: frozenset[str] = frozenset()
         """Tunnels that carry traffic, of those that are watched."""
@@ -55,7 +55,7 @@ class Wanted:
     def compose(self, plan: HostPlan, digest: str) -> Composed:
         """What would be wanted by a plan."""
         kinds, version = self._kinds, self.version
-        return compose(plan, digest, self.overlays, kinds, self.alive, self.sessions, version, self._silent)
+        return compose(plan, digest, self.overlays, kinds, self.alive, self.sessions, version, self._unneeded)
 
     def nothing(self) -> Composed:
         """What is wanted where there is no plan: not even what loops would like to add."""
@@ -153,18 +153,18 @@ class Wanted:
 
     # Tunnels and sessions
 
-    def lives(self, alive: frozenset[str]) -> None:
+    def set_alive(self, alive: frozenset[str]) -> None:
         """These of the watched tunnels carry traffic now."""
         if alive != self.alive:
             self.alive = alive
             self.version += 1
             self._move()
 
-    def set_alive(self, watched: Iterable[str], alive: frozenset[str]) -> None:
+    def update_alive(self, watched: Iterable[str], alive: frozenset[str]) -> None:
         """Of the watched tunnels these carry traffic now; nothing is said of the others."""
-        self.lives(self.alive - frozenset(watched) | alive)
+        self.set_alive(self.alive - frozenset(watched) | alive)
 
-    def takes_over(self, sessions: frozenset[Key]) -> None:
+    def set_sessions(self, sessions: frozenset[Key]) -> None:
         """These peers of new keys have a session now."""
         if sessions != self.sessions:
             self.sessions = sessions
@@ -241,7 +241,7 @@ class Wanted:
 
     def _put(self, overlay: Overlay, resource: Resource, before: dict[ResourceName, Resource | None]) -> list[Refused]:
         name = resource.kind, resource.key
-        if self.current.digest and self._silent(overlay.owner, self.current.runtime):
+        if self.current.digest and self._unneeded(overlay.owner, self.current.runtime):
             return [Refused(overlay.owner, *name, NO_USE)]
         self._remember(name, before)
         older = self._rank(overlay)

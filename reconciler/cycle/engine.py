@@ -19,7 +19,7 @@ from reconciler.converge.diff import Kinds, Observation
 from reconciler.converge.endpoints import Heard
 from reconciler.converge.executor import Drivers
 from reconciler.converge.lane import Lane
-from reconciler.converge.layers import NOTHING, Composed, Silent, speaks_to_all
+from reconciler.converge.layers import NOTHING, Composed, Unneeded, useful_to_all
 from reconciler.converge.mirror import Mirror
 from reconciler.converge.wanted import Wanted
 from reconciler.cycle.adoption import Adoption
@@ -54,7 +54,7 @@ class Engine:
         patience: float = 0.0,
         ticks: Callable[[], float] = time.monotonic,
         lane: Lane | None = None,
-        silent: Silent = speaks_to_all,
+        unneeded: Unneeded = useful_to_all,
     ) -> None:
         """`batch` bounds the changes of one driver call. `on_stage` hears of every stage and driver call, `covered` of
         the kinds that are about to be repaired. `line` leads to the parent, which keeps the deadline. `patience` is
@@ -63,7 +63,7 @@ class Engine:
         self.clock = clock
         self.ticks = ticks
         self.lane = lane or Lane()
-        self.wanted = Wanted(kinds, silent)
+        self.wanted = Wanted(kinds, unneeded)
         self._heard = Heard()
         self.converger = Converger(
             drivers,
@@ -136,7 +136,7 @@ class Engine:
                 journal = None  # it was confirmed; only the journal's end was missed
                 self.store.end()
             if journal is None and report.confirmed is None:
-                report.nothing_to_do = True
+                report.says_nothing_of_the_plan = True
                 return report
             came_from = journal.from_digest if journal and journal.boot else ""
             if came_from == LOST:
@@ -198,7 +198,7 @@ class Engine:
                 if not report.partial and self.trial is None and not hold:
                     self.store.end()
             else:
-                report.nothing_to_do = True
+                report.says_nothing_of_the_plan = True
         return report
 
     def apply_owed(self) -> Report | None:
@@ -239,7 +239,7 @@ class Engine:
             self.trial = None
             self._converge(Cycle(report, self.wanted.nothing(), NOTHING, self.all_kinds))
             self.store.end()
-            report.nothing_to_do = True
+            report.says_nothing_of_the_plan = True
         return report
 
     def _try(

@@ -57,7 +57,7 @@ class Plans:
     def saw_peers(self) -> None:
         """The mirror has new peers: whoever takes over when it has a session may have one."""
         mirror = self._converger.mirror
-        self._wanted.takes_over(takeover.up(mirror.get("peer", key) for key in self._awaited))
+        self._wanted.set_sessions(takeover.up(mirror.get("peer", key) for key in self._awaited))
 
     def forget_others(self, runtime: Runtime) -> None:
         """Forget the tunnels that a plan does not speak of: a link that comes again some day is looked at anew."""
@@ -65,7 +65,7 @@ class Plans:
         devs = {tunnel.dev for watch in watches for tunnel in watch.tunnels}
         self._looked_at &= {watch.name for watch in watches}
         self.out &= devs
-        self._wanted.lives(self._wanted.alive & devs)
+        self._wanted.set_alive(self._wanted.alive & devs)
 
     def _composed(self, plan: HostPlan, digest: str) -> Composed:
         self._learn(plan.runtime)
@@ -83,4 +83,4 @@ class Plans:
                 kinds = {"link", "peer"} | groups.kinds(runtime)
                 alive, out = groups.standing(runtime, watch, converger.look(converger.all_kinds & kinds))
                 self.out |= out
-                wanted.lives(wanted.alive | alive)
+                wanted.set_alive(wanted.alive | alive)

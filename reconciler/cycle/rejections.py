@@ -30,7 +30,7 @@ class Rejections:
         """A change was interrupted. What the parent has seen to fail is rejected; a reboot may have had any reason."""
         if not commit:
             return
-        count = self._commits.interrupted(commit)
+        count = self._commits.count_interruption(commit)
         if because:
             self.reject(commit, Stalled("Applied", "CutOff", because))
         elif count >= INTERRUPTIONS:

@@ -29,8 +29,6 @@ PROBE_SHARE, PROBE_MOST = 0.5, 60.0
 """How much of the deadline asking may take, and how many seconds."""
 WAY_BACK = 5.0
 """Seconds of the deadline that are kept for restoring, or a fifth of it where that is less."""
-INTERRUPTIONS = 2
-"""How often a commit may be cut off by a reboot before it is rejected."""
 LOST = "lost"
 """Stands in a journal for a confirmed plan that could not be read."""
 

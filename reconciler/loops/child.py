@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from reconciler.system import group
+from reconciler.system import agent_group
 from reconciler.system.launch import Limits, limited
 
 PASSED_ON = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
@@ -101,7 +101,7 @@ class Child:
             stdout=asyncio.subprocess.PIPE,
             stderr=None,
             env=environment,
-            extra_groups=group.others(),
+            extra_groups=agent_group.others(),
             start_new_session=True,
             limit=LINE,
         )

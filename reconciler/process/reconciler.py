@@ -96,7 +96,7 @@ class Reconciler:
 
     def move(self, watched: Iterable[str], alive: frozenset[str]) -> Report | None:
         """Have traffic follow what became of the watched tunnels; None where nothing had to move."""
-        self.engine.wanted.set_alive(watched, alive)
+        self.engine.wanted.update_alive(watched, alive)
         report = self._moved()
         self.reporter.write_status()
         return report
@@ -220,7 +220,7 @@ class Reconciler:
     def record(self, acquired: Acquired) -> Report:
         """Record a look at the source that brought nothing to apply."""
         self.engine.newest = acquired.commit or self.engine.newest
-        report = Report(acquired=acquired, newest=self.engine.newest, partial=True, nothing_to_do=True)
+        report = Report(acquired=acquired, newest=self.engine.newest, partial=True, says_nothing_of_the_plan=True)
         self.reporter.record(report)
         return report
 

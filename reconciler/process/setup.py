@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from reconciler import loops
 from reconciler.converge.lane import Lane
-from reconciler.converge.layers import Silent
+from reconciler.converge.layers import Unneeded
 from reconciler.converge.touched import Touched
 from reconciler.cycle.engine import Engine
 from reconciler.cycle.probes import Check, LiveTunnel
@@ -80,7 +80,7 @@ def reconciler_of(
         patience=config.poll.interval + config.poll.jitter,
         covered=parts.touched.covered if parts else lambda kinds: None,
         lane=lane,
-        silent=silent_to(loops.LOOPS),
+        unneeded=unneeded_by(loops.LOOPS),
     )
     acquirer = Acquirer(host=config.host, store=store, source=source, verifier=verifier_of(config), open_secret=secret)
     host = Reconciler(
@@ -95,7 +95,7 @@ def reconciler_of(
     return host
 
 
-def silent_to(plugs: Iterable[Plug]) -> Silent:
+def unneeded_by(plugs: Iterable[Plug]) -> Unneeded:
     """Says to which loops a plan says nothing."""
     by_name = {plug.name: plug for plug in plugs}
     return lambda owner, runtime: owner in by_name and not by_name[owner].settings(runtime)
@@ -159,13 +159,13 @@ def source_of(config: AgentConfig, compile_command: Sequence[str]) -> Source:
     if wanted.git is None:
         assert wanted.plans is not None
         return RenderedFolder(Path(wanted.plans), config.host)
-    mirror = mirror_of(config)
+    mirror = clone_of(config)
     if wanted.plans is not None:
         return RenderedRepository(mirror, config.host, f"{wanted.path}/{wanted.plans}")
     return Repository(mirror, config.host, compile_command, wanted.path)
 
 
-def mirror_of(config: AgentConfig) -> Clone:
+def clone_of(config: AgentConfig) -> Clone:
     """The bare clone of the repository that the settings name."""
     from reconciler.sources.git import Clone, Remote
 
@@ -185,7 +185,7 @@ def verifier_of(config: AgentConfig) -> Verifies | None:
     from reconciler.sources.verify import Signers, Verifier
 
     signers = Signers(wanted.allowed_signers, wanted.revoked, wanted.openpgp, wanted.history)
-    return Verifier(mirror_of(config), signers)
+    return Verifier(clone_of(config), signers)
 
 
 def iptables_is_nft() -> bool:

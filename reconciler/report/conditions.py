@@ -100,7 +100,7 @@ def _applied(report: Report) -> Condition | None:
     if rejected is not None:
         message = f"{short(rejected.commit)} was rejected: {rejected.message}; `gitwan agent retry` tries it again"
         return Condition("Applied", "False", "Rejected", message)
-    if report.nothing_to_do:
+    if report.says_nothing_of_the_plan:
         return None
     if report.partial:
         return None  # a repair of some kinds says nothing about the others

@@ -80,8 +80,8 @@ class Report:
     """Changes that were not made, because the agent is suspended; an entry for each kind that was looked at."""
     partial: bool = False
     """Only some kinds were looked at."""
-    nothing_to_do: bool = False
-    """There is no plan at all."""
+    says_nothing_of_the_plan: bool = False
+    """No plan was applied: there is none, or it is given up, or the source brought nothing new."""
     passes: int = 0
     seconds: float = 0.0
 

@@ -48,7 +48,7 @@ class Commits:
 
     # Commits that were cut off
 
-    def interrupted(self, commit: str) -> int:
+    def count_interruption(self, commit: str) -> int:
         """Count that a change to a commit was cut off; how often by now. A disk that is full counts nothing."""
         value, _ = read_object(self._interrupted)
         known = value or {}

@@ -15,10 +15,10 @@ from reconciler.system.ends import Ends
 from reconciler.system.sysctl import OldValues
 from schema.plan import SecretRef
 
-__all__ = ["Aside", "Context", "Ends", "Inventory", "drivers", "resolve"]
+__all__ = ["Aside", "Context", "Ends", "drivers", "first_address"]
 
 
-def resolve(host: str) -> str:
+def first_address(host: str) -> str:
     """The first address of a DNS name, as the system resolves it. Raises OSError."""
     found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
     return str(found[0][4][0])
@@ -34,7 +34,7 @@ class Context:
     inventory: OldValues
     services: Path
     """The folder of the daemons that it runs; on a machine with several agents each has its own."""
-    resolve: Callable[[str], str] = resolve
+    resolve: Callable[[str], str] = first_address
     """An address for a DNS name. Raises OSError."""
     aside: Aside = nullcontext
     """Entered by a driver for as long as it waits for a process: others may use the drivers meanwhile."""

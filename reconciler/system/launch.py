@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.system import group
+from reconciler.system import agent_group
 from reconciler.system.aside import Aside
 
 _BEHIND = 'echo $$ >"$1" && exec 2>>"$2" && shift 2 && exec "$@" >&2'
@@ -80,7 +80,7 @@ def _run(words: Sequence[str], seconds: float, aside: Aside) -> tuple[int, str]:
                     stderr=errors,
                     cwd="/",
                     env=environment,
-                    extra_groups=group.others(),
+                    extra_groups=agent_group.others(),
                     start_new_session=True,
                     timeout=seconds,
                     check=False,

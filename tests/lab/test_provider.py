@@ -22,7 +22,7 @@ from reconciler.state.config import load
 from reconciler.state.keys import secret_reader
 from reconciler.loops.exits.providers.build import build
 from reconciler.state.store import Store
-from reconciler.system import resolve
+from reconciler.system import first_address
 from reconciler.system.https import sender
 from reconciler.base.web import Request
 
@@ -30,7 +30,7 @@ config = load(Path(sys.argv[1]))
 store = Store(config.state)
 [exit] = store.load_plan(store.confirmed().digest).runtime.exits
 secret = secret_reader(config.keys, store.sealed)
-provider = build(exit, config.state / "exits", config.pia, sender(exit.marked.bypass), time.time, secret, resolve)
+provider = build(exit, config.state / "exits", config.pia, sender(exit.marked.bypass), time.time, secret, first_address)
 gateways = provider.discover()
 session = provider.register(next(g for g in gateways if g.id == sys.argv[2]), sys.argv[3])
 check = sender(exit.marked.bypass)(Request("cp.cloudflare.com", "/generate_204", port=80, tls=False))

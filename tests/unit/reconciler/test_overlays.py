@@ -87,7 +87,7 @@ SPEAKS = Runtime(probes=(ProbeTarget(kind="ping", target="10.20.0.1"),))
 
 def with_a_loop(host: FakeHost, folder: Path) -> tuple[Engine, list[Change]]:
     """An engine whose plan speaks to the loop `exits`, which has put a tunnel; and what is deleted from now on."""
-    engine = engine_on(host, folder, silent=lambda owner, runtime: owner == "exits" and not runtime.probes)
+    engine = engine_on(host, folder, unneeded=lambda owner, runtime: owner == "exits" and not runtime.probes)
     engine.converge(Acquired(commit="c1", candidate=Candidate.of("c1", HostPlan.of("h1", [*site(), CHAIN], SPEAKS))))
     engine.wanted.change("exits", [*wg("wg7", 5007), peer("wg7", 7, "0.0.0.0/0")])
     engine.apply_owed()
@@ -189,13 +189,13 @@ def test_a_tunnel_that_dies_while_a_plan_is_tried_stays_out_when_it_is_taken_bac
     engine = engine_on(host, tmp_path)
     plan = [*THREE.resources, Route(dst="10.98.0.0/16", nhid=7)]
     engine.converge(Acquired(commit="c1", candidate=Candidate.of("c1", THREE)))
-    engine.wanted.set_alive(DEVS, frozenset(DEVS))
+    engine.wanted.update_alive(DEVS, frozenset(DEVS))
     engine.apply_owed()
     candidate = Candidate.of("c2", HostPlan.of("h1", plan, THREE.runtime))
 
     def dies(stage: str) -> None:
         if stage == "verify" and engine.wanted.current.digest == candidate.digest:
-            engine.wanted.set_alive(DEVS, frozenset({"wg1", "wg3"}))
+            engine.wanted.update_alive(DEVS, frozenset({"wg1", "wg3"}))
             engine.apply_owed()
             host.fail_next("route", errno.EBUSY, 3)
             host.remove(plan[-1])

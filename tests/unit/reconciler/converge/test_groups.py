@@ -183,12 +183,12 @@ def test_traffic_leaves_what_died_and_nothing_else_is_touched(tmp_path: Path) ->
     engine = engine_on(host, tmp_path)
     apply(engine, "c1", THREE)
     before = host.operations
-    engine.wanted.set_alive(DEVS, frozenset({"wg1", "wg3"}))
+    engine.wanted.update_alive(DEVS, frozenset({"wg1", "wg3"}))
     report = engine.apply_owed()
     assert report is not None and report.error is None and report.mode == "move"
     assert in_kernel(host) == (1, 3) and host.operations == before + 1
     assert engine.apply_owed() is None and engine.converge().operations == 0
-    engine.wanted.set_alive(DEVS, frozenset({"wg1", "wg2", "wg3"}))
+    engine.wanted.update_alive(DEVS, frozenset({"wg1", "wg2", "wg3"}))
     assert engine.apply_owed() is not None and in_kernel(host) == (1, 2, 3)
 
 
@@ -196,7 +196,7 @@ def test_an_agent_that_starts_again_leaves_a_dead_tunnel_out(tmp_path: Path) -> 
     host = FakeHost()
     engine = engine_on(host, tmp_path)
     apply(engine, "c1", THREE)
-    engine.wanted.set_alive(DEVS, frozenset({"wg1", "wg3"}))
+    engine.wanted.update_alive(DEVS, frozenset({"wg1", "wg3"}))
     engine.apply_owed()
     engine = engine_on(host, tmp_path)
     assert engine.restore().operations == 0 and in_kernel(host) == (1, 3)
@@ -207,11 +207,11 @@ def test_a_tunnel_that_a_plan_adds_joins_when_it_is_alive(tmp_path: Path) -> Non
     host = FakeHost()
     engine = engine_on(host, tmp_path)
     apply(engine, "c1", plan(group(1, 2), Runtime(watches=(watch("wg1", "wg2"),))))
-    engine.wanted.set_alive(("wg1", "wg2"), frozenset({"wg1", "wg2"}))
+    engine.wanted.update_alive(("wg1", "wg2"), frozenset({"wg1", "wg2"}))
     engine.apply_owed()
     apply(engine, "c2", THREE)
     assert in_kernel(host) == (1, 2)
-    engine.wanted.set_alive(("wg1", "wg2", "wg3"), frozenset({"wg1", "wg2", "wg3"}))
+    engine.wanted.update_alive(("wg1", "wg2", "wg3"), frozenset({"wg1", "wg2", "wg3"}))
     assert engine.apply_owed() is not None and in_kernel(host) == (1, 2, 3)
 
 
@@ -219,7 +219,7 @@ def test_a_tunnel_that_goes_and_comes_again_is_new(tmp_path: Path) -> None:
     host = FakeHost()
     engine = engine_on(host, tmp_path)
     apply(engine, "c1", THREE)
-    engine.wanted.set_alive(DEVS, frozenset({"wg1", "wg2", "wg3"}))
+    engine.wanted.update_alive(DEVS, frozenset({"wg1", "wg2", "wg3"}))
     engine.apply_owed()
     apply(engine, "c2", plan(group(1, 2), Runtime(watches=(watch("wg1", "wg2"),))))
     assert engine.wanted.alive == {"wg1", "wg2"}
@@ -242,7 +242,7 @@ def test_a_move_that_the_kernel_refuses_is_tried_again(tmp_path: Path) -> None:
     engine = engine_on(host, tmp_path)
     apply(engine, "c1", THREE)
     host.fail_next("nexthop", errno.ENOBUFS, 9)
-    engine.wanted.set_alive(DEVS, frozenset({"wg1", "wg3"}))
+    engine.wanted.update_alive(DEVS, frozenset({"wg1", "wg3"}))
     report = engine.apply_owed()
     assert report is not None and report.error is not None and in_kernel(host) == (1, 2, 3)
     host.heal()
@@ -260,7 +260,7 @@ def test_a_rotation_and_a_death_at_once(tmp_path: Path) -> None:
     seen = host.stored["peer"]["wg4", key(9)]
     host.stored["peer"]["wg4", key(9)] = replace(seen, session=Session("198.51.100.1:5000", 3.0))
     engine.converge(kinds={"peer"}, cascade=False)
-    engine.wanted.set_alive(DEVS, frozenset({"wg1", "wg3", "wg4"}))
+    engine.wanted.update_alive(DEVS, frozenset({"wg1", "wg3", "wg4"}))
     assert engine.apply_owed() is not None
     ways: set[Resource] = {one.resource for one in host.observe("nexthop")}
     assert moved in ways and in_kernel(host) == (1, 3)

@@ -344,7 +344,7 @@ def test_removal_takes_all_that_is_ours_and_nothing_else(tmp_path: Path) -> None
     assert len(preview.removal(engine).changes) == 6
     assert engine.remove().ok
     assert host.snapshot() == before
-    assert engine_on(host, tmp_path).restore().nothing_to_do
+    assert engine_on(host, tmp_path).restore().says_nothing_of_the_plan
 
 
 def test_stages_are_called_in_order(tmp_path: Path) -> None:

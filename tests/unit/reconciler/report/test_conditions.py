@@ -61,7 +61,7 @@ def report(
         (report(state_error=LOST), "Fetched=True:Fetched Compiled=True:Compiled Applied=True:Applied "
                                    "Confirmed=False:StateLost"),
         (
-            report(None, fetch=NO_GIT, confirmed=None, nothing_to_do=True),
+            report(None, fetch=NO_GIT, confirmed=None, says_nothing_of_the_plan=True),
             "Fetched=False:Timeout Confirmed=False:NothingConfirmed",
         ),
         (Report(confirmed=AT, partial=True), "Confirmed=True:Confirmed"),

@@ -1,4 +1,4 @@
-"""The command line's front door: mounts the command groups. The only file that sees every room."""
+"""The command line's entry point: mounts the command groups. The only file that imports from every room."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     import typer
 
 COMPILE = (sys.executable, "-m", "compiler.worker")
-"""What the agent runs to have a commit compiled; it knows no more of the compiler."""
+"""The command that the agent runs to compile a commit; it knows nothing else of the compiler."""
 
 
 def build(only: str = "") -> typer.Typer:
-    """The whole command line, or one group of it: an agent shall not wait for the compiler's imports."""
+    """Build the whole command line, or one group of it, so that an agent does not wait for the compiler's imports."""
     import typer
 
     app = typer.Typer(
@@ -64,7 +64,7 @@ def _nothing() -> None:
 def main() -> None:
     """Run a command. Exit 0: done; 2: a diff found changes; 1: any error, wrong usage included."""
     if guarded(sys.argv):
-        sys.argv = guard(sys.argv)  # before anything is imported that the parent would carry
+        sys.argv = guard(sys.argv)  # before any import that would make the parent larger
     import typer
 
     first = sys.argv[1] if len(sys.argv) > 1 else ""
@@ -72,14 +72,14 @@ def main() -> None:
     try:
         code = command.main(standalone_mode=False, prog_name="gitwan")
     except typer.TyperException as error:
-        # A wrong command line; the library's own exit code for it, 2, means "changes found" here.
+        # A wrong command line; the library's exit code for it, 2, means "changes found" here.
         show = getattr(error, "show", None)
         show() if show else typer.echo(f"Error: {error.format_message()}", err=True)
         code = 1
     except (typer.Abort, KeyboardInterrupt):
         code = 130
     except BrokenPipeError:
-        # The reader went away (`| head`); Python would complain once more at exit.
+        # The reader has gone (`| head`); Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except Exception as error:
@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def _group(first: str) -> str:
-    """The one group that a command line needs; all of them where that is not plain."""
+    """The one group that a command line needs; empty, for all groups, if that is not certain."""
     if first in ("agent", "keys"):
         return first
     from reconciler.loops import LOOPS

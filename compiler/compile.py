@@ -1,4 +1,4 @@
-"""Files -> plans: the compiler as one call."""
+"""Compiles files into plans, in one call."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from schema.quiet import quiet_gc
 
 @dataclass(slots=True)
 class Compilation:
-    """What came of a repository: a fabric where there is one, and every problem, sorted."""
+    """The result for a repository: a fabric if there is one, and every problem, sorted."""
 
     fabric: Fabric | None = None
     problems: list[Problem] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Compilation:
         return sorted(name for name, node in self.fabric.nodes.items() if node.key) if self.fabric else []
 
     def plan(self, host: str) -> HostPlan:
-        """A host's plan. Raises KeyError for a host that has none."""
+        """A host's plan. Raises KeyError for a host without one."""
         if self.fabric is None or host not in self.hosts:
             raise KeyError(host)
         return plan_host(self.fabric, self.fabric.nodes[host])
@@ -47,14 +47,15 @@ class Compilation:
 def compile_files(
     files: Mapping[str, bytes], special: Mapping[str, str] | None = None, strict: bool = False
 ) -> Compilation:
-    """Everything from files to fabric. Bad input gives problems, never an exception.
+    """Run every step from files to fabric. Bad input gives problems, never an exception.
 
-    `special` names paths that are no plain files (`symlink`, `submodule`); `strict` makes an incomplete lock an error.
+    `special` names paths that are no regular files (`symlink`, `submodule`); `strict` makes an incomplete lock an
+    error.
     """
     fabric: Fabric | None = None
     with quiet_gc():
         desired, problems = load(files, special)
-        # An error in one file leaves holes that would only make more errors elsewhere.
+        # An error in one file leaves gaps that would only cause more errors elsewhere.
         if not any(problem.severity == "error" for problem in problems):
             try:
                 fabric = resolve(desired)

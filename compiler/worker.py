@@ -1,7 +1,7 @@
-"""The compiler in a process of its own, as the agent runs it: `python -m compiler.worker`.
+"""The compiler in its own process, as the agent runs it: `python -m compiler.worker`.
 
-Standard input: a line of JSON `{"host": NAME, "files": [[path, size, kind], …]}`, then the files' bytes one after the
-other (kind `file`; `symlink` and `submodule` have no bytes of interest). Standard output: one JSON object
+Standard input: a line of JSON `{"host": NAME, "files": [[path, size, kind], …]}`, then the contents of the files,
+concatenated (kind `file`; the contents of `symlink` and `submodule` are ignored). Standard output: one JSON object
 `{"plan": … | null, "problems": […]}`.
 """
 
@@ -18,7 +18,7 @@ from schema.problem import Place, Problem
 
 
 def run(stdin: BinaryIO, stdout: BinaryIO) -> None:
-    """One compilation. Raises ValueError where the agent did not keep to the form above."""
+    """Run one compilation. Raises ValueError if the input does not have the format above."""
     request = json.loads(stdin.readline())
     files: dict[str, bytes] = {}
     special: dict[str, str] = {}

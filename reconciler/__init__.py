@@ -1,1 +1,1 @@
-"""The host agent: takes a plan, compares it with what the kernel really holds, and converges, forever."""
+"""The host agent: compares a plan with the state of the kernel, and converges continuously."""

@@ -1,4 +1,4 @@
-"""Bonds: as a plan has them, and by which of its legs a host sends each tunnel."""
+"""Bonds: their form in a plan, and the bond member through which a host sends each tunnel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from schema.problem import Place
 
 
 def bond_options(bond: Bond) -> BondOptions:
-    """What is the kernel's default anyway is left out."""
+    """The options of a bond in a plan; kernel defaults are left out."""
     return BondOptions(
         mode=bond.mode,
         xmit_hash_policy=bond.policy or "layer3+4",
@@ -27,13 +27,13 @@ def bond_options(bond: Bond) -> BondOptions:
 
 
 def senders(edge: GraphEdge) -> tuple[Sender | None, Sender | None]:
-    """What is known of the packets of both ends of a link, where a bond hashes their ports."""
+    """The known properties of the packets that each end of a link sends; None if no bond hashes their ports."""
     a, b = _sender(edge.a, edge.b), _sender(edge.b, edge.a)
     return a if isinstance(a, Sender) else None, b if isinstance(b, Sender) else None
 
 
 def _sender(node: Node, other: Node) -> Sender | str | None:
-    """What a host sends towards another; why that is not known; None where it has no legs to choose between."""
+    """What a host sends to another, or the reason why that is unknown; None if it has no legs to choose from."""
     bond = node.model.underlay.bond
     if bond is None or len(bond.members) < 2 or bond.policy != "layer3+4":
         return None
@@ -42,7 +42,7 @@ def _sender(node: Node, other: Node) -> Sender | str | None:
 
 
 def _addresses(node: Node, other: Node) -> tuple[str, str] | str:
-    """From where to where a host's packets for another go; why that is not known."""
+    """Source and destination address of a host's packets to another, or the reason why they are unknown."""
     underlay = node.model.underlay
     if underlay.addresses == "dhcp":
         return f"{node.name} has its address from DHCP"
@@ -58,7 +58,7 @@ def _addresses(node: Node, other: Node) -> tuple[str, str] | str:
 
 
 def runtime_bonds(node: Node) -> tuple[WatchedBond, ...] | None:
-    """What the agent has to know of a bond to watch it."""
+    """What the agent must know of a bond to watch it."""
     bond = node.model.underlay.bond
     if bond is None:
         return None
@@ -77,9 +77,9 @@ def runtime_bonds(node: Node) -> tuple[WatchedBond, ...] | None:
 
 
 def ride(fabric: Fabric, edge: GraphEdge, tunnels: Sequence[Tunnel], fixed: bool, place: Callable[..., Place]) -> None:
-    """Say by which leg each end sends each of these tunnels, and what keeps them from being spread.
+    """Set the leg by which each end sends each of these tunnels, and report what prevents an even spread.
 
-    `fixed`: the link has its ports in writing.
+    `fixed`: the link's ports are written in its document.
     """
     for node, other in ((edge.a, edge.b), (edge.b, edge.a)):
         found = _sender(node, other)
@@ -113,7 +113,7 @@ def _check_even(
     fixed: bool,
     place: Callable[..., Place],
 ) -> None:
-    """A warning where a leg has two tunnels more than another, which only ports that were given can bring about."""
+    """Warn if a leg has at least two tunnels more than another, which only given ports can cause."""
     riders: list[list[Tunnel]] = [[] for _ in range(legs)]
     for tunnel in tunnels:
         riders[tunnel.ends[node.name].leg or 0].append(tunnel)
@@ -132,7 +132,7 @@ def _check_even(
 
 
 def _too_many(riders: Sequence[Sequence[Tunnel]], total: int) -> list[Tunnel]:
-    """The tunnels that have to find another leg, so that the others are as even as can be."""
+    """The tunnels that must move to another leg to make the legs as even as possible."""
     share, fuller = divmod(total, len(riders))
     found: list[Tunnel] = []
     for those in sorted(riders, key=len, reverse=True):

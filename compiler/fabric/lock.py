@@ -1,4 +1,4 @@
-"""Whether `fabric.lock` names what the fabric uses, and nothing else."""
+"""Checks that `fabric.lock` names what the fabric uses, and nothing else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from schema.problem import Place, Problem
 
 
 def check_lock(fabric: Fabric, strict: bool = False) -> list[Problem]:
-    """A warning (an error where `strict`) for numbers that the lock lacks or has in excess."""
+    """A warning (an error if `strict`) for numbers that the lock lacks or has in excess."""
     found = []
     have, want = fabric.desired.lock, fabric.lock
     missing = sorted(entry for entry, value in want.items() if have.get(entry) != value)

@@ -14,7 +14,7 @@ MIN_MTU = 1280
 
 
 def tunnel_mtu(fabric: Fabric, edge: GraphEdge, wanted: int | None, place: Callable[..., Place]) -> int:
-    """The MTU of an edge's tunnels, in bytes: what is wanted, or what the underlay leaves. A bad one is a problem."""
+    """The MTU of an edge's tunnels, in bytes: the wanted one, or what the underlay allows. Reports a bad one."""
     underlay = min(edge.a.model.underlay.mtu, edge.b.model.underlay.mtu)
     version = 6 if 6 in versions(edge.a.model.underlay) & versions(edge.b.model.underlay) else 4
     if wanted is not None and wanted > underlay - OVERHEAD[version]:

@@ -1,4 +1,4 @@
-"""Where a host is dialled."""
+"""Finds the address or name at which a host is dialled."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from schema.ip import Interface, is_private
 
 
 def reach(node: Node, by: Node | None) -> str | None:
-    """The address or name at which `by` (None: anybody) dials a host; None where it only dials out."""
+    """The address or name at which `by` (None: anybody) dials a host; None if the host only dials out."""
     underlay = node.model.underlay
     dialled = versions(by.model.underlay) if by else {4, 6}
     candidates = underlay.public
@@ -23,7 +23,7 @@ def reach(node: Node, by: Node | None) -> str | None:
 
 
 def versions(underlay: Underlay) -> set[int]:
-    """The families that a host can dial; DHCP is IPv4."""
+    """The address families that a host can dial; DHCP means IPv4."""
     if underlay.addresses == "dhcp":
         return {4}
     return {address.version for address in underlay.addresses}

@@ -1,4 +1,4 @@
-"""Prefixes behind one next hop, written as few prefixes."""
+"""Summarises prefixes behind one next hop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def summarise(prefixes: Iterable[Prefix]) -> list[Prefix]:
 
 
 def _parent(low: Prefix, high: Prefix) -> Prefix | None:
-    """The prefix that is these two and nothing else."""
+    """The prefix that is exactly the union of these two; None if there is none."""
     if low[0] != high[0] or low[2] != high[2] or low[2] == 0:
         return None
     shift = BITS[low[0]] - low[2]
@@ -30,7 +30,7 @@ def _parent(low: Prefix, high: Prefix) -> Prefix | None:
 
 
 def without(prefix: Prefix, hole: Prefix) -> list[Prefix]:
-    """A prefix less one of its parts."""
+    """A prefix minus one of its parts."""
     rest = []
     while prefix.length < hole.length:
         length = prefix.length + 1
@@ -42,7 +42,7 @@ def without(prefix: Prefix, hole: Prefix) -> list[Prefix]:
 
 
 def subtract(prefixes: Iterable[Prefix], holes: Iterable[Prefix]) -> list[Prefix]:
-    """These prefixes less all of those."""
+    """The prefixes minus the holes."""
     left = list(prefixes)
     for hole in holes:
         kept: list[Prefix] = []
@@ -55,22 +55,22 @@ def subtract(prefixes: Iterable[Prefix], holes: Iterable[Prefix]) -> list[Prefix
 
 
 LIMIT = 64
-"""Routes of one family on one host to one neighbour, above which a summary may cover more than it must."""
+"""With more routes of one family on one host to one neighbour, a summary may cover more than necessary."""
 PRIVATE = tuple(map(Prefix.parse, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8")))
 
 
 def condense(prefixes: list[Prefix], limit: int = LIMIT) -> list[Prefix]:
-    """At most about `limit` prefixes of each family that cover these, and, where there were more, some space between.
+    """Cover these prefixes with at most about `limit` per family; if there are more, also cover some space between.
 
-    Only private space (RFC 1918, RFC 4193) is widened, never past its own block: what nobody in the fabric owns there
-    would go to the neighbour, which refuses it. Public prefixes stay as they are.
+    Only private space (RFC 1918, RFC 4193) is widened, and only within its own block: traffic to unowned addresses
+    there goes to the neighbour, which refuses it. Public prefixes stay unchanged.
     """
     result: list[Prefix] = []
     for version, bits in BITS.items():
         family = [prefix for prefix in prefixes if prefix.version == version]
         private = [p for p in family if any(space.covers(p) for space in PRIVATE)] if len(family) > limit else []
         if private:
-            # The count falls with the length, so the longest that fits can be bisected.
+            # The count falls with the length, so bisection finds the longest length that fits.
             low, high = 0, bits
             while low < high:
                 middle = (low + high + 1) // 2

@@ -12,13 +12,13 @@ class End:
     dev: str
     port: int
     endpoint: str | None
-    """Where this end dials the other: address or name and port; None where it waits to be dialled."""
+    """The address or name and port at which this end dials the other; None if it waits to be dialled."""
     key: str | None = None
     """The public key of this end."""
     peer: str | None = None
     """The public key of the other end."""
     leg: int | None = None
-    """Of a bond: the member by which this end sends, counted from 0; None where that is not known."""
+    """The bond member through which this end sends, counted from 0; None if unknown."""
 
 
 @dataclass(slots=True, eq=False)

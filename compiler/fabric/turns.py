@@ -15,7 +15,7 @@ class Turn:
     """A pair of keys, and the tunnels that use it."""
 
     number_a: int
-    """Which of the keys of the edge's first end it has, counted from that host's first key."""
+    """The number of the first end's key, counted from that host's first key."""
     number_b: int
     key_a: str | None
     key_b: str | None
@@ -23,12 +23,12 @@ class Turn:
 
     @property
     def letter(self) -> str:
-        """Tells the names of its tunnels from those of the pair before it."""
+        """Distinguishes the names of its tunnels from those of the previous pair."""
         return "b" if (self.number_a + self.number_b) % 2 else ""
 
 
 def turns(edge: GraphEdge) -> list[Turn]:
-    """The pair of keys in use, and while one end rotates its key, the pair that takes over."""
+    """The pair of keys in use and, while one end rotates its key, the pair that takes over."""
     a, b = edge.a, edge.b
     found = [Turn(a.number, b.number, a.key, b.key, edge.tunnels)]
     if a.next_key:
@@ -39,7 +39,7 @@ def turns(edge: GraphEdge) -> list[Turn]:
 
 
 def check_turns(fabric: Fabric, edge: GraphEdge, place: Callable[..., Place], *, written_ports: bool = False) -> None:
-    """Only one end may rotate its key at a time; ports in writing serve every second pair of keys."""
+    """Check that only one end rotates its key at a time; written ports serve every second pair of keys."""
     if edge.a.next_key and edge.b.next_key:
         message = f"{edge.a.name} and {edge.b.name} rotate their keys at the same time, and are linked"
         hint = "finish one before you begin with the other: remove one's new key until then"

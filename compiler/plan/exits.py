@@ -1,11 +1,11 @@
-"""What a host with exits holds whether or not its agent runs: which traffic may leave by nothing but an exit.
+"""The part of an exit that a host holds without its agent: it decides which traffic may leave only through an exit.
 
-The agent adds the tunnels, and the routes by them. Until then, and when it is gone, all that is here refuses what has
-no way: so nothing leaks at boot, while a gateway is chosen, or after a crash.
+The agent adds the tunnels and the routes through them. Without these, everything here refuses traffic that has no
+route. So nothing leaks at boot, while a gateway is chosen, or after a crash.
 
-A LAN's traffic is refused twice: by a route behind the exit's own table, and where it would be forwarded to the
-underlay. The host's own is refused where it would leave by the underlay without the mark of what may. It is not
-refused by a route, because a route is looked up before the agent's packets have their mark.
+A LAN's traffic is refused twice: by a route behind the exit's own table, and when it would be forwarded to the
+underlay. The host's own traffic is refused if it would leave through the underlay without the permitting mark. A route
+cannot refuse it, because the kernel looks up the route before the agent's packets get their mark.
 """
 
 from __future__ import annotations
@@ -47,21 +47,21 @@ _LINK_LOCAL: dict[str, tuple[str, ...]] = {
     "inet6": (
         "-d fe80::/10 -j RETURN",
         "-d ff02::/16 -j RETURN",
-        # A neighbour is asked at its own address, too, whether it is still there (RFC 4861, 7.3.1).
+        # A neighbour is also asked at its own address whether it is still there (RFC 4861, 7.3.1).
         "-p ipv6-icmp -m icmp6 --icmpv6-type 135 -j RETURN",
         "-p ipv6-icmp -m icmp6 --icmpv6-type 136 -j RETURN",
     ),
 }
-"""What a host needs to have an underlay at all: DHCP and neighbour discovery."""
+"""What a host needs for its underlay: DHCP and neighbour discovery."""
 _LOCAL: dict[str, tuple[str, ...]] = {
     family: (*(str(prefix) for prefix in NOT_GLOBAL if prefix.family == family), multicast)
     for family, multicast in (("inet", "224.0.0.0/4"), ("inet6", "ff00::/8"))
 }
-"""Networks that other interfaces of a host lead to, as those of its containers, and that are not the internet."""
+"""Networks that are not the internet, and that other interfaces of a host may lead to, such as those of containers."""
 
 
 def exits(fabric: Fabric, node: Node, behind: PrefixesByEdge) -> Iterator[Resource]:
-    """Rules, the routes that refuse, and our chains."""
+    """The rules, the refusing routes, and our chains."""
     if node.marks is None:
         return
     own = [exit for exit in node.exits if exit.own]
@@ -76,14 +76,14 @@ def exits(fabric: Fabric, node: Node, behind: PrefixesByEdge) -> Iterator[Resour
         yield from _mangle(node, node.marks, family)
         posts = [f"{_TO} -j MASQUERADE"]
         if own:
-            # What the agent sends was given the source address of the exit that it would have taken.
+            # The agent's packets got the source address of the exit that they would otherwise have used.
             posts.append(f"-o {node.model.underlay.dev} {_OWNER} -j MASQUERADE")
         yield _chain(family, "nat", "POSTROUTING", posts)
 
 
 def _sysctls(underlay: str) -> Iterator[Resource]:
-    """What comes in by the underlay carries the mark, so that its way back is looked up with it: by the reverse path
-    filter, for the answer to a connection, and for an echo."""
+    """Incoming underlay packets carry the mark, and their return path is looked up with it: by the reverse path filter,
+    for replies on accepted connections, and for echo replies."""
     yield Sysctl(name=f"net/ipv4/conf/{underlay}/src_valid_mark", value="1")
     yield Sysctl(name="net/ipv4/tcp_fwmark_accept", value="1")
     yield Sysctl(name="net/ipv4/fwmark_reflect", value="1")
@@ -91,7 +91,7 @@ def _sysctls(underlay: str) -> Iterator[Resource]:
 
 
 def _rules(node: Node, marks: Marks, family: Family) -> Iterator[Rule]:
-    # Whatever main knows better than by its default route goes there: the host's own networks, and ours.
+    # The main table routes destinations with a more specific route than the default: the host's own networks, and ours.
     yield Rule(family=family, priority=MAIN, table=254, suppress_prefixlength=0)
     for n, exit in enumerate(node.exits):
         for k in draining(exit):
@@ -120,7 +120,7 @@ def _filter(node: Node, marks: Marks, family: Family) -> Iterator[Firewall]:
     own = any(exit.own for exit in guarded)
     known = [f"{_FROM} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"]
     if any(exit.model.port_forward for exit in node.exits):
-        # Whether it is answered here, or by somebody to whom this host translates it.
+        # Accept it, whether this host answers or a host that it translates to.
         known.append(f"{_FROM} -m mark --mark {marks.match(FORWARDED)} -j ACCEPT")
     forward = [f"-i {lan} -o {underlay} {refuse}" for exit in guarded for lan in exit.lans]
     if own:
@@ -134,7 +134,7 @@ def _filter(node: Node, marks: Marks, family: Family) -> Iterator[Firewall]:
     yield _chain(family, "filter", "FORWARD", [*forward, f"{_TO} {refuse}"])
     entering = [*known, f"{_FROM} -j DROP"]
     if not own:
-        # Whom this host would ask for them, it would ask by the underlay.
+        # This host would forward their DNS queries through the underlay.
         entering += [f"-i {lan} {dns} {refuse}" for exit in guarded for lan in exit.lans for dns in DNS]
     yield _chain(family, "filter", "INPUT", entering)
     if own:
@@ -151,8 +151,8 @@ def _filter(node: Node, marks: Marks, family: Family) -> Iterator[Firewall]:
 
 
 def _containers(node: Node, refuse: str) -> Iterator[str]:
-    """What is forwarded to the underlay is this host's own, as that of its containers, but for what comes from
-    networks that take no exit, and for answers."""
+    """Traffic forwarded to the underlay counts as the host's own, such as that of its containers, except for traffic
+    from networks without an exit, and for replies."""
     underlay = node.model.underlay.dev
     guarded = {lan for exit in node.exits if exit.model.kill_switch for lan in exit.lans}
     free = [lan for lan in node.model.lans if lan not in guarded]
@@ -174,7 +174,7 @@ def _mangle(node: Node, marks: Marks, family: Family) -> Iterator[Firewall]:
     staying: list[str] = []
     if any(exit.own for exit in node.exits):
         arriving.append(f"-i {underlay} {mark}")
-        # A connection that this host began before it had an exit is none that came in, however late it is noticed.
+        # A connection that this host began before it had an exit is not incoming, however late conntrack sees it.
         for kind in ("-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN", "-p udp"):
             new = f"-i {underlay} {kind} -m conntrack --ctstate NEW"
             arriving.append(f"{new} -j CONNMARK --set-xmark {marks.put(BYPASS)}")
@@ -199,7 +199,7 @@ def _chain(family: Family, table: Literal["filter", "nat", "mangle"], hook: str,
 
 
 def runtime_exits(fabric: Fabric, node: Node, behind: PrefixesByEdge) -> Iterator[Exit]:
-    """What the agent has to find a gateway for."""
+    """The exits that the agent must find gateways for."""
     ours = [*node.networks, *everything(fabric, behind.values())]
     lans = [address.network for lan in node.model.lans.values() for address in lan.addresses]
     for n, exit in enumerate(node.exits):
@@ -226,7 +226,7 @@ def runtime_exits(fabric: Fabric, node: Node, behind: PrefixesByEdge) -> Iterato
 
 
 def _same(written: Document, plan: type[Model]) -> dict[str, Any]:
-    """The fields that a plan has by the names in which people write them."""
+    """The fields that have the same name in the document and in the plan."""
     return {name: getattr(written, name) for name in plan.model_fields if name in type(written).model_fields}
 
 
@@ -236,7 +236,7 @@ def _slots(n: int, exit: HostExit) -> tuple[ExitSlot, ...]:
 
 
 def _named(fabric: Fabric, exit: HostExit, names: Iterable[str]) -> tuple[str, ...]:
-    """Gateways by the names of sites or hosts of ours."""
+    """Gateways, from the names of our sites or hosts."""
     hosts = {host.name for name in names for host in fabric.hosts(name)}
     return tuple(name for name in exit.gateways if name in hosts)
 

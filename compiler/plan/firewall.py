@@ -19,28 +19,28 @@ OURS = TUNNELS.first
 FROM_OURS, TO_OURS = f"-m devgroup --src-group {OURS:#x}", f"-m devgroup --dst-group {OURS:#x}"
 _FORWARD = (f"{FROM_OURS} -j ACCEPT", f"{TO_OURS} -j ACCEPT")
 _FOREIGN = f"-m devgroup --src-group {EXIT_TUNNELS.first:#x} --dst-group {OURS:#x} -j DROP"
-"""Whoever has the other end of an exit's tunnel is nobody whom our tunnels are for."""
+"""The far end of an exit's tunnel must not enter our tunnels."""
 _MSS = (f"-p tcp {TO_OURS} {CLAMP}",)
 _PROBED = (f"-s fe80::/10 -p ipv6-icmp {FROM_OURS} -j ACCEPT",)
-"""The probes within tunnels, and their answers."""
+"""The probes within tunnels, and their replies."""
 _ALL_VIRTUAL_ROUTERS = {"inet": "224.0.0.18/32", "inet6": "ff02::12/128"}
 """RFC 5798, 5.1.1.2 and 5.1.2.2."""
 _REFUSE = {"inet": "icmp-port-unreachable", "inet6": "icmp6-port-unreachable"}
 
 
 def firewall(fabric: Fabric, node: Node) -> Iterator[Firewall]:
-    """Our chains on a host that has tunnels: accept theirs, clamp TCP's segments to them, refuse what is denied."""
+    """Our chains on a host with tunnels: accept their traffic, clamp TCP segments to them, refuse what is denied."""
     if not node.edges and not node.clients and not node.served_exits:
         return
     probed = any(edge.watched for edge in node.edges)
     for family in FAMILIES:
         listening = (*_listen(_ports(node)), *_virtual_routers(fabric, node, family))
         denied = tuple(_denied(fabric, node, family))
-        # First, as what passes here is no part of our networks: no rule for those is for it.
+        # These rules come first: traffic through here is not from our networks, so rules for those must not match it.
         outward, inward = forwarded(fabric, node, family), entering(node, family)
         foreign = (_FOREIGN,) if node.exits else ()
         yield _chain(family, "FORWARD", (*outward, *denied, *foreign, *_FORWARD))
-        # The host's own addresses are part of what is denied: traffic from and to it passes no FORWARD chain.
+        # Denied prefixes include the host's own addresses, whose traffic passes no FORWARD chain.
         yield _chain(
             family, "INPUT", (*inward, *denied, *listening, *(_PROBED if probed and family == "inet6" else ()))
         )
@@ -56,7 +56,7 @@ def _chain(family: Family, hook: Hook, rules: tuple[str, ...], table: TableName 
 
 
 def _virtual_routers(fabric: Fabric, node: Node, family: Family) -> Iterator[str]:
-    """What the other gateways of a LAN say to each other: by VRRP's own address, as its protocol has no port."""
+    """Accept VRRP from the other gateways of a LAN, by its multicast address, because the protocol has no port."""
     group = fabric.group(node)
     for segment in group.segments if group else ():
         if any(address.host.family == family for address in segment.virtual):
@@ -69,7 +69,7 @@ def _ports(node: Node) -> list[int]:
 
 
 def _listen(ports: Iterable[int]) -> Iterator[str]:
-    """One rule for each run of ports in a row."""
+    """One rule per run of consecutive ports."""
     runs: list[list[int]] = []
     for port in ports:
         if runs and runs[-1][1] == port - 1:
@@ -95,7 +95,7 @@ def _denied(fabric: Fabric, node: Node, family: Family) -> Iterator[str]:
 
 
 def denies(fabric: Fabric) -> list[tuple[list[Prefix], list[Prefix]]]:
-    """From which prefixes to which no new connection is allowed."""
+    """The pairs of source and destination prefixes between which new connections are denied."""
     doc = fabric.desired.fabric
     return [(_prefixes(fabric, d.from_), _prefixes(fabric, d.to)) for d in doc.model.deny] if doc else []
 

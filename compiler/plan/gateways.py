@@ -1,7 +1,7 @@
-"""What the gateways of a group say on their LANs: who has the virtual addresses (VRRP), and which networks lie behind
-them (IPv6 router advertisements).
+"""The services of the gateways of a group on their LANs: VRRP for the virtual addresses, and IPv6 router advertisements
+for the networks behind them.
 
-A gateway that has lost its tunnels says the same with less weight, so that another takes its place.
+A gateway that has lost its tunnels announces lower priorities, so that another one takes its place.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from schema.ip import Prefix
 from schema.plan import Service
 
 FIRST, STEP = 200, 50
-"""VRRP's priorities: of the first gateway, and how much less each further one has."""
+"""VRRP priorities: of the first gateway, and the difference to each further one."""
 LOST = 5
-"""A gateway without tunnels has this part of its priority: less than any other that has some."""
+"""A gateway without tunnels divides its priority by this, which puts it below any gateway with tunnels."""
 LIFETIME = 12
-"""Seconds for which a host believes a route; it is said again every 3 to 4."""
+"""Seconds for which a host keeps an advertised route; it is announced again every 3 to 4 s."""
 ADVERT = 0.5
-"""Seconds between two advertisements. Three of them and a part of a fourth without one, and the next takes over."""
+"""Seconds between two VRRP advertisements. The next gateway takes over after missing three and a part of a fourth."""
 
 
 def services(
     fabric: Fabric, node: Node, ways: Mapping[GraphEdge, list[Prefix]], *, lost: bool = False
 ) -> Iterator[Service]:
-    """The daemons of a gateway of a group; with `lost`, as they are while all of its tunnels are dead."""
+    """The daemons of a gateway of a group; with `lost`, in their state while all of its tunnels are dead."""
     group = fabric.group(node)
     if group is None:
         return
@@ -66,18 +66,18 @@ def _vrrp(group: Group, node: Node, lost: bool) -> dict[str, object]:
         "vrid": group.model.vrid,
         "priority": priority // LOST if lost else priority,
         "advert": ADVERT,
-        # Only the first waits: whoever stands in has to take over at once where the one before it says less.
+        # Only the first gateway waits: a replacement must take over at once when the previous one lowers its priority.
         "hold": round(group.model.hold) if rank == 0 else 0,
         "link_local": _link_local(group),
     }
 
 
 def _link_local(group: Group) -> str:
-    """An IPv6 virtual router's first address (RFC 5798, 5.2.9), made as from its MAC."""
+    """An IPv6 virtual router's first address (RFC 5798, 5.2.9), formed as from its MAC."""
     return f"fe80::200:5eff:fe00:{0x200 + group.model.vrid:x}"
 
 
 def _config(name: str, context: Mapping[str, object]) -> str:
-    from compiler.render import service_config  # jinja2 is only needed where there are gateways
+    from compiler.render import service_config  # jinja2 is only needed for gateways
 
     return service_config(name, context)

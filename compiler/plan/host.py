@@ -34,11 +34,11 @@ from schema.plan.ranges import TUNNELS
 
 ROTATING_KEEPALIVE = 10
 INNER_FIELDS = 0x37 | 0xDC0
-"""Addresses, protocol and ports, of the packet and of one within it (net/ipv4/sysctl_net_ipv4.c, ip-sysctl.rst)."""
+"""Addresses, protocol and ports, of the outer and the inner packet (net/ipv4/sysctl_net_ipv4.c, ip-sysctl.rst)."""
 
 
 def plan_host(fabric: Fabric, node: Node) -> HostPlan:
-    """The plan of one host. It must have a key."""
+    """The plan of one host, which must have a key."""
     found: list[Resource] = []
     behind = prefixes_by_edge(fabric, node)
     found += _forwarding(fabric, node)
@@ -68,14 +68,14 @@ def _forwarding(fabric: Fabric, node: Node) -> Iterator[Resource]:
     if doc is not None and (any(tiered(fabric, node)) or any(way.model.use > 1 for way in node.exits)):
         yield from _flow_hash(doc.model.defaults.flow_hash)
     if node.model.underlay.addresses == "dhcp":
-        # A router ignores router advertisements unless told otherwise, and would lose its own IPv6.
+        # A router ignores router advertisements by default, and would lose its own IPv6.
         yield Sysctl(name=f"net/ipv6/conf/{node.model.underlay.dev}/accept_ra", value="2")
 
 
 def _flow_hash(wanted: str) -> Iterator[Resource]:
-    """Hash ports too: by addresses alone, two hosts that speak to each other would use one tunnel or exit.
+    """Hash ports too: with addresses alone, two hosts would use a single tunnel or exit for all their flows.
 
-    Never IPv6's flow label: senders change it within a connection (net.ipv6.auto_flowlabels).
+    Never hash IPv6's flow label: senders change it within a connection (net.ipv6.auto_flowlabels).
     """
     for family in ("ipv4", "ipv6"):
         yield Sysctl(name=f"net/{family}/fib_multipath_hash_policy", value="1" if wanted == "l4" else "3")
@@ -107,13 +107,13 @@ def _device(
     node: Node, dev: str, port: int, mtu: int, key: SecretRef, local: str | None = None, leg: int | None = None
 ) -> Iterator[Resource]:
     yield Link(name=dev, type="wireguard", mtu=mtu, group=TUNNELS.first)
-    # Where the host's own traffic takes an exit, what is encrypted already has to pass beside it.
+    # If the host's own traffic uses an exit, encrypted packets must bypass it.
     mark = node.marks.bypass if node.marks else None
     yield Wireguard(dev=dev, private_key=key, listen_port=port, fwmark=mark, leg=leg)
-    # Loose: with one address on every tunnel, the way back may be another tunnel than the way here.
+    # Loose: with one address on every tunnel, replies may come through another tunnel.
     yield Sysctl(name=f"net/ipv4/conf/{dev}/rp_filter", value="2")
     if 6 in node.address or local:
-        # Where IPv6 is switched off for new interfaces, ours need it all the same.
+        # Our interfaces need IPv6 even if it is disabled for new interfaces.
         yield Sysctl(name=f"net/ipv6/conf/{dev}/disable_ipv6", value="0")
     if local:
         yield Address(dev=dev, address=f"{local}/64")
@@ -130,7 +130,7 @@ def _peer(edge: GraphEdge, node: Node, end: End, behind: list[Prefix]) -> Peer:
         preshared_key=edge.psk,
         endpoint=end.endpoint,
         allowed_ips=tuple(sorted([*texts(behind), *probed])),
-        # A tunnel that is to take over has to have a session, whether or not anybody speaks.
+        # A succeeding tunnel must have a session, even without traffic.
         keepalive=edge.keepalive or (ROTATING_KEEPALIVE if edge.successors else 0),
         name=edge.other(node).name,
     )

@@ -1,4 +1,4 @@
-"""Nexthop objects: where several tunnels lead the same way, a group of them, and what it falls back to."""
+"""Nexthop objects: if several tunnels lead to the same networks, a group of them and its fallbacks."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from schema.plan.base import Family
 from schema.plan.ranges import LINK_NEXTHOPS, NEXTHOPS_EACH
 
 IDLE_TIMER, UNBALANCED_TIMER = 5, 20
-"""Seconds. The kernel's own (120 and 0) never give a tunnel that is back its share while flows never rest."""
+"""Seconds. With the kernel's defaults (120 and 0), a recovered tunnel never gets its share while flows never rest."""
 BUCKETS, FEW, MANY_BUCKETS = 1024, 32, 8192
-"""How many buckets a group has, with up to so many tunnels and with more: each has 32 of them or more."""
+"""The number of buckets of a group with up to FEW tunnels, and with more. Each tunnel has at least 32 buckets."""
 
 
 def tiered(fabric: Fabric, node: Node) -> Iterator[list[GraphEdge]]:
-    """The links of a host that several tunnels lead over, each with its tiers: the first is used while it lives."""
+    """The links of a host with several tunnels, each with its tiers: the first tier is used while it lives."""
     for bundle in fabric.units[node].bundles:
         edges = bundle.of(node) if bundle.kind == "link" else []
         if sum(len(edge.tunnels) for edge in edges) > 1:
@@ -47,7 +47,7 @@ def members(edge: GraphEdge, node: Node, family: Family) -> tuple[Member, ...]:
 
 
 def standbys(fabric: Fabric, node: Node) -> Iterator[Standby]:
-    """What the groups that lead to several gateways hold while the first of these is out of reach."""
+    """The fallback tiers of groups that lead to several gateways, for when the first gateway is out of reach."""
     for tiers in tiered(fabric, node):
         for family in FAMILIES if len(tiers) > 1 else ():
             later = tuple(members(edge, node, family) for edge in tiers[1:])
@@ -55,7 +55,8 @@ def standbys(fabric: Fabric, node: Node) -> Iterator[Standby]:
 
 
 def nexthop_id(end: End, family: str) -> int:
-    """Stable by listening port: 0 and 1 of its numbers are a tunnel's, and 4 to 7 those of a group that it begins."""
+    """A stable number from the listening port: a tunnel uses offsets 0 and 1 of its port, a group that it begins 4 to
+    7."""
     return LINK_NEXTHOPS.at(NEXTHOPS_EACH * end.port + (family == "inet6"))
 
 
@@ -66,5 +67,5 @@ _RESILIENT = {
 
 
 def group_id(ends: list[End], family: str) -> int:
-    """A group with more buckets is another group: the kernel changes neither type nor buckets of one."""
+    """A group with more buckets gets another number, because the kernel cannot change a group's type or buckets."""
     return nexthop_id(ends[0], family) + (6 if len(ends) > FEW else 4)

@@ -1,4 +1,4 @@
-"""Routes: to what lies behind tunnels and other hosts of a LAN, and guards against what would circle."""
+"""Routes to the networks behind tunnels and other hosts of a LAN, and guards against routing loops."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from schema.plan.ranges import GUARD_METRIC
 
 
 def routed(node: Node, prefixes: list[Prefix]) -> list[Prefix]:
-    """What routes lead to of all that lies behind an edge."""
-    # A VPC is no connected network: a summary that covers it would draw its traffic into the tunnel.
+    """The prefixes behind an edge that get routes."""
+    # A VPC is no connected network: a summary that covers it would pull its traffic into the tunnel.
     vpc = list(node.doc.model.aws.cidr) if isinstance(node.doc.model, Region) else []
     return subtract(prefixes, vpc) if vpc else prefixes
 
@@ -38,7 +38,7 @@ def routes(fabric: Fabric, node: Node, behind: PrefixesByEdge) -> Iterator[Resou
 
 
 def by_lan(fabric: Fabric, edge: GraphEdge, node: Node, prefixes: list[Prefix]) -> Iterator[Route]:
-    """Routes to another host of the site; to a group from outside of it by its virtual address."""
+    """Routes to another host of the site; a host outside a group uses the group's virtual address."""
     vias = dict(edge.via[node.name])
     other = fabric.group(edge.other(node))
     for segment in other.segments if other and node not in other.nodes else ():
@@ -57,10 +57,10 @@ def _together(segment: Segment, virtual: Interface, own: str) -> bool:
 
 
 def guards(fabric: Fabric, node: Node, behind: PrefixesByEdge) -> Iterator[Resource]:
-    """What would circle between two hosts until its TTL ends is refused instead (RFC 4632, 5.1).
+    """Refuse traffic that would loop between two hosts until its TTL ends (RFC 4632, 5.1).
 
-    A host with one neighbour guards its own networks, should their interface be down; one with several the pools, of
-    which nobody may have the address that is asked for.
+    A host with one neighbour guards its own networks, in case their interface is down. A host with several guards the
+    pools, because the requested address may not be in use.
     """
     if not behind:
         return

@@ -1,4 +1,4 @@
-"""What the agent of a host should know beside its resources: what to watch, and what to do when it dies or comes up."""
+"""The agent's instructions besides the resources: what to watch, and what to do when it dies or comes up."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from schema.plan import Lost, Nexthop, ProbeTarget, Route, Runtime, Takeover, Wa
 
 
 def runtime(fabric: Fabric, node: Node, behind: PrefixesByEdge) -> Runtime:
-    """What the agent of this host should know beside its resources."""
+    """The instructions for the agent of this host."""
     doc = fabric.desired.fabric
     if doc is None:
         return Runtime()
@@ -71,7 +71,7 @@ def _probe(probe: schema.desired.Probe) -> ProbeTarget:
 
 
 def _takeovers(fabric: Fabric, node: Node, behind: PrefixesByEdge) -> Iterator[Takeover]:
-    """How traffic moves to the tunnels of a new key, one by one, when they have a session."""
+    """How traffic moves to each tunnel of a new key once it has a session."""
     chosen = [edge for edges in tiered(fabric, node) for edge in edges]
     for edge in node.edges:
         pairs = list(zip(edge.tunnels, edge.successors, strict=False))
@@ -86,13 +86,13 @@ def _takeovers(fabric: Fabric, node: Node, behind: PrefixesByEdge) -> Iterator[T
 
 
 def _lost(fabric: Fabric, node: Node, behind: PrefixesByEdge) -> Iterator[Lost]:
-    """A gateway whose tunnels of a link are all dead sends by way of the next one of its group, if there is one; one
-    that has lost all of its tunnels gives way on the LAN."""
+    """What a gateway does if all its tunnels of a link are dead: route through the next gateway of its group, if any. A
+    gateway that has lost all its tunnels lowers its priority on the LAN."""
     unit = fabric.units[node]
     links = [edges for bundle in unit.bundles if bundle.kind == "link" and (edges := bundle.of(node))]
     if fabric.group(node) is None or not links:
         return
-    # Only downwards: what two of them sent to each other would circle.
+    # Only downwards by priority: otherwise two gateways could send the same traffic to each other.
     for other in unit.nodes[unit.nodes.index(node) + 1 :][:1]:
         for edges in links:
             routes = by_lan(fabric, between(node, other), node, routed(node, behind.get(edges[0], [])))

@@ -1,6 +1,7 @@
-"""A host of ours as the gateway of others' exits: their tunnels, and that they lead to the internet and nowhere else.
+"""Our own hosts as gateways of other hosts' exits: their tunnels lead to the internet and nowhere else.
 
-What comes in by them is no part of our networks, whatever site it comes from: it would pass what policy denies.
+Traffic from these tunnels does not belong to our networks, whatever site it comes from: otherwise it would bypass
+policy.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ REFUSE: dict[Family, str] = {
     "inet6": "-j REJECT --reject-with icmp6-adm-prohibited",
 }
 CLAMP = "-m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu"
-"""Segments of TCP are as small as the path allows."""
+"""Clamp TCP segments to the path MTU."""
 _VERSION: dict[Family, int] = {"inet": 4, "inet6": 6}
 _ANSWERS = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
 
 
 def mtu(fabric: Fabric, exit: HostExit) -> int:
-    """Of an exit's tunnels, at both ends."""
+    """The MTU of an exit's tunnels, the same at both ends, in bytes."""
     hosts = [fabric.nodes[name] for name in (exit.host, *exit.gateways)]
     return exit.model.mtu or min(host.model.underlay.mtu for host in hosts) - OVERHEAD[6]
 
 
 def gateways(fabric: Fabric, exit: HostExit) -> Iterator[WrittenGateway]:
-    """The hosts of ours that an exit leads to, as its own host has to know them."""
+    """Our hosts that an exit leads to, in the form that the exit's host needs."""
     for node in (fabric.nodes[name] for name in exit.gateways):
         address = reach(node, fabric.nodes[exit.host])
         if node.key and address:
@@ -47,12 +48,12 @@ def site_exits(fabric: Fabric, node: Node) -> Iterator[Resource]:
     """The device for exits of other hosts, with a peer and a route for each."""
     if not node.served_exits:
         return
-    # In no group: what our own tunnels may do is not for these.
+    # It is in no interface group, because the rules for our own tunnels must not apply to it.
     yield Link(name=SITE_EXITS, type="wireguard", mtu=min(mtu(fabric, exit) for exit in node.served_exits))
     mark = node.marks.bypass if node.marks else None
     yield Wireguard(dev=SITE_EXITS, private_key=own_key(node.key), listen_port=node.ports[SITE_EXITS], fwmark=mark)
     if 6 in _carried(node):
-        # Where IPv6 is switched off for new interfaces, ours need it all the same.
+        # Our interfaces need IPv6 even if it is disabled for new interfaces.
         yield Sysctl(name=f"net/ipv6/conf/{SITE_EXITS}/disable_ipv6", value="0")
     for exit in node.served_exits:
         if key := fabric.nodes[exit.host].key:
@@ -62,12 +63,12 @@ def site_exits(fabric: Fabric, node: Node) -> Iterator[Resource]:
 
 
 def _addresses(node: Node, exit: HostExit) -> tuple[str, ...]:
-    """Of an exit at a gateway: none of a family that does not reach the internet there."""
+    """The addresses of an exit at a gateway, only of families that reach the internet there."""
     return tuple(address_of(v, value) for v, value in sorted(exit.address.items()) if v in _carried(node))
 
 
 def _carried(node: Node) -> set[int]:
-    """The families by which a host reaches the internet: nobody translates private IPv6 addresses for it."""
+    """The families through which a host reaches the internet: private IPv6 addresses are not translated."""
     addresses = node.model.underlay.addresses
     if addresses == "dhcp":
         return {4}
@@ -75,12 +76,12 @@ def _carried(node: Node) -> set[int]:
 
 
 def forwarded(fabric: Fabric, node: Node, family: Family) -> Iterator[str]:
-    """Between these tunnels and the underlay only, and there only what is on the internet."""
+    """Forward only between these tunnels and the underlay, and only to the internet."""
     if not node.served_exits:
         return
     underlay, refuse = node.model.underlay.dev, REFUSE[family]
     if _VERSION[family] in _carried(node):
-        # A provider's own services and a VPC are reached by the underlay, too.
+        # The underlay also leads to a provider's own services and a VPC.
         ours = subtract([p for other in fabric.nodes.values() for p in other.prefixes], NOT_GLOBAL)
         for prefix in [*NOT_GLOBAL, *summarise(ours)]:
             if prefix.family == family:
@@ -92,19 +93,19 @@ def forwarded(fabric: Fabric, node: Node, family: Family) -> Iterator[str]:
 
 
 def entering(node: Node, family: Family) -> Iterator[str]:
-    """To the host itself, answers only."""
+    """Accept only replies to the host itself."""
     if node.served_exits:
         yield f"-i {SITE_EXITS} {_ANSWERS}"
         yield f"-i {SITE_EXITS} {REFUSE[family]}"
 
 
 def clamped(node: Node) -> tuple[str, ...]:
-    """Segments of TCP are as small as these tunnels, both ways."""
+    """Clamp TCP segments to these tunnels, in both directions."""
     return tuple(f"{direction} {SITE_EXITS} -p tcp {CLAMP}" for direction in ("-i", "-o")) if node.served_exits else ()
 
 
 def translated(fabric: Fabric, node: Node, family: Family) -> list[str]:
-    """What leaves has the host's own address."""
+    """Traffic that leaves gets the host's own address."""
     doc = fabric.desired.fabric
     if doc is None or not node.served_exits or _VERSION[family] not in _carried(node):
         return []

@@ -1,4 +1,4 @@
-"""Desired state -> fabric, one stage after the other."""
+"""Turns the desired state into a fabric, stage by stage."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ STAGES: tuple[Stage, ...] = (
 
 
 def resolve(desired: Documents, stages: Sequence[Stage] = STAGES) -> Fabric:
-    """The network that a repository describes. Raises Problems where it describes none."""
+    """The network that a repository describes. Raises Problems if it describes none."""
     fabric = Fabric(desired)
     for stage in stages:
         stage(fabric)

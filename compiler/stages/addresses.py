@@ -1,4 +1,4 @@
-"""Addresses that nobody wrote: from the lock where it names them, else the next that are free in the pool."""
+"""Allocates addresses that are not written: from the lock if it names them, otherwise the next free ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from schema.problem import Place
 
 
 def allocate_addresses(fabric: Fabric) -> None:
-    """One address of each family that the pool has, for each host on a tunnel, client, and exit by sites of ours."""
+    """Allocate one address per family of the pool to each host on a tunnel, client, and exit through our sites."""
     doc = fabric.desired.fabric
     if doc is None:
         return
@@ -39,7 +39,7 @@ def allocate_addresses(fabric: Fabric) -> None:
         for exit in node.exits
         if exit.gateways
     ]
-    # All that the lock names keeps its number before anything new is given one.
+    # All locked entries keep their numbers before any new number is given.
     for fresh in (False, True):
         for pool, kind, name, address in wants:
             for version in pool.versions:
@@ -102,7 +102,7 @@ class _Pool:
         return any(p.version == version and p.first < value <= p.last for p in self.prefixes)
 
     def _candidates(self, version: int) -> Iterator[int]:
-        """Every address but a network's first, and IPv4's last, in order."""
+        """Every address in order, except the first of a network and, for IPv4, the last."""
         for prefix in self.prefixes:
             if prefix.version == version:
                 yield from range(prefix.first + 1, prefix.last + (0 if version == 4 else 1))

@@ -1,4 +1,4 @@
-"""The backbone: a link between every two of its members, all on one device of each, or two while keys are rotated."""
+"""The backbone: a link between every two members, on one device of each, or two while keys are rotated."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from schema.ip import endpoint_text
 
 
 def device_of(own: int, far: int) -> str:
-    """The device for peers with a key of one number, by the number of the host's own.
+    """The device for peers with a key of number `far`, on a host with a key of number `own`.
 
-    A device has one key, and two keys of one peer want the same addresses: both ways have devices of their own.
+    A device has one key, and a peer's two keys want the same addresses. So rotations at either end have their own
+    devices.
     """
     return BACKBONE + {(1, 1): "", (0, 1): "-b", (1, 0): "-c", (0, 0): "-d"}[own % 2, far % 2]
 
 
 def other_devices(fabric: Fabric) -> list[Listener]:
-    """The devices of the backbone that take their port from the lock: all but the first of each host."""
+    """The backbone devices that get their port from the lock: all except the first of each host."""
     found: dict[tuple[str, str], Listener] = {}
     for a, b in combinations(fabric.backbone, 2):
         for turn in turns(GraphEdge("backbone", a, b)):
@@ -36,7 +37,7 @@ def other_devices(fabric: Fabric) -> list[Listener]:
 
 
 def build_backbone(fabric: Fabric, doc: Located[desired.Fabric], others: list[Listener]) -> None:
-    """The backbone's edges and tunnels; `others` have their ports by now."""
+    """Add the backbone's edges and tunnels; `others` already have their ports."""
     defaults, ports = doc.model.defaults, {(one.node.name, one.name): one.port for one in others}
     linked = {edge.name for edge in fabric.edges if edge.kind == "link"}
     for a, b in combinations(fabric.backbone, 2):

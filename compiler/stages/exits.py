@@ -1,4 +1,4 @@
-"""Exits: who takes which, and the names of their tunnels."""
+"""Exits: the users of each, and the names of their tunnels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from schema.problem import Place
 
 
 def take_exits(fabric: Fabric) -> None:
-    """Every host's exits, and their marks; nobody takes two."""
+    """Add every host's exits and marks, and check that no user has two exits."""
     for node in fabric.nodes.values():
         model = node.model
         takers: dict[str, Place] = {}
@@ -50,7 +50,7 @@ def take_exits(fabric: Fabric) -> None:
 
 
 def _mark(fabric: Fabric, node: Node) -> None:
-    """What the host's packets are marked with, where it has exits."""
+    """Set the packet marks of a host with exits."""
     doc = fabric.desired.fabric
     if doc is None or not node.exits:
         return
@@ -80,7 +80,7 @@ def _known(fabric: Fabric, node: Node, taker: str, place: Place) -> bool:
 
 
 def _devices(name: str, count: int) -> tuple[str, ...]:
-    """One more than gateways at once: the next tunnel has to be up before the last one goes."""
+    """One device more than simultaneous gateways: the next tunnel must be up before the last one is removed."""
     return tuple(f"wg-{name}" if n == 0 else f"wg-{name}-{n + 1}" for n in range(count))
 
 

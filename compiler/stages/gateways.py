@@ -1,4 +1,4 @@
-"""Groups of gateways: who stands in for whom, and on which LANs they meet."""
+"""Groups of gateways that replace each other, and the LANs that they share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from schema.ip import Interface, Prefix
 
 
 def take_gateways(fabric: Fabric) -> None:
-    """The groups of all sites, with the LANs that all hosts of each share."""
+    """Add the groups of all sites, with the LANs that all hosts of a group share."""
     for doc in fabric.desired.sites:
         site = doc.model
         if isinstance(site, Region) or site.gateways is None or site.site not in fabric.sites:
@@ -49,7 +49,7 @@ def _hosts(fabric: Fabric, doc: Located[Site], gateways: Gateways) -> list[Node]
 
 
 def _segments(nodes: list[Node]) -> list[Segment]:
-    """The networks that all hosts stand on, by the interfaces on which they do."""
+    """The networks that all hosts are on, by the interfaces to them."""
     found: dict[tuple[str, ...], Segment] = {}
     on = [_networks(node) for node in nodes]
     for network in sorted(on[0]):
@@ -65,7 +65,7 @@ def _networks(node: Node) -> dict[Prefix, str]:
 
 
 def _distinct(fabric: Fabric, group: Group) -> None:
-    """Two LANs of one host are two of every host: VRRP speaks for an interface, with one number on each."""
+    """Check that two LANs of one host are two for every host: VRRP works per interface, with one number on each."""
     for node in group.nodes:
         seen: dict[str, Segment] = {}
         for segment in group.segments:
@@ -78,7 +78,7 @@ def _distinct(fabric: Fabric, group: Group) -> None:
 
 
 def _families(fabric: Fabric, group: Group) -> None:
-    """What passes through a gateway that has lost a link goes to the next one over the LAN, in its own family."""
+    """Check the LAN's families: traffic at a gateway that lost a link goes to the next one in its own family."""
     elsewhere = {n.version for node in fabric.nodes.values() if node.site != group.site for n in _networks(node)}
     missing = elsewhere - {network.version for segment in group.segments for network in segment.networks}
     for version in sorted(missing):

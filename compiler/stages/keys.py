@@ -1,4 +1,4 @@
-"""Public keys: one for each host, or two while they are rotated. A host without one is left out, and stops nobody."""
+"""Public keys: one per host, or two during a rotation. A host without a key is left out, and stops no other host."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _by_host(fabric: Fabric) -> dict[str, Numbered]:
 
 
 def _take(fabric: Fabric, node: Node, keys: Numbered) -> None:
-    """The older key is the one in use, the newer one takes over from it."""
+    """Set the older key as the one in use, and the newer one as its successor."""
     first, *later = sorted(keys)
     node.number, node.key = first, keys[first][1]
     if later:

@@ -1,7 +1,7 @@
-"""Links: which hosts, over which devices, ports and endpoints, with which MTU.
+"""Links: their hosts, devices, ports, endpoints and MTU.
 
-links        every link that is written, as edges between hosts, with tunnels that have no ports yet
-ports        first those in writing, then those in the lock, then new ones
+links        every written link, as edges between hosts, with tunnels that have no ports yet
+ports        first the written ones, then those in the lock, then new ones
 tunnels      every tunnel with its two ends; then the backbone, whose tunnels share one device at each host
 """
 
@@ -30,13 +30,13 @@ IFNAMSIZ = 15
 
 @dataclass(slots=True)
 class _Link:
-    """A link between two hosts, and its tunnels, which have names and no ports yet."""
+    """A link between two hosts, and its tunnels, which have names but no ports yet."""
 
     edge: GraphEdge
     written: desired.Link
     place: Callable[..., Place]
     tunnels: list[tuple[Turn, list[TunnelEnds]]] = field(default_factory=list)
-    """For each pair of keys, the ends of its tunnels in their order."""
+    """For each pair of keys, the ends of its tunnels in order."""
 
     def __post_init__(self) -> None:
         for turn in turns(self.edge):
@@ -47,14 +47,14 @@ class _Link:
         return Listener(self.edge.a, name), Listener(self.edge.b, name)
 
     def listener(self, node: Node, number: int) -> Listener:
-        """The end at a host of the tunnel that a port in writing is for; while it has its other key, of no tunnel."""
+        """The listener of a written port at a host; it has no tunnel while the host has its other key."""
         name = f"{self.edge.name}/{number}"
         found = (end for _, pairs in self.tunnels for pair in pairs for end in pair if end.name == name)
         return next((end for end in found if end.node is node), Listener(node, name))
 
 
 def build_links(fabric: Fabric) -> None:
-    """Every edge of the fabric, with the ports and endpoints of each of its tunnels."""
+    """Add every edge of the fabric, with the ports and endpoints of its tunnels."""
     doc = fabric.desired.fabric
     if doc is None:
         return
@@ -94,7 +94,7 @@ def _placer(place: Callable[..., Place], i: int) -> Callable[..., Place]:
 def _edges(
     fabric: Fabric, link: desired.Link, defaults: desired.Defaults, place: Callable[..., Place]
 ) -> list[GraphEdge]:
-    """One edge for every two hosts at its ends; a name that is not known was found where names are checked."""
+    """One edge for every two hosts at its ends. Unknown names were reported where names are checked."""
     pairs = list(product(*(fabric.ends(name) for name in link.between)))
     if same := [a for a, b in pairs if a is b]:
         fabric.problem("GW046", place("between"), f"a link from {same[0].name} to itself", "name two different hosts")
@@ -127,7 +127,7 @@ def _health(own: desired.Health | None, defaults: desired.Health) -> desired.Hea
 
 
 def _give_ports(fabric: Fabric, pool: PortPool, links: list[_Link], devices: list[Listener]) -> None:
-    """Ports for all tunnels and devices. The pairs of keys that take over come last, and move nobody's port."""
+    """Give ports to all tunnels and devices. Succeeding pairs of keys come last, so that they move no other port."""
     for link in links:
         _fix_ports(fabric, pool, link)
     for link in links:
@@ -157,7 +157,7 @@ def _fix_ports(fabric: Fabric, pool: PortPool, link: _Link) -> None:
 
 
 def _exit_devices(fabric: Fabric) -> list[Listener]:
-    """The devices of exits, and of those that other hosts have here."""
+    """The devices of exits, and of the exits that other hosts have here."""
     nodes = fabric.nodes.values()
     own = [Listener(node, dev) for node in nodes for exit in node.exits for dev in exit.devs]
     return own + [Listener(node, SITE_EXITS) for node in nodes if node.served_exits]
@@ -176,7 +176,7 @@ def _set_exit_ports(fabric: Fabric, devices: list[Listener]) -> None:
 
 
 def _connect(fabric: Fabric, link: _Link) -> None:
-    """The tunnels of a link, with their devices and endpoints."""
+    """Build the tunnels of a link, with their devices and endpoints."""
     edge = link.edge
     a, b = edge.a, edge.b
     to_b, to_a = reach(b, a), reach(a, b)
@@ -218,7 +218,7 @@ def _check_clients(fabric: Fabric) -> None:
 
 
 def leave_out(fabric: Fabric) -> None:
-    """A host without a key has no plan, and its neighbours nothing that leads to it; its numbers stay its own."""
+    """Leave out hosts without a key: no plan, and no edges at their neighbours. Their numbers stay reserved."""
     missing = {name for name, node in fabric.nodes.items() if node.key is None}
     if not missing:
         return

@@ -1,4 +1,4 @@
-"""Names: each one once, and every reference to one that exists."""
+"""Names: each is unique, and every reference exists."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from schema.problem import Place
 
 
 def index_names(fabric: Fabric) -> None:
-    """Sites, hosts and clients by name; the members of the backbone."""
+    """Index sites, hosts and clients by name, and the members of the backbone."""
     seen: dict[str, tuple[Place, str]] = {}
     for doc in fabric.desired.sites:
         site = doc.model
@@ -33,7 +33,7 @@ def index_names(fabric: Fabric) -> None:
 
 
 def _rank(site: Site, host: str) -> tuple[int, str]:
-    """Gateways by their priority, then all others by name."""
+    """Gateways by their priority, then other hosts by name."""
     gateways = None if isinstance(site, Region) else site.gateways
     order = gateways.hosts if gateways else ()
     return (order.index(host) if host in order else len(order), host)
@@ -95,7 +95,7 @@ def _links(fabric: Fabric, doc: Located[schema.desired.Fabric]) -> None:
 
 
 def known(fabric: Fabric, name: str, place: Place) -> Node | None:
-    """The host of a name, or a problem."""
+    """The named host, or a problem."""
     node = fabric.resolve(name)
     if node is None:
         near = get_close_matches(name, [*fabric.sites, *fabric.nodes], n=1)

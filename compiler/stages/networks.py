@@ -1,4 +1,4 @@
-"""Networks: who owns which, and that no two overlap."""
+"""Networks: their owners, and that no two overlap."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Claim:
 
 
 def assign_networks(fabric: Fabric) -> None:
-    """Gives each node its networks; a network on several hosts of a site belongs to the first of them."""
+    """Give each node its networks; a network on several hosts of a site belongs to the first of them."""
     claims = [*_pools(fabric)]
     for site, nodes in sorted(fabric.sites.items()):
         claims += _site_claims(fabric, site, nodes)
@@ -58,7 +58,7 @@ def _pools(fabric: Fabric) -> list[_Claim]:
 def _site_claims(fabric: Fabric, site: str, nodes: list[Node]) -> list[_Claim]:
     claims: list[_Claim] = []
     on_lan: dict[Prefix, list[tuple[Node, str, Interface]]] = {}
-    # A host without a key is left out, and must not take along what others of its site stand on.
+    # A host without a key is left out, but networks that other hosts of its site are on must stay.
     nodes = sorted(nodes, key=lambda node: node.key is None)
     doc = nodes[0].doc
     if isinstance(doc.model, Region):
@@ -84,7 +84,7 @@ def _site_claims(fabric: Fabric, site: str, nodes: list[Node]) -> list[_Claim]:
 
 
 def _join(fabric: Fabric, first: tuple[Node, str, Interface], second: tuple[Node, str, Interface]) -> None:
-    """Two hosts on one LAN reach each other over it."""
+    """Connect two hosts on one LAN directly."""
     a, b = first[0], second[0]
     edge = next((e for e in a.edges if e.kind == "lan" and e.other(a) is b), None)
     if edge is None:
@@ -93,7 +93,7 @@ def _join(fabric: Fabric, first: tuple[Node, str, Interface], second: tuple[Node
         a.edges.append(edge)
         b.edges.append(edge)
     version = first[2].version
-    if version not in edge.via[a.name]:  # of several LANs that they share, the first is their way
+    if version not in edge.via[a.name]:  # they use the first of several shared LANs
         edge.via[a.name][version], edge.dev[a.name][version] = second[2].address, first[1]
         edge.via[b.name][version], edge.dev[b.name][version] = first[2].address, second[1]
 
@@ -110,7 +110,7 @@ def _clash(fabric: Fabric, outer: _Claim, inner: _Claim) -> None:
 
 
 def _addresses(fabric: Fabric) -> None:
-    """No address stands on two hosts."""
+    """Check that no address is on two hosts."""
     seen: dict[tuple[int, int], tuple[Node, tuple[str | int, ...]]] = {}
     for _, node in sorted(fabric.nodes.items()):
         for loc, address in written(node):
@@ -129,7 +129,7 @@ def _addresses(fabric: Fabric) -> None:
 
 
 def written(node: Node) -> list[tuple[tuple[str | int, ...], Interface]]:
-    """The addresses of a host that others may meet, and where they stand."""
+    """The addresses of a host that others may see, and their places in the document."""
     underlay = node.model.underlay
     found: list[tuple[tuple[str | int, ...], Interface]] = [
         (("lans", dev, "addresses", i), address)
@@ -142,6 +142,6 @@ def written(node: Node) -> list[tuple[tuple[str | int, ...], Interface]]:
 
 
 def _behind_nat(node: Node) -> bool:
-    """Underlay addresses that only mean something inside a provider's or a VPC's network may repeat."""
+    """Underlay addresses that are only valid inside a provider's or a VPC's network may repeat."""
     addresses = node.model.underlay.addresses
     return addresses == "dhcp" or all(is_private(address) for address in addresses)

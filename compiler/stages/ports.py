@@ -1,4 +1,4 @@
-"""Which UDP port each tunnel and device of a host listens on."""
+"""Assigns UDP listening ports to each host's tunnels and devices."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from schema.problem import Place
 
 BACKBONE, CLIENTS = "wg-backbone", "wg-clients"
 CANDIDATES = 2048
-"""Free ports of a host among which those of a tunnel are chosen."""
+"""Number of a host's free ports that are considered for a tunnel."""
 
 
 @dataclass(slots=True, eq=False)
 class Listener:
-    """What listens on a port of a host: one end of a tunnel, or a device that has many peers."""
+    """An object that listens on a port of a host: one end of a tunnel, or a device with many peers."""
 
     node: Node
     name: str
     """Its name in the lock."""
     port: int = 0
-    """0 until it has one."""
+    """0 while not assigned."""
 
 
 TunnelEnds = tuple[Listener, Listener]
@@ -33,15 +33,15 @@ TunnelEnds = tuple[Listener, Listener]
 
 
 class PortPool:
-    """The UDP ports of every host. Devices whose ports are settings have them from the start.
+    """The UDP ports of every host. Devices with configured ports have them from the start.
 
-    The others ask in this order: for ports in writing, for those that the lock names, then for the next free ones.
+    Other listeners get ports in this order: written ports, locked ports, then the next free ones.
     """
 
     def __init__(self, fabric: Fabric, defaults: desired.Ports) -> None:
         self.fabric, self.defaults = fabric, defaults
         self.used: dict[str, dict[int, str]] = {name: {} for name in fabric.nodes}
-        """Host -> port -> who listens there."""
+        """Host -> port -> the listener's name."""
         for node in fabric.nodes.values():
             pinned = node.model.ports
             if node in fabric.backbone:
@@ -50,23 +50,23 @@ class PortPool:
                 self._listen(node, CLIENTS, pinned.get("clients", defaults.clients))
 
     def fix(self, listener: Listener, port: int, place: Place) -> None:
-        """Give a port that is written down; a problem where somebody else has it."""
+        """Assign a written port; it is a problem if another listener has it."""
         self._claim(listener.node, port, listener.name, place)
         listener.port = port
 
     def lock(self, listener: Listener) -> None:
-        """Give what the lock names, unless somebody has it already."""
+        """Assign the locked port, unless another listener has it."""
         port = self.fabric.desired.lock.get(("port", listener.node.name, listener.name), 0)
         if port and not listener.port and port not in self.used[listener.node.name]:
             self._give(listener, port)
 
     def next(self, listener: Listener) -> None:
-        """Give the next free port, where it has none yet."""
+        """Assign the next free port, if the listener has none yet."""
         if not listener.port:
             self._give(listener, self._next(listener.node))
 
     def spread(self, edge: GraphEdge, pairs: Sequence[TunnelEnds]) -> None:
-        """Give ports to those tunnels of an edge that have none: where bonds hash them, such as spread the tunnels."""
+        """Assign ports to the tunnels of an edge that have none; if bonds hash the ports, choose an even spread."""
         spread = Spread(*senders(edge))
         for a, b in pairs:
             if a.port and b.port:
@@ -101,7 +101,7 @@ class PortPool:
         listener.port = self.fabric.lock["port", host, listener.name] = port
 
     def _free(self, node: Node) -> list[int]:
-        """The next ports that are free, as many as are looked at."""
+        """The next free ports, at most CANDIDATES."""
         used = self.used[node.name]
         return list(islice((port for port in range(self.defaults.links, 65536) if port not in used), CANDIDATES))
 

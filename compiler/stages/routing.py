@@ -1,15 +1,15 @@
-"""Ways: for every host, which neighbour leads to which networks.
+"""Computes, for every host, which networks are behind which neighbour.
 
-The way between two units (hosts, or groups of gateways taken as one) has the fewest links; between ways of one length,
-the one that does without the link whose name sorts last. Each link's length is 1 and a fraction of its own, a power of
-two, so no two ways are equally long: the way there is the way back, which WireGuard's AllowedIPs need, since they also
-filter what comes in.
+The path between two units (hosts, or groups of gateways taken as one) has the fewest links. Of equal paths, the one
+without the link whose name sorts last is chosen. A link's length is 1 plus a unique fraction, a power of two, so no two
+paths are equally long, and traffic returns by the path that it came by. WireGuard's AllowedIPs need this, because they
+also filter incoming packets.
 
-All gateways of a group have the group's ways: each has tunnels of its own to the next unit, and whatever comes in at
-one of them can go on from it, over the LAN that they share where it has to.
+All gateways of a group use the group's paths: each has its own tunnels to the next unit, and traffic that arrives at
+one of them can leave from it, if necessary over the shared LAN.
 
-Units with one neighbour need no search: everything else lies behind it, and they share one summary. So the cost is the
-units with several neighbours, times the fabric.
+Units with one neighbour need no search: everything else is behind it, and they share one summary. So the cost is the
+number of units with several neighbours, times the size of the fabric.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from compiler.fabric.summary import condense, summarise
 from schema.ip import Prefix
 
 PrefixesByEdge = dict[GraphEdge, list[Prefix]]
-"""Edge -> what lies behind it, summarised. All edges of a host to the gateways of one group have the same."""
+"""Edge -> the prefixes behind it, summarised. All edges of a host to the gateways of one group have the same."""
 
 
 def prepare_routing(fabric: Fabric) -> None:
-    """Warns of networks without a way between them; gives units with one neighbour their summary."""
+    """Warn of networks without a path between them, and give units with one neighbour their summary."""
     fabric.units = _units(fabric)
     _measure(fabric)
     components = _components(fabric)
@@ -44,9 +44,9 @@ def prepare_routing(fabric: Fabric) -> None:
 
 
 def prefixes_by_edge(fabric: Fabric, node: Node) -> PrefixesByEdge:
-    """What lies behind each of a host's edges."""
+    """The prefixes behind each of a host's edges."""
     unit = fabric.units[node]
-    # What it stands on itself is nearer, but IPv6 prefers the better metric to the connected route of equal length.
+    # A connected network is nearer, but IPv6 prefers the better metric to the connected route of equal length.
     connected = {address.network for lan in node.model.lans.values() for address in lan.addresses}
     behind: PrefixesByEdge = {}
     if unit.shared:
@@ -72,7 +72,7 @@ def between(node: Node, other: Node) -> GraphEdge:
 
 
 def pool_prefixes(fabric: Fabric) -> list[Prefix]:
-    """The pools that something is allocated from."""
+    """The pools that addresses are allocated from."""
     doc = fabric.desired.fabric
     if doc is None:
         return []
@@ -88,7 +88,7 @@ def pool_prefixes(fabric: Fabric) -> list[Prefix]:
 
 
 def _out(node: Node, unit: Unit, bundle: Bundle) -> list[GraphEdge]:
-    """The edges by which a host sends into a bundle: its own, or the way to the gateway of its group that has some."""
+    """The edges through which a host sends into a bundle: its own, or those to a gateway of its group that has some."""
     own = bundle.of(node)
     if own:
         return own if bundle.kind == "link" else own[:1]
@@ -96,7 +96,7 @@ def _out(node: Node, unit: Unit, bundle: Bundle) -> list[GraphEdge]:
 
 
 def _units(fabric: Fabric) -> dict[Node, Unit]:
-    """Every host's unit, with the ways between them."""
+    """Every host's unit, with the bundles between units."""
     units: dict[Node, Unit] = {}
     for group in fabric.groups.values():
         nodes = [node for node in group.nodes if node.key]
@@ -142,7 +142,7 @@ def _components(fabric: Fabric) -> list[list[Unit]]:
 
 
 def _measure(fabric: Fabric) -> None:
-    """Gives each bundle its length. Those that end at a unit with one neighbour do not compete: no fraction."""
+    """Set each bundle's length. A bundle to a unit with one neighbour does not compete: it needs no fraction."""
     bundles = dict.fromkeys(bundle for unit in fabric.units.values() for bundle in unit.bundles)
     inner = sorted(
         (b for b in bundles if len(b.a.bundles) > 1 and len(b.b.bundles) > 1), key=lambda b: (b.name, b.kind)
@@ -155,7 +155,7 @@ def _measure(fabric: Fabric) -> None:
 
 
 def _first_bundles(start: Unit) -> dict[Unit, Bundle]:
-    """Unit -> the bundle by which the way to it leaves `start` (Dijkstra)."""
+    """Unit -> the first bundle of the path from `start` (Dijkstra)."""
     first: dict[Unit, Bundle] = {}
     best: dict[Unit, int] = {start: 0}
     queue: list[tuple[int, str, Unit]] = [(0, start.name, start)]

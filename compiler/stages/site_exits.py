@@ -1,4 +1,4 @@
-"""Exits by sites of ours: which hosts are the gateways of which."""
+"""Exits through our own sites: finds the gateways of each exit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from schema.problem import Place
 
 
 def take_site_exits(fabric: Fabric) -> None:
-    """The gateways of each exit: all hosts that it names and that can be dialled."""
+    """Set the gateways of each exit: all named hosts that can be dialled."""
     for node in fabric.nodes.values():
         taken: dict[str, Place] = {}
         for exit in node.exits:
@@ -45,7 +45,7 @@ def _take(fabric: Fabric, node: Node, exit: HostExit, name: str, place: Place) -
 
 
 def _once(fabric: Fabric, node: Node, exit: HostExit, taken: dict[str, Place]) -> None:
-    """A gateway knows this host by its key, which can only have one session there."""
+    """Check that no gateway has two exits of a host: it knows the host by its key, and a key has only one session."""
     place = node.place("exits", exit.name, "sites")
     for name in exit.gateways:
         if name in taken:

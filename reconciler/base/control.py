@@ -1,4 +1,4 @@
-"""The agent's Unix socket: a line of JSON each way. The client's side, on the standard library alone.
+"""The client's side of the agent's Unix socket: one line of JSON in each direction. Only the standard library.
 
 `python -m reconciler.base.control notify SOCKET...` is for git hooks: it starts in a few milliseconds.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 MAX_LINE = 64 << 20
 Reply = dict[str, Any]
-"""The answer to a command: it has `ok`."""
+"""The reply to a command. It has the key `ok`."""
 
 
 class Unreachable(Exception):  # noqa: N818 - a state of affairs
@@ -21,7 +21,7 @@ class Unreachable(Exception):  # noqa: N818 - a state of affairs
 
 
 def call(path: str, command: str, timeout: float = 120.0, **arguments: object) -> Reply:
-    """Send a command and return the answer, an object with `ok`. Raises Unreachable."""
+    """Send a command and return the reply, an object with `ok`. `timeout` is in seconds. Raises Unreachable."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(timeout)
@@ -41,7 +41,7 @@ def call(path: str, command: str, timeout: float = 120.0, **arguments: object) -
 
 
 def notify(paths: Sequence[str]) -> list[str]:
-    """Tell agents that there is something new to fetch. What went wrong, one text per agent that was not reached."""
+    """Tell agents to fetch. Returns one error text per agent that was not reached."""
     failed = []
     for path in paths:
         try:

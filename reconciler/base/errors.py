@@ -1,16 +1,16 @@
-"""What can stop a cycle. The class says what happens next, the reason names it in a condition.
+"""The errors that stop a cycle. The class says what happens next; the reason names it in a condition.
 
 CycleError
-├── Stalled     nothing will change until the input does: a new commit, another setting, a person
-├── Waiting     try again after a known time
-└── Transient   try again, with growing pauses and jitter
+├── Stalled     do not retry until the input changes: a new commit, another setting, a person
+├── Waiting     retry after a known time
+└── Transient   retry, with growing pauses and jitter
 """
 
 from __future__ import annotations
 
 
 class CycleError(Exception):
-    """A failure with the condition that it turns to False, a reason in one CamelCase word, and a sentence."""
+    """A failure, with the condition that it makes False, a reason in one CamelCase word, and a sentence."""
 
     def __init__(self, condition: str, reason: str, message: str) -> None:
         super().__init__(message)
@@ -20,11 +20,11 @@ class CycleError(Exception):
 
 
 class Stalled(CycleError):  # noqa: N818 - named for what happens next
-    """Trying the same again cannot help."""
+    """A retry with the same input cannot help."""
 
 
 class Waiting(CycleError):  # noqa: N818
-    """Try again after `retry_after` seconds."""
+    """Retry after `retry_after` seconds."""
 
     def __init__(self, condition: str, reason: str, message: str, retry_after: float) -> None:
         super().__init__(condition, reason, message)

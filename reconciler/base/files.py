@@ -1,4 +1,4 @@
-"""Files that survive a crash: written whole or not at all, and read without trust."""
+"""Files that survive a crash: written completely or not at all, and read without trust."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def write_atomic(path: Path, data: bytes, *, durable: bool = True, mode: int = 0o600) -> None:
-    """Replace `path` by `data` in one step; with `durable`, it is on the disk when this returns. Raises OSError."""
+    """Replace the content of `path` atomically; with `durable`, it is on disk on return. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
@@ -36,7 +36,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file durably; no file is fine. Raises OSError."""
+    """Remove a file durably; a missing file is no error. Raises OSError."""
     try:
         path.unlink()
     except FileNotFoundError:
@@ -49,7 +49,7 @@ def dump_json(value: object) -> bytes:
 
 
 def read_object(path: Path) -> tuple[dict[str, Any] | None, bool]:
-    """The JSON object in a file and whether the file was corrupt; a corrupt one is set aside as `NAME.corrupt`."""
+    """The JSON object in a file, and whether the file was corrupt; a corrupt file is renamed to `NAME.corrupt`."""
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -63,7 +63,7 @@ def read_object(path: Path) -> tuple[dict[str, Any] | None, bool]:
 
 
 def set_aside(path: Path) -> None:
-    """Rename a file that cannot be read to `NAME.corrupt`, in place of an older one. Best effort."""
+    """Rename an unreadable file to `NAME.corrupt`, and replace an older one. Best effort."""
     try:
         path.replace(path.with_name(path.name + ".corrupt"))
     except OSError:

@@ -1,4 +1,4 @@
-"""The line from the agent to its parent, which keeps the deadline of a change (process/parent.py)."""
+"""The line from the agent to its parent, which enforces the deadline of a change (process/parent.py)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import os
 
 
 class Line:
-    """The agent's end of a pipe, one word a line. Without a parent nothing is said."""
+    """The agent's end of a pipe, with one message per line. Without a parent it does nothing."""
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
 
     def arm(self, seconds: float) -> None:
-        """A change begins, or goes on: from now on it has so many seconds."""
+        """A change begins or continues. Its deadline is `seconds` from now."""
         self._say(f"arm {seconds:.3f}")
 
     def disarm(self) -> None:
-        """The host is at a plan that is confirmed."""
+        """The host is at a confirmed plan."""
         self._say("disarm")
 
     def alive(self) -> None:

@@ -10,7 +10,7 @@ Level = Literal["info", "warning", "error"]
 
 
 def log(level: Level, text: str) -> None:
-    """Write one line; journald, or whoever reads, takes it from there."""
+    """Write one line, for journald or another reader."""
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     sys.stderr.write(f"{level} {stamp} {' | '.join(text.splitlines())}\n")
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""What is asked of a web server, and what it says; `system/https.py` sends it."""
+"""A request to a web server and its response; `system/https.py` sends it."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ HttpFailure = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One question to one server. What may hold a token or a password is in no `repr`."""
+    """One request to one server. Fields that may contain a token or a password are not in `repr`."""
 
     name: str
-    """The server's: in SNI, in its certificate, in `Host`, and in DNS where there is no address."""
+    """The server's name: in SNI, in its certificate, in `Host`, and in DNS if there is no `address`."""
     path: str
     address: str | None = None
-    """Where to connect to, whatever DNS says."""
+    """The address to connect to, instead of DNS."""
     port: int = 443
     method: Literal["GET", "POST", "DELETE"] = "GET"
     query: Mapping[str, str] = field(default_factory=dict, repr=False)
     target: str = field(default="", repr=False)
-    """Path and query as they are to be sent, in place of both: of a URL that somebody wrote."""
+    """Path and query exactly as sent, instead of `path` and `query`: for a URL that a person wrote."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)
     ca: str | None = None
-    """The one authority in PEM that counts; None: those that the system trusts."""
+    """The only trusted authority, in PEM; None trusts the system's authorities."""
     tls: bool = True
     seconds: float = 10.0
-    """For all of it, from the look-up of the name to the last byte."""
+    """The limit for the whole request, from the name's look-up to the last byte."""
     limit: int = 64 << 10
-    """Bytes that an answer may have."""
+    """Maximum bytes of the response."""
     dev: str | None = None
-    """An interface to leave by, whatever the routes say."""
+    """The interface to send through, whatever the routes say."""
 
     @property
     def title(self) -> str:
-        """What people may read of it."""
+        """The part that may be shown to people."""
         return f"{self.name}{self.path}"
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer; names of headers in lower case."""
+    """A response. The header names are in lower case."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
@@ -54,7 +54,7 @@ class Response:
 
 
 class WebError(Exception):
-    """There is no answer. The message holds nothing of the query, the headers or the body."""
+    """No response was received. The message contains nothing of the query, headers or body."""
 
     def __init__(self, reason: HttpFailure, message: str) -> None:
         super().__init__(message)
@@ -63,4 +63,4 @@ class WebError(Exception):
 
 
 Http = Callable[[Request], Response]
-"""Sends a request; follows no redirection. Blocks for at most its seconds. Raises WebError."""
+"""Sends a request. It follows no redirection, blocks for at most `seconds`, and raises WebError."""

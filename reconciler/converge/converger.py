@@ -1,4 +1,4 @@
-"""Reads, compares and changes what its drivers stand for. It knows of no plan's journal, and of no host's network."""
+"""Reads, compares and changes resources through drivers. It knows nothing of journals or of the host's network."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from reconciler.system.aside import Aside
 from schema.plan import Change
 
 PASSES = 3
-"""How often to execute what is still missing: a link that is replaced takes its addresses and routes with it."""
+"""Maximum number of passes for missing resources: replacing a link, for example, deletes its addresses and routes."""
 LONGEST = 20
-"""Passes after which those count too that others made outdated."""
+"""After this many passes, those that other changes made outdated are counted too."""
 
 
 @dataclass(slots=True)
 class Settled:
-    """What became of a change set: how often it took to look, and what is still different."""
+    """The result of a change set: the number of passes, and the remaining differences."""
 
     passes: int = 0
     left: list[Change] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Settled:
 
 
 class Converger:
-    """One host's, or whatever else has kinds and drivers. Not thread-safe."""
+    """Works on any set of kinds and drivers. Not thread-safe."""
 
     def __init__(
         self,
@@ -52,10 +52,10 @@ class Converger:
         sleep: Callable[[float], None] = time.sleep,
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`batch` bounds the changes of one driver call, and `on_stage` is called before each. `covered` hears which
-        kinds are about to be read, and `seen` what was read; `refine` has the last word on what is done. `version`
-        grows with what is wanted: changes that were computed before are not gone on with. `wait` are the seconds from
-        a change until it shows."""
+        """`batch` limits the changes per driver call, and `on_stage` is called before each call. `covered` gets the
+        kinds that are about to be read, `seen` what was read. `refine` may alter the changes before they are applied.
+        `version` grows with what is wanted; changes computed for an older version are abandoned. `wait` is the time in
+        seconds until a change can be observed."""
         self.drivers = drivers
         self.kinds = kinds
         self.batch = batch
@@ -67,32 +67,32 @@ class Converger:
         self._aside = aside
         self._version = version
         self.busy: str | None = None
-        """The kind whose driver is at work. It may wait meanwhile, and is not to be called twice at once."""
+        """The kind whose driver is working. It may wait meanwhile, and must not be called again before it returns."""
         self._wait = wait
         self._sleep = sleep
         self._ticks = ticks
         self._pace = Pace()
         self._spent = 0.0
-        """Seconds that the last look took for devices."""
+        """Seconds that the last reading spent on devices."""
 
     @property
     def all_kinds(self) -> frozenset[str]:
         return frozenset(self.drivers)
 
     def widen(self, kinds: Iterable[str]) -> frozenset[str]:
-        """The kinds, what a change of them may have moved, and what tells whose they are."""
+        """The kinds, their dependents, and the kinds that tell who owns them."""
         return companions(dependents(kinds, self.kinds), self.kinds) & self.all_kinds
 
     def beside(self, kinds: Iterable[str]) -> frozenset[str]:
-        """The kinds, and what tells whose they are."""
+        """The kinds, and the kinds that tell who owns them."""
         return companions(kinds, self.kinds) & self.all_kinds
 
     def carries(self, kind: str) -> bool:
-        """Whether others stand on this kind, and go or move with it."""
+        """Whether other kinds depend on this one, and are deleted or moved with it."""
         return any(kind in other.stands_on for other in self.kinds.values())
 
     def devices_due(self) -> frozenset[str]:
-        """The devices whose turn it is: the more there is on one, the less often. Raises Transient."""
+        """The devices to read now; a device with more objects is due less often. Raises Transient."""
         name = next((name for name in self.drivers if self.kinds[name].dumped_by == "device"), "")
         if not name:
             return frozenset()
@@ -103,7 +103,7 @@ class Converger:
         return self._pace.due({*there, *self.mirror.devices(name)}, self._ticks())
 
     def look(self, kinds: frozenset[str], devices: Collection[str] | None = None) -> Observation:
-        """What there is of these kinds; of those that are dumped by device, on these devices. Raises Transient."""
+        """Read these kinds; kinds that are dumped by device only on these devices. Raises Transient."""
         self._spent = 0.0
         try:
             found = {name: self._observe(name, devices) for name in self.drivers if name in kinds}
@@ -114,7 +114,7 @@ class Converger:
         return found
 
     def observe(self, kinds: frozenset[str], devices: Collection[str] | None = None) -> Observation:
-        """A look that is compared with what is wanted: what was announced until now is covered by it."""
+        """Read for a comparison. Changes that were announced before are covered by this reading. Raises Transient."""
         self._covered(kinds)
         found = self.look(kinds, devices)
         largest: dict[str, int] = {}
@@ -153,7 +153,7 @@ class Converger:
         return found
 
     def execute(self, changes: list[Change]) -> Outcome:
-        """Apply the changes; the mirror is in doubt until the next look. Raises OSError where a driver does."""
+        """Apply the changes. The mirror is in doubt until the next reading. Raises OSError from a driver."""
         self.mirror.doubt(self.widen({change.resource.kind for change in changes}))
         version = self._version()
 
@@ -170,7 +170,7 @@ class Converger:
         return outcome
 
     def deliver(self, changes: list[Change]) -> Outcome:
-        """Apply a few changes, and have the mirror follow what was acknowledged. Raises OSError where a driver does."""
+        """Apply a few changes, and update the mirror with the acknowledged ones. Raises OSError from a driver."""
         kinds = {change.resource.kind for change in changes}
         try:
             outcome = execute(changes, self.drivers)
@@ -178,7 +178,7 @@ class Converger:
             self.mirror.doubt(kinds)
             raise
         refused = {name_of(failure.change.resource) for failure in outcome.failures}
-        self.mirror.doubt({kind for kind, _ in refused})  # some of it may have been done
+        self.mirror.doubt({kind for kind, _ in refused})  # some of them may have been applied
         self.mirror.acknowledge(change for change in changes if name_of(change.resource) not in refused)
         return outcome
 
@@ -191,10 +191,10 @@ class Converger:
         devices: Collection[str] | None = None,
         worth: Callable[[list[Change]], bool] = bool,
     ) -> Settled:
-        """Look again until nothing is missing; what a first pass broke or could not do yet, a later one repairs.
+        """Read and apply again until nothing is missing: a later pass repairs what the first one broke or could not do.
 
-        `compare` says what is still different, `done` hears of each further pass, and `worth` says whether what is left
-        is worth one. Raises Transient or OSError.
+        `compare` returns the remaining differences, `done` is called after each further pass, and `worth` decides
+        whether the remaining differences are worth another pass. Raises Transient or OSError.
         """
         found = Settled(outcome=outcome)
         tries_left = PASSES

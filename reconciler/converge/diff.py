@@ -1,4 +1,4 @@
-"""One generic keyed diff for every kind: what is desired against what the kernel holds. Pure."""
+"""One generic keyed diff for every kind: compares desired resources with what the kernel holds. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from schema.plan import Change, Key, Resource
 
 Kinds = Mapping[str, Kind]
 Observation = Mapping[str, Sequence[Observed[Any]]]
-"""What the drivers saw, by kind. A kind that is missing was not looked at, and is left alone."""
+"""What the drivers read, by kind. A kind that is missing was not read, and is left alone."""
 ByKey = Mapping[Key, Resource]
 
 ResourceName = tuple[str, Key]
-"""A resource: its kind and key."""
+"""The name of a resource: its kind and key."""
 
 HINT = "gitwan agent adopt"
 
@@ -26,11 +26,11 @@ def name_of(resource: Resource) -> ResourceName:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Something that the plan wants and that cannot be had without taking what is somebody else's."""
+    """A resource that the plan wants, but can only get by taking what another program owns."""
 
     resource: Resource
     there: str
-    """What stands in the way, in one line."""
+    """The obstacle, in one line."""
     hint: str = HINT
 
     @property
@@ -41,7 +41,7 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """What there should be, by kind and key, and what in it contradicts itself."""
+    """The desired resources by kind and key, and the contradictions among them."""
 
     by_kind: Mapping[str, ByKey]
     clashes: tuple[Conflict, ...] = ()
@@ -63,7 +63,7 @@ class Desired:
 
 @dataclass(slots=True)
 class ChangeSet:
-    """What to do, what stands in the way, and what somebody else already did."""
+    """The changes to make, the conflicts, and the foreign resources that already satisfy the plan."""
 
     changes: list[Change] = field(default_factory=list)
     conflicts: list[Conflict] = field(default_factory=list)
@@ -79,11 +79,11 @@ def diff(
     adopt: bool = False,
     devices: Collection[str] | None = None,
 ) -> ChangeSet:
-    """What turns `observed` into `desired`, for the kinds that were observed.
+    """The changes that turn `observed` into `desired`, for the observed kinds.
 
-    `previous` is what the kernel was told last: it moves some fields on its own (a peer's endpoint), and those are set
-    again only where something else is wanted of them now. `adopt` takes over what is foreign and wanted. Of kinds that
-    are dumped by device only the things on `devices` are compared, where that is given.
+    `previous` is what the kernel was last told. The kernel moves some fields by itself (a peer's endpoint); those are
+    set again only if their desired value has changed. `adopt` takes over foreign resources that are wanted. If
+    `devices` is given, kinds that are dumped by device are compared only on these devices.
     """
     result = ChangeSet(conflicts=list(desired.clashes))
     for name, seen in observed.items():
@@ -101,7 +101,7 @@ def diff(
 
 
 def _foreign(whole: str, observed: Observation, kinds: Kinds) -> set[str | int]:
-    """The first words of the keys of what is somebody else's, of a kind that others are a part of."""
+    """The first key elements of foreign objects of a kind that has parts."""
     return {one.resource.key[0] for one in observed.get(whole, ()) if not kinds[whole].owns(one)}
 
 
@@ -131,16 +131,16 @@ class _Part:
                 changes.append(Change(None, want))
         surplus += mine.values()
         if taken:
-            # What is adopted is adopted whole: parts of it that nobody wants, such as peers of a device, go too.
+            # Adoption is complete: unwanted parts, such as peers of an adopted device, are deleted.
             surplus += [other for key, other in foreign.items() if key[0] in taken]
-        surplus.sort(key=lambda gone: gone.resource.key)  # for those who read it: the kernel has an order of its own
+        surplus.sort(key=lambda gone: gone.resource.key)  # for readers: the kernel's order is arbitrary
         changes.extend(Change(gone.resource, None) for gone in surplus)
         return self.result
 
     def _sort(
         self, seen: Sequence[Observed[Any]]
     ) -> tuple[dict[Key, Observed[Any]], dict[Key, Observed[Any]], list[Observed[Any]]]:
-        """Ours by key, others' by key, and what of ours has a key that another of ours has too."""
+        """Our objects by key, foreign ones by key, and those of ours whose key another of ours already has."""
         mine: dict[Key, Observed[Any]] = {}
         foreign: dict[Key, Observed[Any]] = {}
         surplus: list[Observed[Any]] = []
@@ -162,7 +162,7 @@ class _Part:
         return want is not None and self.kind.satisfies(one, want, self.previous.get(key))
 
     def _meet(self, theirs: Observed[Any], want: Resource) -> None:
-        """Somebody else's object has the key of one that is wanted."""
+        """Handle a foreign object that has the key of a wanted one."""
         if self.adopt:
             after = self.kind.aim(theirs, want, self.previous.get(want.key))
             self.result.changes.append(Change(theirs.resource, after))
@@ -173,7 +173,7 @@ class _Part:
 
 
 def _keep_off(part: ChangeSet, foreign: set[str | int]) -> None:
-    """Turn changes of what is a part of somebody else's into conflicts."""
+    """Turn changes to parts of foreign objects into conflicts."""
     if not foreign:
         return
     kept: list[Change] = []
@@ -187,7 +187,7 @@ def _keep_off(part: ChangeSet, foreign: set[str | int]) -> None:
 
 
 def claim_all(kind: Kind, resources: ByKey, held: dict[Hashable, Key]) -> Iterator[Conflict]:
-    """Give every resource of a kind what only one may have; what two of them claim, before the kernel is asked."""
+    """Record the exclusive claims of all resources of a kind. Yields a conflict for each claim made twice."""
     for key, resource in resources.items():
         for claim in kind.claims(resource):
             holder = held.setdefault(claim, key)
@@ -196,5 +196,5 @@ def claim_all(kind: Kind, resources: ByKey, held: dict[Hashable, Key]) -> Iterat
 
 
 def claim_text(claim: Hashable) -> str:
-    """What is claimed, in words."""
+    """The claim as text."""
     return str(claim[-1]) if isinstance(claim, tuple) else str(claim)

@@ -1,6 +1,6 @@
-"""Where peers are: when to look up a DNS name again, and where a peer without an endpoint was heard last. Pure.
+"""Decides when to resolve a peer's DNS name again, and remembers where a peer without an endpoint was last seen. Pure.
 
-A name is resolved when a peer is made. Once its sessions stop, the address behind the name may have moved.
+A name is resolved when a peer is created. Once its sessions stop, the address behind the name may have changed.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from schema.plan import Change, Key, Peer, Resource
 PAUSE = 30.0
 """Seconds between two look-ups for one peer."""
 PATIENCE = 180.0
-"""Seconds that a new peer with an endpoint gets for its first handshake before the name is looked up again."""
+"""Seconds that a new peer with an endpoint gets for its first handshake before its name is resolved again."""
 SPARE = 256
-"""Endpoints of peers that are gone, kept beside twice as many as there are."""
+"""Endpoints of deleted peers are forgotten above twice the number of present peers, plus this many."""
 
 
 @dataclass(frozen=True, slots=True)
 class NameLookup:
-    """A name that should be resolved, and the peer that it is for."""
+    """A DNS name to resolve, and its peer."""
 
     peer: Peer
     observed: Peer
@@ -33,13 +33,13 @@ class NameLookup:
 
 
 class LookupSchedule:
-    """Remembers when each peer was first seen and last looked up. Times in seconds of a monotonic clock."""
+    """Remembers when each peer was first seen and last looked up. Times are in seconds of a monotonic clock."""
 
     def __init__(self) -> None:
         self._due: dict[Key, float] = {}
 
     def due(self, peers: Mapping[Key, Resource], observed: Iterable[Observed[Any]], now: float) -> list[NameLookup]:
-        """The look-ups to make now; they count as made."""
+        """The look-ups to make now; they are recorded as made."""
         lookups: list[NameLookup] = []
         seen: set[Key] = set()
         for one in observed:
@@ -59,7 +59,7 @@ class LookupSchedule:
 
 
 def decide(lookup: NameLookup, addresses: Sequence[str]) -> Change | None:
-    """The change that sets the endpoint, None where the answer holds nothing new."""
+    """The change that sets the endpoint; None if the answer contains nothing new."""
     endpoints = [endpoint_text(address, lookup.port) for address in addresses]
     if not endpoints or lookup.observed.endpoint in endpoints:
         return None
@@ -67,23 +67,23 @@ def decide(lookup: NameLookup, addresses: Sequence[str]) -> Change | None:
 
 
 class Heard:
-    """Where peers were heard last. One that is made again is spoken to there, if its plan has no endpoint for it.
+    """Remembers the last endpoint of each peer. A re-created peer without a configured endpoint starts with that one.
 
-    A peer behind a NAT would otherwise go on for a quarter of a minute with a session that this end no longer has.
+    Otherwise a peer behind a NAT would keep using a session that this end has lost, for a quarter of a minute.
     """
 
     def __init__(self) -> None:
         self._endpoints: dict[Key, str] = {}
 
     def note(self, peers: Sequence[Observed[Any]]) -> None:
-        """Remember where they speak from now; what was forgotten by everybody else goes in time."""
+        """Record the current endpoints; old entries are removed from time to time."""
         now = {one.resource.key: one.resource.endpoint for one in peers if one.resource.endpoint}
         self._endpoints |= now
         if len(self._endpoints) > 2 * len(now) + SPARE:
             self._endpoints = now
 
     def recall(self, changes: Iterable[Change]) -> list[Change]:
-        """The changes, with an endpoint for each new peer that has none and was heard before."""
+        """The changes, with the remembered endpoint for each new peer that has none."""
         return [self._recall(change) for change in changes]
 
     def _recall(self, change: Change) -> Change:

@@ -1,4 +1,4 @@
-"""Walks a change set through the drivers, in an order that never cuts what is still needed."""
+"""Passes a change set to the drivers, in an order that never interrupts what is still needed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Batch = tuple[str, list[Change]]
 
 @dataclass(slots=True)
 class Outcome:
-    """What was carried out, counted by (kind, verb), and what the kernel refused."""
+    """What was applied, counted by (kind, verb), and what the kernel refused."""
 
     done: Counter[tuple[str, str]] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
     outdated: bool = False
-    """Something was changed by others meanwhile, and the rest was left for another comparison."""
+    """Another thread changed something meanwhile; the remaining changes were not applied and need a new comparison."""
 
     @property
     def operations(self) -> int:
@@ -42,10 +42,10 @@ def execute(
     batch: int | None = None,
     between: Callable[[str], bool] = lambda kind: True,
 ) -> Outcome:
-    """Apply every change, one driver call per kind and direction, or per `batch` changes.
+    """Apply every change, with one driver call per kind and direction, or per `batch` changes.
 
-    `between` is called with the kind before each driver call, and says whether to go on. A refused change does not
-    stop the others: the next diff knows what is missing. Raises OSError where a driver does.
+    `between` is called with the kind before each driver call, and returns whether to continue. A refused change does
+    not stop the others: the next diff shows what is missing. Raises OSError from a driver.
     """
     outcome = Outcome()
     for kind, ordered in plan_batches(changes):
@@ -60,17 +60,17 @@ def execute(
 
 
 def plan_batches(changes: Iterable[Change]) -> list[Batch]:
-    """Creates and changes in ascending rank, then deletes in descending rank: add before delete.
+    """Order creates and changes by ascending rank, then deletes by descending rank: add before delete.
 
-    A delete that frees what a create needs exclusively goes in the create's batch, before it.
+    A delete that frees an exclusive key for a create is moved into the create's batch, before it.
     """
     up: list[Change] = []
     down: list[Change] = []
-    # Within a kind by key, in whatever order the changes came: a group's key follows those of what it names.
+    # Within a kind, sort by key, whatever the input order: a group's key is greater than those of its members.
     for change in sorted(changes, key=lambda change: (*_rank(change), change.resource.key)):
         (up if change.after is not None else down).append(change)
     up, down = _free_first(up, down)
-    up.sort(key=_rank)  # stable: what frees a key stays before what takes it
+    up.sort(key=_rank)  # stable: a change that frees a key stays before the one that takes it
     down.reverse()
     return [*_by_kind(up), *_by_kind(down)]
 
@@ -93,7 +93,7 @@ def _exclusive(resource: Resource | None) -> tuple[str, Key] | None:
 
 
 def _free_first(up: list[Change], down: list[Change]) -> tuple[list[Change], list[Change]]:
-    """Move what frees an exclusive key before what takes it; a ring of takers is cut by a delete and a create."""
+    """Move changes that free an exclusive key before those that take it; break a cycle with a delete and a create."""
     taken = {key for change in up if (key := _exclusive(change.after)) and key != _exclusive(change.before)}
     if not taken:
         return up, down
@@ -105,7 +105,7 @@ def _free_first(up: list[Change], down: list[Change]) -> tuple[list[Change], lis
 
 
 def _chain(movers: list[Change]) -> list[Change]:
-    """Order changes so that each takes only what is free by then."""
+    """Order changes so that each takes only a key that is already free."""
     held = {key: change for change in movers if (key := _exclusive(change.before))}
     ordered: list[Change] = []
     waiting = movers

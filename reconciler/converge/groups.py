@@ -1,7 +1,7 @@
-"""What groups of nexthops hold, given which tunnels are alive. Pure.
+"""Computes the members of nexthop groups from the tunnels that are alive. Pure.
 
-A tunnel that is not alive leaves its groups. A group all of whose tunnels are dead takes the first of its standby tiers
-with one that is alive; without any it stays as the plan has it, because nothing better is known.
+A dead tunnel is removed from its groups. A group whose tunnels are all dead uses the first standby tier that has a live
+member. Without one it stays as planned, because nothing better is known.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ KINDS = frozenset({"nexthop"})
 
 
 def standing(runtime: Runtime, watch: Watch, observed: Observation) -> tuple[frozenset[str], frozenset[str]]:
-    """Which tunnels of a link carry traffic before anybody has probed them, and which were left out by who last did.
+    """Which tunnels of a link carry traffic before any probe, and which ones the last prober had removed.
 
-    Those that our groups in the kernel hold; where the kernel has no nexthop over any of them yet, those with a
-    session. A whole group may be all that is left to a link whose tunnels are all dead: then what stands in their
-    stead tells.
+    The first are the members of our groups in the kernel; if the kernel has no nexthop over these tunnels yet, those
+    with a session. If all tunnels of a link are dead, its group may still be complete: then the substitutes of
+    `runtime.lost` show that they are dead.
     """
     devs = {tunnel.dev for tunnel in watch.tunnels}
     ours = [one.resource for one in observed.get("nexthop", ()) if one.marker == PROTOCOL]
@@ -36,7 +36,7 @@ def standing(runtime: Runtime, watch: Watch, observed: Observation) -> tuple[fro
 
 
 def _given_up(runtime: Runtime, observed: Observation) -> set[str]:
-    """The tunnels in whose stead something stands already."""
+    """The tunnels whose substitutes are already in place."""
     found: set[str] = set()
     for lost in runtime.lost or ():
         seen = {kind: {one.resource for one in observed.get(kind, ())} for kind in {one.kind for one in lost.resources}}
@@ -46,9 +46,9 @@ def _given_up(runtime: Runtime, observed: Observation) -> set[str]:
 
 
 def moved(runtime: Runtime, nexthops: Mapping[Key, Resource], alive: frozenset[str]) -> dict[ResourceName, Resource]:
-    """What stands in the place of these nexthops, and of other resources of the plan, while only these are alive.
+    """The replacements of nexthops and other resources of the plan while only the tunnels in `alive` are alive.
 
-    Tunnels that the plan does not have watched count as alive.
+    Tunnels that the plan does not watch count as alive.
     """
     dead = {tunnel.dev for watch in runtime.watches or () for tunnel in watch.tunnels} - alive
     if not dead:
@@ -68,7 +68,7 @@ def moved(runtime: Runtime, nexthops: Mapping[Key, Resource], alive: frozenset[s
 
 
 def _first_alive(tiers: Iterable[tuple[Member, ...]], dead: set[int]) -> tuple[Member, ...]:
-    """What is alive of the first tier that has anything alive; nothing where none has."""
+    """The live members of the first tier that has any; empty if none has."""
     for tier in tiers:
         if members := tuple(member for member in tier if member.id not in dead):
             return members
@@ -76,5 +76,5 @@ def _first_alive(tiers: Iterable[tuple[Member, ...]], dead: set[int]) -> tuple[M
 
 
 def kinds(runtime: Runtime) -> frozenset[str]:
-    """The kinds of resource that the life of a plan's tunnels moves."""
+    """The kinds of resource that change when a plan's tunnel dies or revives."""
     return KINDS | {one.kind for lost in runtime.lost or () for one in lost.resources}

@@ -1,7 +1,7 @@
-"""The lane to the kernel: one thread at a time reads or changes it, in the order in which they came.
+"""A fair lock for the kernel: one thread at a time reads or changes it, first come, first served.
 
-A holder that has to wait for something else (a probe, a daemon's start, a resolver) steps aside meanwhile, so that the
-failover of a tunnel or a loop's delta does not wait behind a silent server.
+A holder that waits for something else (a probe, a daemon's start, a resolver) steps aside meanwhile, so that a tunnel's
+failover or a loop's change does not wait behind a silent server.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 
 class Lane:
-    """A fair lock that may be held again by the thread that has it."""
+    """A fair, reentrant lock."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -24,7 +24,7 @@ class Lane:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Have the lane for oneself; nested calls of one thread count as one."""
+        """Hold the lane; nested calls of one thread count as one."""
         self._enter()
         try:
             yield
@@ -33,9 +33,9 @@ class Lane:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Let others use the lane while this thread waits. What it knows of the kernel may be outdated afterwards.
+        """Let other threads use the lane while this one waits. Its knowledge of the kernel may be outdated afterwards.
 
-        A thread that does not hold the lane, as in a command that runs alone, gives nothing up.
+        Does nothing in a thread that does not hold the lane, such as that of a command that runs alone.
         """
         depth = self._depth if self._holder == threading.get_ident() and not self._firm else 0
         for _ in range(depth):
@@ -48,7 +48,7 @@ class Lane:
 
     @contextmanager
     def firmly(self) -> Iterator[None]:
-        """Do not step aside in what follows: it is short, and must not be overtaken by what comes after it."""
+        """Do not step aside in this block: it is short, and later changes must not overtake it."""
         was, self._firm = self._firm, True
         try:
             yield
@@ -64,7 +64,7 @@ class Lane:
                 return
             turn = threading.Event()
             self._waiting.append((me, turn))
-        turn.wait()  # whoever leaves has made this thread the holder
+        turn.wait()  # the thread that leaves makes this one the holder
 
     def _leave(self) -> None:
         with self._guard:

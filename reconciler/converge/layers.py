@@ -1,10 +1,10 @@
-"""What a host should hold by one plan: its resources, what stands in their place, and what loops add. Pure.
+"""Composes what a host should hold: the plan's resources, their replacements, and what loops add. Pure.
 
-plan        what the compiler wrote
-takeovers   a new key's tunnels that have a session carry the traffic already   (`takeover.py`)
-groups      nexthop groups without the tunnels that are dead                    (`groups.py`)
-amendments  a prefix or a member that a loop has one of the plan's gain or lose
-overlays    what loops want beside the plan
+plan        written by the compiler
+takeovers   a new key's tunnels with a session carry the traffic already        (`takeover.py`)
+groups      nexthop groups without the dead tunnels                             (`groups.py`)
+amendments  prefixes or members that loops add to or remove from plan resources
+overlays    resources that loops want in addition to the plan
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from schema.plan import HostPlan, Key, Resource, Runtime
 
 @dataclass(frozen=True, slots=True)
 class Amend:
-    """What an owner has a resource of the plan gain and lose: prefixes of a peer, members of a nexthop group."""
+    """What an owner adds to and removes from a resource of the plan: prefixes of a peer, members of a nexthop group."""
 
     kind: str
     key: Key
@@ -35,7 +35,7 @@ class Amend:
 
 @dataclass(slots=True)
 class Overlay:
-    """What one owner wants beside the plan, and of it."""
+    """The resources and amendments of one owner."""
 
     owner: str
     put: dict[str, dict[Key, Resource]] = field(default_factory=dict)
@@ -52,12 +52,12 @@ class Overlay:
 
 
 Overlays = dict[str, Overlay]
-"""By owner, the oldest first: it wins against the younger ones."""
+"""By owner, oldest first; an older owner wins."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """What an owner wanted and does not get, and why."""
+    """A resource or amendment that an owner wanted and does not get, and the reason."""
 
     owner: str
     kind: str
@@ -70,7 +70,7 @@ class Refused:
 
 
 class Layers(Mapping[Key, Resource]):
-    """One kind of what is wanted, as it is at this moment: nothing is copied, so one more thing costs nothing."""
+    """A live view of the wanted resources of one kind. It copies nothing, so that a small change is cheap."""
 
     __slots__ = ("_kind", "_left_out", "_overlays", "over", "plan")
 
@@ -79,7 +79,7 @@ class Layers(Mapping[Key, Resource]):
     ) -> None:
         self.plan = plan
         self.over: dict[Key, Resource] = {}
-        """What stands in the place of the plan's."""
+        """Replacements of the plan's resources."""
         self._kind = kind
         self._overlays = overlays
         self._left_out = left_out
@@ -94,7 +94,7 @@ class Layers(Mapping[Key, Resource]):
         return self.over.get(key) or self.plan.get(key) or self.beside(key) or default
 
     def beside(self, key: Key) -> Resource | None:
-        """What an overlay adds under a key."""
+        """The resource that an overlay adds under this key."""
         for overlay in self._overlays.values():
             found = overlay.put.get(self._kind, {}).get(key)
             if found is not None and (self._kind, key) not in self._left_out:
@@ -114,7 +114,7 @@ class Layers(Mapping[Key, Resource]):
         return len(self.plan) + sum(1 for _ in self._added())
 
     def items(self) -> ItemsView[Key, Resource]:
-        # One step for each, where a Mapping's own view would look every key up again.
+        # Iterates once; the inherited view would look up every key again.
         over = self.over
         plan = ((key, over.get(key, one)) for key, one in self.plan.items()) if over else self.plan.items()
         return chain(plan, self._added())  # type: ignore[return-value]
@@ -122,24 +122,24 @@ class Layers(Mapping[Key, Resource]):
 
 @dataclass(frozen=True, slots=True)
 class Composed(Desired):
-    """Everything that is wanted by one plan. What overlays add is shared with `Wanted`, and follows it."""
+    """Everything that one plan wants. Overlays are shared with `Wanted`, so their changes show here."""
 
     plan: HostPlan = field(default_factory=lambda: HostPlan(host=""))
     digest: str = ""
     version: int = 0
-    """Of `Wanted`, when it was composed."""
+    """The version of `Wanted` at composition."""
     moved: dict[ResourceName, Resource] = field(default_factory=dict)
-    """What takeovers and groups put in the place of the plan's."""
+    """The replacements by takeovers and groups of the plan's resources."""
     claims: dict[str, dict[Hashable, Key]] = field(default_factory=dict)
-    """By kind: what only one may have, and who has it."""
+    """By kind: exclusive claims and their holders."""
     left_out: dict[ResourceName, Refused] = field(default_factory=dict)
-    """What overlays add and this plan has no room for."""
+    """Resources of overlays that conflict with this plan."""
     unamended: dict[tuple[str, ResourceName], Refused] = field(default_factory=dict)
-    """The same of amendments, by owner."""
+    """Amendments that conflict with this plan, by owner."""
 
     @property
     def runtime(self) -> Runtime:
-        """What the plan says to the agent itself."""
+        """The plan's instructions for the agent itself."""
         return self.plan.runtime
 
     def layers(self, kind: str) -> Layers:
@@ -151,34 +151,34 @@ class Composed(Desired):
         return self.kind(name[0]).get(name[1])
 
     def of_plan(self, kind: str) -> Iterator[tuple[Key, Resource]]:
-        """What the plan itself has of a kind, as it is wanted now."""
+        """The plan's resources of a kind, as they are wanted now."""
         of_kind = self.by_kind.get(kind)
         if isinstance(of_kind, Layers):
             yield from ((key, of_kind.over.get(key, one)) for key, one in of_kind.plan.items())
 
     def names_in_plan(self, name: ResourceName) -> bool:
-        """Whether the plan itself has it."""
+        """Whether the plan itself contains this resource."""
         return name[0] in self.by_kind and name[1] in self.layers(name[0]).plan
 
     def rank(self, name: ResourceName, overlays: Overlays) -> int:
-        """Whose it is: 0 for the plan, then the owners by age."""
+        """The owner's rank: 0 for the plan, then overlays by age."""
         if self.names_in_plan(name):
             return 0
         return next((n for n, one in enumerate(overlays.values(), 1) if one.get(name) is not None), 0)
 
 
 Unneeded = Callable[[str, Runtime], bool]
-"""Whether a plan says nothing to an owner: then what it added has no use, and goes with the commit."""
+"""Whether a plan has no settings for an owner: then the owner's additions are useless, and go with the commit."""
 NO_USE = "the plan has no use for it any more"
 
 
 def useful_to_all(owner: str, runtime: Runtime) -> bool:
-    """`Unneeded` for a plan that has something for every owner."""
+    """`Unneeded` for a plan that has settings for every owner."""
     return False
 
 
 NOTHING = Composed({})
-"""Before anything was ever wanted."""
+"""The state before anything was wanted."""
 
 
 def compose(
@@ -191,7 +191,7 @@ def compose(
     version: int = 0,
     unneeded: Unneeded = useful_to_all,
 ) -> Composed:
-    """What is wanted by a plan: while these tunnels are alive, and these peers of new keys have sessions."""
+    """Compose what a plan wants while these tunnels are alive and these peers of new keys have sessions."""
     base: dict[str, dict[Key, Resource]] = {kind: {} for kind in kinds}
     for resource in plan.resources:
         base[resource.kind][resource.key] = resource
@@ -204,7 +204,7 @@ def compose(
     for name, one in replaced.items():
         layers[name[0]].over[name[1]] = one
     for owner, overlay in overlays.items():
-        # None is in force before its owner's turn has come.
+        # No amendment is in force before its owner's turn.
         composed.unamended.update(((owner, one.name), _later(owner, one)) for one in overlay.amends.values())
     for owner, overlay in overlays.items():
         if unneeded(owner, plan.runtime):
@@ -224,7 +224,7 @@ def _later(owner: str, amend: Amend) -> Refused:
 def moved(
     plan: HostPlan, layers: Mapping[str, Layers], alive: frozenset[str], sessions: frozenset[Key]
 ) -> dict[ResourceName, Resource]:
-    """What takeovers and groups put in the place of the plan's resources."""
+    """The replacements by takeovers and groups of the plan's resources."""
     if not (plan.runtime.takeovers or plan.runtime.watches):
         return {}
     found = takeover.moved(plan.runtime, sessions)
@@ -234,7 +234,7 @@ def moved(
 
 
 def final(composed: Composed, overlays: Overlays, name: ResourceName) -> Resource | None:
-    """One of the plan's resources with all that stands in its place and amends it; None where the plan has none."""
+    """A resource of the plan with its replacement and amendments; None if the plan does not contain it."""
     found = _base(composed, name)
     if found is None:
         return None
@@ -246,7 +246,7 @@ def final(composed: Composed, overlays: Overlays, name: ResourceName) -> Resourc
 
 
 def _base(composed: Composed, name: ResourceName) -> Resource | None:
-    """The same without amendments."""
+    """Like `final`, without amendments."""
     return composed.moved.get(name) or composed.layers(name[0]).plan.get(name[1])
 
 
@@ -258,10 +258,10 @@ def admit(
     ended: Sequence[ResourceName],
     kinds: Kinds,
 ) -> tuple[list[Refused], list[ResourceName]]:
-    """Put amendments of one owner in force, all at once, and see to those of its that have ended.
+    """Apply one owner's amendments, all at once, and end those in `ended`.
 
-    What of them is refused, as somebody else has what it would gain; and who has lost something to the plan, which has
-    back what its resources had lost. An amendment of what the plan does not have waits for it.
+    Returns the refused amendments, whose gains others hold, and the resources that lost a claim when the plan regained
+    it. An amendment of a resource that the plan lacks waits for it.
     """
     owner = overlay.owner
     for amend in amends:
@@ -292,7 +292,7 @@ def admit(
 def _infeasible(
     composed: Composed, overlays: Overlays, trying: Sequence[Amend], names: Sequence[ResourceName], kinds: Kinds
 ) -> tuple[Amend, Hashable, Key] | None:
-    """The first amendment that would gain what somebody else has, what that is and who has it."""
+    """The first amendment that would gain a claim of another holder, with that claim and its holder."""
     own = {name: set(kinds[name[0]].claims(one)) for name in names if (one := _base(composed, name)) is not None}
     wanted = {
         name: list(kinds[name[0]].claims(one)) for name in names if (one := final(composed, overlays, name)) is not None
@@ -309,7 +309,7 @@ def _infeasible(
 
 
 def refresh(composed: Composed, overlays: Overlays, name: ResourceName) -> None:
-    """One of the plan's resources anew, with what stands in its place."""
+    """Recompute a resource of the plan."""
     kind, key = name
     of_kind = composed.layers(kind)
     found = final(composed, overlays, name)
@@ -320,7 +320,7 @@ def refresh(composed: Composed, overlays: Overlays, name: ResourceName) -> None:
 
 
 def add_one(composed: Composed, overlay: Overlay, name: ResourceName, kinds: Kinds) -> Refused | None:
-    """Make room for what an overlay adds, or say why there is none."""
+    """Claim what an overlay's resource needs, or return why that is impossible."""
     kind, key = name
     resource = overlay.get(name)
     assert resource is not None
@@ -336,7 +336,7 @@ def add_one(composed: Composed, overlay: Overlay, name: ResourceName, kinds: Kin
 
 
 def release(composed: Composed, name: ResourceName, resource: Resource, kinds: Kinds) -> None:
-    """Give back what a resource claims."""
+    """Release the claims of a resource."""
     held = composed.claims[name[0]]
     for claim in kinds[name[0]].claims(resource):
         if held.get(claim) == name[1]:

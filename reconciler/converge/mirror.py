@@ -1,7 +1,7 @@
-"""What the kernel held when it was read last, moved on by what it has acknowledged since. Pure.
+"""The kernel's state at the last reading, updated with the changes acknowledged since. Pure.
 
-It is what a delta is compared with, so that one more peer does not cost a dump of all of them; and what loops and
-status read. The next look replaces it.
+Small changes are compared with it, so that one more peer does not cost a dump of all peers. Loops and status read it
+too. The next reading replaces it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Seen = dict[Key, Observed[Any]]
 
 
 class Mirror:
-    """Observed objects by kind and key; those of kinds that are dumped by device, by device too."""
+    """Observed objects by kind and key; for kinds that are dumped by device, also by device."""
 
     def __init__(self, kinds: Kinds) -> None:
         self._kinds = kinds
@@ -25,7 +25,7 @@ class Mirror:
         self._doubted: set[str] = set()
 
     def take(self, observation: Observation, devices: Collection[str] | None = None) -> None:
-        """What was just read, of all devices or of some."""
+        """Store a reading of all devices or of some."""
         if devices is None:
             self._doubted -= observation.keys()
         for name, seen in observation.items():
@@ -43,7 +43,7 @@ class Mirror:
                 self._seen[name] = parts
 
     def acknowledge(self, changes: Iterable[Change]) -> None:
-        """The kernel has done these changes."""
+        """Record changes that the kernel has made."""
         for change in changes:
             resource = change.resource
             kind = self._kinds[resource.kind]
@@ -60,14 +60,14 @@ class Mirror:
                 part[key] = Observed(resource, kind.marker, session)
 
     def doubt(self, kinds: Iterable[str]) -> None:
-        """These kinds may have changed in ways that are not known: they have to be read before they are relied on."""
+        """Mark kinds as unreliable: they must be read again before use."""
         self._doubted.update(kinds)
 
     def knows(self, kind: str) -> bool:
         return kind in self._seen and kind not in self._doubted
 
     def of(self, names: Iterable[ResourceName]) -> dict[str, list[Observed[Any]]]:
-        """What is known of these resources, with an entry for each of their kinds."""
+        """The known state of these resources, with an entry for each of their kinds."""
         found: dict[str, list[Observed[Any]]] = {}
         for kind, key in names:
             entry = found.setdefault(kind, [])
@@ -80,17 +80,17 @@ class Mirror:
         return self._seen.get(kind, {}).get(part, {}).get(key)
 
     def kind(self, kind: str) -> Sequence[Observed[Any]]:
-        """All that is known of a kind."""
+        """All known objects of a kind."""
         return [one for part in list(self._seen.get(kind, {}).values()) for one in list(part.values())]
 
     def on(self, kind: str, device: str) -> Seen:
-        """What is known of a kind on one device, as it is at this moment."""
+        """The known objects of a kind on one device, as a live view."""
         return self._seen.get(kind, {}).get(device, {})
 
     def devices(self, kind: str) -> Collection[str]:
-        """The devices that were there when they were read last."""
+        """The devices at the last reading."""
         return list(self._seen.get(kind, {}))
 
     def counts(self, kind: str, devices: Iterable[str]) -> Mapping[str, int]:
-        """How many of a kind are on each device."""
+        """The number of objects of a kind on each device."""
         return {device: len(self.on(kind, device)) for device in devices}

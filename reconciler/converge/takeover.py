@@ -1,7 +1,7 @@
-"""While a key is rotated: which tunnels of the new key have a session, and so carry the traffic already. Pure.
+"""During a key rotation, decides which tunnels of the new key have a session and so carry the traffic. Pure.
 
-Both ends of a tunnel have it once there was a handshake, whichever of them polled first; so traffic may move then, at
-each end by itself, and moves back where the session is lost.
+After a handshake both ends have the tunnel, whichever polled first. So each end moves its traffic then on its own, and
+moves it back if the session is lost.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from schema.plan import Key, Resource, Runtime
 
 
 def awaited(runtime: Runtime) -> frozenset[Key]:
-    """The peers whose sessions decide, as keys of peers."""
+    """The keys of the peers whose sessions decide."""
     return frozenset((takeover.dev, takeover.public_key) for takeover in runtime.takeovers or ())
 
 
 def up(peers: Iterable[Observed[Any] | None]) -> frozenset[Key]:
-    """Those of these peers that have a session."""
+    """The peers that have a session."""
     return frozenset(one.resource.key for one in peers if one is not None and is_fresh(one))
 
 
 def moved(runtime: Runtime, sessions: frozenset[Key]) -> dict[ResourceName, Resource]:
-    """What stands in the place of the plan's resources while these peers have a session."""
+    """The replacements of the plan's resources while these peers have a session."""
     return {
         (resource.kind, resource.key): resource
         for takeover in runtime.takeovers or ()

@@ -1,4 +1,4 @@
-"""Which kinds the kernel has announced changes of, and that nobody has looked at since."""
+"""Collects the kinds whose changes the kernel has announced and that have not been read since."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Iterable
 from typing import Protocol
 
 STEPS = 256
-"""Steps in which what was announced is read before a look."""
+"""Maximum number of steps to read announcements before the kernel is read."""
 
 
 class EventSource(Protocol):
-    """Where the kernel's events come from (`system/events.py`)."""
+    """The source of the kernel's events (`system/events.py`)."""
 
     def filenos(self) -> Iterable[int]: ...
 
     def read(self) -> tuple[set[str], bool]:
-        """The kinds touched by a bounded number of events, without waiting, and whether more may be there."""
+        """The kinds of a bounded number of events, without waiting, and whether there may be more."""
         ...
 
 
 class Touched:
-    """The kinds touched. Two threads read: the event loop, and whoever is about to look at the kernel."""
+    """The touched kinds. Two threads read events: the event loop's, and the one about to read the kernel."""
 
     def __init__(self, *watches: EventSource) -> None:
         self._watches = watches
@@ -33,15 +33,15 @@ class Touched:
         return [descriptor for watch in self._watches for descriptor in watch.filenos()]
 
     def hear(self) -> bool:
-        """Read a bounded number of events, and say whether any kind waits to be looked at. Raises OSError."""
+        """Read a bounded number of events. Returns whether any kind is waiting to be read. Raises OSError."""
         self._step()
         return bool(self._kinds)
 
     def covered(self, kinds: Iterable[str]) -> None:
-        """These kinds are about to be read: what was announced until now is covered by that. Raises OSError.
+        """Clear these kinds: the reading that follows covers every earlier announcement. Raises OSError.
 
-        Most of it is our own doing. It is read in steps, between which the event loop gets its turn; where it does not
-        end, these kinds stay touched and are looked at once more.
+        Most announcements are of our own changes. They are read in steps, and the event loop runs between them. If they
+        do not end, the kinds stay touched and are read once more.
         """
         for _ in range(STEPS):
             if not self._step():
@@ -52,7 +52,7 @@ class Touched:
             self._kinds.difference_update(kinds)
 
     def kinds(self) -> set[str]:
-        """What waits to be looked at."""
+        """The kinds that are waiting to be read."""
         with self._lock:
             return set(self._kinds)
 

@@ -1,6 +1,6 @@
-"""What is wanted of this host now: the plan in force, and what loops and sessions have made of it since. Pure.
+"""What this host wants now: the plan in force, and the changes of loops and sessions to it. Pure.
 
-A change costs what it changes, and not what exists: it is noted as *owed* until the kernel has it.
+The cost of a change depends on its size, not on the total: it is noted as *owed* until the kernel has it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Amend", "Refused", "Scope", "Wanted"]
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Where an owner may have put something that outlived the agent: keys of a kind that begin so."""
+    """Where an owner may have resources that outlived the agent: keys of a kind with this prefix."""
 
     owner: str
     kind: str
@@ -29,21 +29,21 @@ class Scope:
 
 
 class Wanted:
-    """The layers of `layers.py`, and what of them the kernel does not have yet."""
+    """The layers of `layers.py`, and which of their changes the kernel does not have yet."""
 
     def __init__(self, kinds: Kinds, unneeded: Unneeded = layers.useful_to_all) -> None:
         self._kinds = kinds
         self._unneeded = unneeded
         self.overlays: Overlays = {}
         self.alive: frozenset[str] = frozenset()
-        """Tunnels that carry traffic, of those that are watched."""
+        """The watched tunnels that carry traffic."""
         self.sessions: frozenset[Key] = frozenset()
-        """Peers of new keys that have a session, and so carry the traffic of the old."""
+        """Peers of new keys that have a session and so carry the traffic of the old keys."""
         self.current: Composed = self.nothing()
         self.owed: dict[ResourceName, Resource | None] = {}
-        """What has changed, with what the kernel had acknowledged before."""
+        """What has changed, with the state that the kernel had acknowledged before."""
         self._refused_by_kernel: dict[ResourceName, Resource | None] = {}
-        """The same of what was tried in vain: the next look tries it again."""
+        """Like `owed`, for changes that the kernel refused: the next reading retries them."""
         self.version = 0
         """Grows with every change."""
         self._scopes: dict[str, tuple[Scope, ...]] = {}
@@ -53,33 +53,33 @@ class Wanted:
     # Plans
 
     def compose(self, plan: HostPlan, digest: str) -> Composed:
-        """What would be wanted by a plan."""
+        """What a plan would want."""
         kinds, version = self._kinds, self.version
         return compose(plan, digest, self.overlays, kinds, self.alive, self.sessions, version, self._unneeded)
 
     def nothing(self) -> Composed:
-        """What is wanted where there is no plan: not even what loops would like to add."""
+        """What is wanted without a plan: nothing, not even overlays."""
         return compose(HostPlan(host=""), "", {}, self._kinds)
 
     def forget(self) -> None:
-        """The host is given back: nobody wants anything any more."""
+        """Forget everything that is wanted, because the host is given back."""
         self.overlays.clear()
         self._scopes.clear()
         self.owed.clear()
         self._refused_by_kernel.clear()
 
     def use(self, composed: Composed) -> Composed:
-        """The kernel is led there from now on; composed anew where something has changed since it was."""
+        """Put this in force; it is composed again if anything has changed since."""
         if composed is not self.current:
             if composed.digest and composed.version != self.version:
                 composed = self.compose(composed.plan, composed.digest)
             self.current = composed
             refused = [*composed.left_out.values(), *composed.unamended.values()]
-            self._refused += [one for one in refused if one.text != NO_USE]  # its owner reads the plan, too
+            self._refused += [one for one in refused if one.text != NO_USE]  # the owner reads the plan too
         return self.current
 
     def confirm(self) -> None:
-        """The plan in force stays: what overlays had beside it goes, so that a later plan does not bring it back."""
+        """Confirm the plan in force. What it left out of overlays is deleted, so that no later plan revives it."""
         for refused in self.current.left_out.values():
             self.overlays[refused.owner].remove(refused.name)
         for owner, name in self.current.unamended:
@@ -96,12 +96,12 @@ class Wanted:
         drop: Iterable[ResourceName] = (),
         amend: Iterable[Amend] = (),
     ) -> list[Refused]:
-        """Add or replace, withdraw, and amend what is the plan's; what of it is refused.
+        """Put, drop and amend resources for an owner. Returns the refused ones.
 
-        An amendment takes the place of the owner's former one of the same resource; dropping its name ends it.
+        An amendment replaces the owner's former one of the same resource; dropping the name ends it.
         """
         overlay = self._overlay(owner)
-        self._scopes.pop(owner, None)  # it has spoken
+        self._scopes.pop(owner, None)  # the owner has said what it wants
         putting, amending, dropping = list(put), list(amend), list(drop)
         if amending or dropping or any(overlay.get((one.kind, one.key)) != one for one in putting):
             self.version += 1
@@ -117,18 +117,18 @@ class Wanted:
         return refused
 
     def replace(self, owner: str, resources: Iterable[Resource]) -> list[Refused]:
-        """Have an owner want just this."""
+        """Make these the only resources of an owner. Returns the refused ones."""
         overlay = self._overlay(owner)
         new = {(one.kind, one.key): one for one in resources}
         drop = [name for name in overlay.names() if name not in new]
         return self.change(owner, [one for name, one in new.items() if overlay.get(name) != one], drop)
 
     def has(self, name: ResourceName) -> bool:
-        """Whether this is something that an overlay adds or amends."""
+        """Whether an overlay adds or amends this resource."""
         return any(one.get(name) is not None or name in one.amends for one in self.overlays.values())
 
     def give_up(self, name: ResourceName, text: str) -> bool:
-        """End every amendment of a resource: with it the plan cannot be applied. Whether there was one."""
+        """End every amendment of a resource, as the plan cannot be applied with it. Returns whether there was one."""
         before: dict[ResourceName, Resource | None] = {}
         for owner, overlay in self.overlays.items():
             if name in overlay.amends:
@@ -139,14 +139,14 @@ class Wanted:
         return bool(before)
 
     def refuse(self, name: ResourceName, text: str) -> None:
-        """Tell the owners of something that it cannot be had now."""
+        """Tell the owners of a resource that they cannot have it now."""
         for owner, overlay in self.overlays.items():
             if (overlay.get(name) is not None or name in overlay.amends) and self._told.get((owner, name)) != text:
                 self._told[owner, name] = text
                 self._refused.append(Refused(owner, *name, text))
 
     def refusals(self, owners: Container[str]) -> list[Refused]:
-        """What these owners have to be told since the last call, beside what `change` has told them."""
+        """The refusals for these owners since the last call, except those that `change` has returned."""
         found = [one for one in self._refused if one.owner in owners]
         self._refused = [one for one in self._refused if one.owner not in owners]
         return found
@@ -154,18 +154,18 @@ class Wanted:
     # Tunnels and sessions
 
     def set_alive(self, alive: frozenset[str]) -> None:
-        """These of the watched tunnels carry traffic now."""
+        """Set the watched tunnels that carry traffic."""
         if alive != self.alive:
             self.alive = alive
             self.version += 1
             self._move()
 
     def update_alive(self, watched: Iterable[str], alive: frozenset[str]) -> None:
-        """Of the watched tunnels these carry traffic now; nothing is said of the others."""
+        """Set which of these watched tunnels carry traffic; other tunnels keep their state."""
         self.set_alive(self.alive - frozenset(watched) | alive)
 
     def set_sessions(self, sessions: frozenset[Key]) -> None:
-        """These peers of new keys have a session now."""
+        """Set the peers of new keys that have a session."""
         if sessions != self.sessions:
             self.sessions = sessions
             self.version += 1
@@ -174,22 +174,22 @@ class Wanted:
     # After a restart
 
     def expect(self, owner: str, scopes: Iterable[Scope]) -> None:
-        """An owner has yet to say what it wants of what lives in its scopes."""
+        """Wait for an owner to say what it wants in its scopes."""
         self._overlay(owner)
         self._scopes[owner] = tuple(scopes)
 
     def waive(self) -> None:
-        """Whoever has not spoken by now wants nothing."""
+        """Stop waiting: owners that have said nothing want nothing."""
         self._scopes.clear()
 
     def claimed(self, name: ResourceName) -> bool:
-        """Whether an owner that has not spoken yet may want this."""
+        """Whether an owner that has said nothing yet may want this."""
         return any(scope.covers(name) for scopes in self._scopes.values() for scope in scopes)
 
-    # What is owed
+    # Owed changes
 
     def acknowledged(self, previous: Desired) -> Desired:
-        """`previous`, with what the kernel had of what is owed."""
+        """`previous`, with the kernel's last known state of everything that is owed."""
         if not (self.owed or self._refused_by_kernel):
             return previous
         owed: dict[str, dict[Key, Resource | None]] = {}
@@ -198,26 +198,26 @@ class Wanted:
         return Desired({kind: _Before(owed.get(kind, {}), previous.kind(kind)) for kind in self._kinds})
 
     def settle(self, names: Iterable[ResourceName]) -> None:
-        """The kernel has these as they are wanted."""
+        """The kernel has these as wanted."""
         for name in names:
             self.owed.pop(name, None)
             self._refused_by_kernel.pop(name, None)
-        # A dictionary that was emptied is as long to walk through as it was when it was full.
+        # A dictionary that was emptied takes as long to iterate as when it was full.
         self.owed = self.owed or {}
         self._refused_by_kernel = self._refused_by_kernel or {}
 
     def fail(self, names: Iterable[ResourceName]) -> None:
-        """The kernel has refused these. What is the plan's stays owed; the rest waits for a change or the next look."""
+        """The kernel refused these. The plan's stay owed; others wait for a change or the next reading."""
         for name in names:
             if name in self.owed and not self.current.names_in_plan(name):
                 self._refused_by_kernel.setdefault(name, self.owed.pop(name))
 
     def pending(self, covered: Callable[[ResourceName], bool]) -> dict[ResourceName, Resource | None]:
-        """What is not settled of what a look covers, with what is wanted of it now."""
+        """The unsettled resources that a reading covers, with their currently wanted values."""
         return {name: self.current.get(name) for name in {**self.owed, **self._refused_by_kernel} if covered(name)}
 
     def settle_as(self, pending: Mapping[ResourceName, Resource | None]) -> None:
-        """The kernel has these, as they were wanted then; what has changed since is still owed."""
+        """The kernel has these as they were wanted then; later changes are still owed."""
         self.settle([name for name, want in pending.items() if self.current.get(name) is want])
 
     # Inside
@@ -252,7 +252,7 @@ class Wanted:
             return [Refused(overlay.owner, *name, f"{resource.kind} {resource.label} has an older owner")]
         for other_owner in self.overlays.values():
             if name in self.current.left_out and other_owner is not overlay:
-                other_owner.remove(name)  # it had lost it already
+                other_owner.remove(name)  # the other owner had lost it already
         self.current.left_out.pop(name, None)
         overlay.put.setdefault(name[0], {})[name[1]] = resource
         refused = layers.add_one(self.current, overlay, name, self._kinds)
@@ -262,7 +262,7 @@ class Wanted:
         return [refused]
 
     def _others(self, resource: Resource, name: ResourceName) -> list[ResourceName]:
-        """What has the key, or something that only one may have."""
+        """The resources that hold the key or an exclusive claim of this one."""
         held = self.current.claims[name[0]]
         keys = {held[claim] for claim in self._kinds[name[0]].claims(resource) if claim in held}
         return [(name[0], key) for key in {*keys, name[1]} if self.current.get((name[0], key)) is not None]
@@ -283,7 +283,7 @@ class Wanted:
         ended: Iterable[ResourceName],
         before: dict[ResourceName, Resource | None],
     ) -> list[Refused]:
-        """Amend, and end amendments: then the plan has back what its resource had lost, whoever has that now."""
+        """Amend, and end amendments; the plan regains what its resource had lost, whoever holds it now."""
         gone = [name for name in dict.fromkeys(ended) if name in overlay.amends]
         for name in gone:
             del overlay.amends[name]
@@ -300,7 +300,7 @@ class Wanted:
         return refused
 
     def _displace(self, name: ResourceName, before: dict[ResourceName, Resource | None]) -> None:
-        """The plan has back something that another had: what an overlay adds goes, and an amendment ends."""
+        """Evict the holder of a claim that the plan regains: an overlay's resource is deleted, an amendment ends."""
         if not self.current.names_in_plan(name):
             self._evict(name, "the plan has it", before)
             return
@@ -310,7 +310,7 @@ class Wanted:
                 self._refused.append(Refused(overlay.owner, *name, "the plan has it"))
 
     def _move(self) -> None:
-        """Takeovers and groups anew."""
+        """Recompute takeovers and groups."""
         old = self.current.moved
         new = layers.moved(self.current.plan, self.current.by_kind, self.alive, self.sessions)  # type: ignore[arg-type]
         names = [name for name in old.keys() | new.keys() if old.get(name) != new.get(name)]
@@ -328,7 +328,7 @@ class Wanted:
 
 
 class _Before(Mapping[Key, Resource]):
-    """What the kernel had: of what is owed as it was, else as it is wanted."""
+    """What the kernel had: the old state of what is owed, otherwise what is wanted."""
 
     def __init__(self, owed: Mapping[Key, Resource | None], rest: Mapping[Key, Resource]) -> None:
         self._owed = owed

@@ -1,4 +1,4 @@
-"""After a restart: what a loop left in the kernel in an earlier life waits for the loop, for a bounded time."""
+"""After a restart, protects what a loop's earlier run left in the kernel until the loop speaks, for a limited time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from reconciler.converge.wanted import Scope, Wanted
 from reconciler.kinds.base import Observed
 
 WINDOW = 60.0
-"""Seconds after the first cycle in which an owner has to say what it wants of what lives in its scopes."""
+"""Seconds after the first cycle in which an owner must say what it wants in its scopes."""
 
 
 class Adoption:
-    """The scopes of owners that have not spoken yet. `ticks` is a monotonic clock."""
+    """The scopes of owners that have not said yet what they want. `ticks` is a monotonic clock, in seconds."""
 
     def __init__(self, wanted: Wanted, converger: Converger, ticks: Callable[[], float]) -> None:
         self._wanted = wanted
@@ -25,12 +25,12 @@ class Adoption:
         self._open = True
 
     def expect(self, owner: str, scopes: Iterable[Scope]) -> None:
-        """Delete nothing in these scopes before the owner has spoken, or the window is over."""
+        """Delete nothing in these scopes until the owner has said what it wants or the window has ended."""
         if self._open:
             self._wanted.expect(owner, scopes)
 
     def adoptable(self, scopes: Iterable[Scope]) -> list[Observed[Any]]:
-        """What is ours in these scopes and named by no plan: left by an earlier life of the owner."""
+        """Our objects in these scopes that no plan names: an earlier run of the owner left them."""
         current, mirror, kinds = self._wanted.current, self._converger.mirror, self._converger.kinds
         found = (one for scope in scopes for one in mirror.kind(scope.kind) if scope.covers(name_of(one.resource)))
         return [
@@ -38,7 +38,7 @@ class Adoption:
         ]
 
     def count_down(self) -> None:
-        """Called with every cycle: once the window is over, whoever has not spoken wants nothing."""
+        """Call this in every cycle. After the window, an owner that has said nothing wants nothing."""
         if not self._open:
             return
         self._until = self._until or self._ticks() + WINDOW

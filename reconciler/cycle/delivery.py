@@ -1,7 +1,7 @@
-"""The fast lane: a few changes go to the kernel by their names, without a look at all that there is.
+"""The fast path: apply a few changes by name, without reading all of the kernel's state.
 
-What changed is compared with the mirror and applied in one message; the next look verifies it. What may have to wait
-for a process, may have moved more than it named, or was refused, is left for a cycle.
+The changes are computed against the mirror and applied in one message; the next reading verifies them. A change that
+may wait for a process, has side effects on other resources, or was refused is left for a cycle.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from schema.plan import Change, Key, Peer, Resource
 
 
 class Delivery:
-    """Applies what is owed to the kernel. Whoever calls it holds the lane."""
+    """Applies owed changes to the kernel. The caller holds the lane."""
 
     def __init__(self, converger: Converger, wanted: Wanted) -> None:
         self._converger = converger
@@ -31,27 +31,27 @@ class Delivery:
 
     @property
     def behind(self) -> bool:
-        """Whether something is left for a cycle."""
+        """Whether changes are left for a cycle."""
         return bool(self._later)
 
     def take_later(self) -> frozenset[str]:
-        """The kinds that are left for a cycle; the caller looks at them."""
+        """Return and clear the kinds that are left for a cycle. The caller reads them."""
         kinds, self._later = self._later, frozenset()
         return kinds
 
     def quick(self) -> list[ResourceName]:
-        """What of all that is owed can be given to the kernel at once; the rest is left for a cycle."""
+        """The owed changes that can be applied at once. The rest is left for a cycle."""
         owed, converger = self._wanted.owed, self._converger
         slow = {kind for kind, _ in owed if converger.kinds[kind].waits}
         later = converger.widen(slow) if slow else frozenset()
         if converger.busy is not None:
-            # A driver that waits in the middle of a cycle is not to be called again, nor what stands on its work.
+            # A driver that waits in the middle of a cycle must not be called again, nor the drivers of dependent kinds.
             later |= converger.widen({converger.busy})
         self._later |= {kind for kind, _ in owed if kind in later}
         return [name for name in owed if name[0] not in later]
 
     def deliver(self, report: Report, owed: list[ResourceName]) -> None:
-        """Apply these. Raises CycleError or OSError; a refusal is put into the report."""
+        """Apply these changes. Raises CycleError or OSError; a refusal goes into the report."""
         converger, wanted, mirror = self._converger, self._wanted, self._converger.mirror
         wholes = {(whole, key[:1]) for kind, key in owed if (whole := converger.kinds[kind].part_of)}
         names = list({*owed, *wholes})
@@ -85,7 +85,7 @@ class Delivery:
     # Endpoints that are DNS names
 
     def named_peers(self) -> tuple[dict[Key, Resource], list[Observed[Any]]]:
-        """The plan's peers whose endpoints are DNS names, and what of them was seen last."""
+        """The plan's peers whose endpoints are DNS names, and the last reading of each."""
         of_plan = self._wanted.current.of_plan("peer")
         named: dict[Key, Resource] = {
             key: one for key, one in of_plan if isinstance(one, Peer) and one.endpoint and is_name(one.endpoint)
@@ -94,12 +94,12 @@ class Delivery:
         return named, [one for one in seen if one is not None]
 
     def set_endpoints(self, changes: list[Change]) -> list[Failure]:
-        """Point peers at what their names resolve to now, unless somebody is just setting peers. Raises OSError."""
+        """Set the endpoints of peers, unless a cycle is setting peers right now. Raises OSError."""
         return [] if self._converger.busy == "peer" else self._converger.deliver(changes).failures
 
 
 def _some(current: Composed, names: Iterable[ResourceName]) -> Desired:
-    """Of what is wanted only these."""
+    """The wanted resources, limited to these names."""
     found: dict[str, dict[Key, Resource]] = {}
     for kind, key in names:
         of_kind = found.setdefault(kind, {})

@@ -1,9 +1,9 @@
-"""Which cycle is run, and the way back.
+"""Decides which cycle to run, and rolls back.
 
-    ACQUIRE   fetch -> verify -> compile_plan       (`acquire.py`: slow, and touches nothing of this host's network)
-    CONVERGE  the stages of a cycle                 (`cycle.py`)
+    ACQUIRE   fetch -> verify -> compile_plan       (`acquire.py`: slow, and changes nothing of this host's network)
+    CONVERGE  the stages of a cycle                 (`stages.py`)
 
-Rolling back is no second mechanism: it is CONVERGE towards the last confirmed plan.
+A rollback has no mechanism of its own: it is CONVERGE towards the last confirmed plan.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from schema.plan import Runtime
 
 
 class Engine:
-    """Brings one host to its plan, and back where that fails. Whoever calls it holds the lane."""
+    """Brings one host to its plan, and rolls back on failure. The caller holds the lane."""
 
     def __init__(
         self,
@@ -56,9 +56,9 @@ class Engine:
         lane: Lane | None = None,
         unneeded: Unneeded = useful_to_all,
     ) -> None:
-        """`batch` bounds the changes of one driver call. `on_stage` hears of every stage and driver call, `covered` of
-        the kinds that are about to be repaired. `line` leads to the parent, which keeps the deadline. `patience` is
-        the time in seconds in which the far end of a tunnel looks for commits."""
+        """`batch` limits the changes per driver call. `on_stage` is called before every stage and driver call;
+        `covered` gets the kinds that are about to be repaired. `line` leads to the parent, which enforces the deadline.
+        `patience` is the far end's poll interval for commits, in seconds."""
         self.store = store
         self.clock = clock
         self.ticks = ticks
@@ -93,12 +93,12 @@ class Engine:
         self.adoption = Adoption(self.wanted, self.converger, ticks)
         self._rejections = Rejections(store, clock)
         self.runtime = Runtime()
-        """What the plan in force says to loops; while the agent is suspended, as before."""
+        """The part of the plan in force that concerns loops. It does not change while the agent is suspended."""
         self.newest: str | None = None
-        """The newest commit that is known, whatever became of it."""
+        """The newest known commit, whatever its outcome."""
         self._confirmed: Confirmed | None = None
 
-    # What others ask of it
+    # Interface for other modules
 
     @property
     def line(self) -> Line:
@@ -106,7 +106,7 @@ class Engine:
 
     @property
     def trial(self) -> Trial | None:
-        """A plan that is applied, and not confirmed yet."""
+        """A plan that is applied but not confirmed yet."""
         return self.stages.trial
 
     @trial.setter
@@ -119,21 +119,21 @@ class Engine:
 
     @property
     def mirror(self) -> Mirror:
-        """What the kernel held when it was read last."""
+        """The state of the kernel at the last reading."""
         return self.converger.mirror
 
     # Converging
 
     def restore(self, because: str = "") -> Report:
-        """Bring back the last confirmed plan from disk, undoing what an interrupted change left. No git, no network.
+        """Restore the last confirmed plan from disk, and undo an interrupted change. Needs no git and no network.
 
-        `because` says what the parent has seen become of the change: then its commit is not tried again.
+        `because` is the parent's reason why the change failed; if it is set, its commit is not tried again.
         """
         with reporting("restore") as report:
             journal = self.store.journal()
             report.confirmed = self.store.confirmed()
             if journal and report.confirmed and journal.to_digest == report.confirmed.digest:
-                journal = None  # it was confirmed; only the journal's end was missed
+                journal = None  # the plan was confirmed; only the end of the journal is missing
                 self.store.end()
             if journal is None and report.confirmed is None:
                 report.says_nothing_of_the_plan = True
@@ -161,17 +161,17 @@ class Engine:
         adopt: bool = False,
         hold: bool = False,
     ) -> Report:
-        """Apply what was acquired; where that is nothing new, repair what drifted from the confirmed plan.
+        """Apply what was acquired; if that is nothing new, repair drift from the confirmed plan.
 
-        With `hold` nothing is touched: what would be done is counted.
+        With `hold`, changes are only counted, and nothing is applied.
 
-        `kinds` limits the look to what an event touched and, with `cascade`, to what depends on that; `devices` limits
-        it further, for kinds that are dumped by device. `adopt` takes ownership of what is wanted and somebody else's;
-        it goes only forward, because a way back would delete what was adopted.
+        `kinds` limits the reading to the kinds of an event and, with `cascade`, their dependents; `devices` limits it
+        further, for kinds that are dumped by device. `adopt` takes ownership of wanted objects of others. It never
+        rolls back, because a rollback would delete what was adopted.
         """
         candidate = acquired.candidate if acquired and not hold else None
         if self.trial and candidate and self.trial.candidate.commit == candidate.commit:
-            candidate = None  # it is applied already
+            candidate = None  # already applied
         mode: Mode = "adopt" if adopt else "apply" if candidate else "repair"
         with reporting(mode) as report:
             report.acquired = acquired
@@ -189,7 +189,7 @@ class Engine:
                 if candidate is None:
                     return report
             if candidate is not None:
-                self.trial = None  # a newer commit takes its place
+                self.trial = None  # a newer commit replaces it
             known = self.known(report)
             if candidate is not None:
                 self._try(candidate, report, known, wanted, adopt)
@@ -202,9 +202,9 @@ class Engine:
         return report
 
     def apply_owed(self) -> Report | None:
-        """Give the kernel what loops, tunnels and sessions have changed since; None where nothing is owed.
+        """Apply what loops, tunnels and sessions have changed since the last call; None if nothing is owed.
 
-        What cannot be given to it at once is left for `catch_up`.
+        Changes that cannot be applied at once are left for `catch_up`.
         """
         owed = self.delivery.quick()
         if not owed or self.wanted.current.digest == "":
@@ -216,7 +216,7 @@ class Engine:
         return report
 
     def catch_up(self) -> Report | None:
-        """Look at what `apply_owed` has left; None where that is nothing. It may take as long as a cycle."""
+        """Run a cycle for what `apply_owed` left; None if it left nothing. May take as long as a full cycle."""
         kinds = self.delivery.take_later()
         if not kinds or self.wanted.current.digest == "":
             return None
@@ -232,7 +232,7 @@ class Engine:
         report.confirmed = self._confirmed
 
     def remove(self) -> Report:
-        """Give the host back: all that is ours goes, what was changed is put back, nothing stays confirmed."""
+        """Give the host back: delete everything of ours, restore changed values, and forget the confirmed plan."""
         with reporting("remove") as report:
             self.store.forget_confirmed()
             self.wanted.forget()
@@ -245,17 +245,17 @@ class Engine:
     def _try(
         self, candidate: Candidate, report: Report, known: Composed | None, kinds: frozenset[str], adopt: bool
     ) -> None:
-        """Apply a new plan; on a failure go back to the known one and remember the commit as rejected."""
+        """Apply a new plan; on failure, return to the known one and reject the commit."""
         led = self.wanted.current if self.wanted.current.digest else known or NOTHING
         cycle = Cycle(report, self.plans.of(candidate), led, kinds, known, candidate, adopt)
         try:
             self._converge(cycle)
         except Conflicted:
-            # The new plan has to wait for a person; what is confirmed is still looked after.
+            # The new plan has to wait for a person. The confirmed plan is still enforced.
             if known is not None:
                 conflicts, foreign = report.conflicts, report.satisfied_foreign
                 self._converge(Cycle(report, known, led, kinds))
-                self.store.end()  # of a plan on trial, which this one would have replaced
+                self.store.end()  # ends the journal of a plan on trial, which this one would have replaced
                 report.conflicts = conflicts + [c for c in report.conflicts if c not in conflicts]
                 report.satisfied_foreign = foreign
         except (CycleError, OSError) as error:
@@ -268,7 +268,7 @@ class Engine:
                 self.line.disarm()
 
     def judge(self) -> Report | None:
-        """Look whether the plan on trial has proved itself, or its time is over. None where there is nothing to say."""
+        """Decide on the plan on trial. None if there is none, or if the decision is still open."""
         trial = self.trial
         if trial is None or self.probing is None:
             return None
@@ -308,12 +308,12 @@ class Engine:
 
     @property
     def idle(self) -> frozenset[str]:
-        """Tunnels that are watched and carry nothing: those that are new, until they have answered, and dead ones."""
+        """Watched tunnels that carry no traffic: dead ones, and new ones that have not answered yet."""
         watches = self.runtime.watches or ()
         return frozenset(tunnel.dev for watch in watches for tunnel in watch.tunnels) - self.wanted.alive
 
     def known(self, report: Report) -> Composed | None:
-        """The plan to keep: the one on trial, or the confirmed one; where that is lost, the report says so."""
+        """The plan to keep: the one on trial or the confirmed one. If it is lost, the report says so."""
         self._confirmed = report.confirmed
         if self.trial is not None:
             return self.trial.cycle.target
@@ -342,7 +342,7 @@ class Engine:
             self.plans.saw_peers()
 
     def _peers(self, devices: Iterable[str]) -> list[Observed[Any]]:
-        """The peers on some devices, as they are now."""
+        """The current peers on these devices."""
         seen = self.converger.look(self.converger.beside({"peer"}), frozenset(devices))
         return list(seen.get("peer", ()))
 

@@ -1,4 +1,4 @@
-"""From a plan to all that is wanted with it; and the first look at the tunnels and sessions that it speaks of."""
+"""Composes what a plan wants, and takes the first reading of the tunnels and sessions that it names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schema.plan import HostPlan, Key, Runtime
 
 
 class Plans:
-    """The plans that a cycle may lead to: a candidate's, and those that the store keeps."""
+    """The plans that a cycle may lead to: a candidate's, and those in the store."""
 
     def __init__(self, store: Store, wanted: Wanted, converger: Converger) -> None:
         self._store = store
@@ -22,25 +22,25 @@ class Plans:
         self._awaited: frozenset[Key] = frozenset()
         """Peers of new keys that take over when they have a session."""
         self._looked_at: frozenset[str] = frozenset()
-        """The links whose tunnels' life is known."""
+        """The links whose tunnels are already known to be alive or dead."""
         self.out: frozenset[str] = frozenset()
-        """Tunnels that were found dead when they were first looked at: whoever probed before had left them out."""
+        """Tunnels that were dead at their first reading: the last prober had removed them from their groups."""
 
     def confirmed(self) -> Confirmed | None:
-        """What is confirmed; None where nothing is, or where that is lost."""
+        """The confirmed plan; None if there is none or it is lost."""
         try:
             return self._store.confirmed()
         except Stalled:
             return None
 
     def of(self, candidate: Candidate) -> Composed:
-        """What is wanted with a candidate's plan."""
+        """What a candidate's plan wants."""
         if candidate.digest == self._wanted.current.digest:
             return self._wanted.current
         return self._composed(candidate.plan, candidate.digest)
 
     def stored(self, digest: str) -> Composed:
-        """What is wanted with a plan that the store keeps; with "", what is wanted without any. Raises Stalled."""
+        """What a stored plan wants; with "", what is wanted without a plan. Raises Stalled."""
         if not digest:
             return self._wanted.nothing()
         if self._wanted.current.digest == digest:
@@ -48,19 +48,19 @@ class Plans:
         return self._composed(self._store.load_plan(digest), digest)
 
     def stored_or_nothing(self, digest: str) -> Composed:
-        """The same; nothing where the plan is lost."""
+        """Like `stored`, but returns NOTHING if the plan is lost."""
         try:
             return self.stored(digest)
         except Stalled:
             return NOTHING
 
     def saw_peers(self) -> None:
-        """The mirror has new peers: whoever takes over when it has a session may have one."""
+        """The mirror has new peers: update which peers of new keys have a session."""
         mirror = self._converger.mirror
         self._wanted.set_sessions(takeover.up(mirror.get("peer", key) for key in self._awaited))
 
     def forget_others(self, runtime: Runtime) -> None:
-        """Forget the tunnels that a plan does not speak of: a link that comes again some day is looked at anew."""
+        """Forget tunnels that the plan does not name, so that a link that returns later is read again."""
         watches = runtime.watches or ()
         devs = {tunnel.dev for watch in watches for tunnel in watch.tunnels}
         self._looked_at &= {watch.name for watch in watches}
@@ -72,7 +72,7 @@ class Plans:
         return self._wanted.compose(plan, digest)
 
     def _learn(self, runtime: Runtime) -> None:
-        """See which tunnels and sessions live, of those of which a plan makes something and nobody has told yet."""
+        """Read which of the plan's tunnels and sessions are alive, unless that is known already."""
         converger, wanted = self._converger, self._wanted
         if awaited := takeover.awaited(runtime):
             self._awaited = awaited | takeover.awaited(wanted.current.runtime)

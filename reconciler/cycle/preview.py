@@ -1,4 +1,4 @@
-"""What an engine would do, without doing it. Raises CycleError where even that is not known."""
+"""Computes what an engine would do, without doing it. Raises CycleError if that cannot be determined."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from schema.quiet import quiet_gc
 
 
 def convergence(engine: Engine, acquired: Acquired | None = None, *, adopt: bool = False) -> ChangeSet:
-    """What `Engine.converge` would do."""
+    """The changes that `Engine.converge` would make."""
     with quiet_gc():
         report = Report(confirmed=engine.plans.confirmed())
         known = engine.known(report) or engine.wanted.nothing()
@@ -21,11 +21,11 @@ def convergence(engine: Engine, acquired: Acquired | None = None, *, adopt: bool
 
 
 def adoption(engine: Engine, acquired: Acquired | None = None) -> list[Change]:
-    """What adopting would take over, beside what is done anyway."""
+    """The changes that adopting would make in addition to the ordinary ones."""
     anyway = set(convergence(engine, acquired).changes)
     return [change for change in convergence(engine, acquired, adopt=True).changes if change not in anyway]
 
 
 def removal(engine: Engine) -> ChangeSet:
-    """What `Engine.remove` would do."""
+    """The changes that `Engine.remove` would make."""
     return engine.converger.diff(NOTHING, engine.converger.look(engine.all_kinds), NOTHING)

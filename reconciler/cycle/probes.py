@@ -1,8 +1,8 @@
-"""What has to answer after a change: chosen from what answered before it. Pure.
+"""Chooses what must answer after a change from what answered before it. Pure.
 
-A peer is *two-ended* where the change touches what a handshake needs at both ends: keys, a preshared key, a port, an
-endpoint. The other end may poll later, so it is not judged with the rest: until its session comes up, or the other end
-had its poll interval and the deadline, it counts neither way. What lies behind such a peer waits with it.
+A peer is *two-ended* if the change affects what a handshake needs at both ends: keys, a preshared key, a port, an
+endpoint. The other end may poll later, so such a peer is judged separately. It counts neither way until its session
+comes up, or the other end's poll interval and the deadline have passed. Everything behind such a peer waits with it.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from schema.plan import MAIN_TABLE, Key, Peer, Route, Runtime, Wireguard
 from schema.plan.exits import SITE_EXITS
 
 TRIES = 3
-"""How often what fails from outside is asked before a commit is rejected."""
+"""Failed checks are asked this often before a commit is rejected."""
 CROWD = 3
-"""From how many roaming peers of one device on one of them has to answer again: any single one may just have left."""
+"""With at least this many roaming peers on a device, one of them must answer again. Fewer may all have just left."""
 SAMPLE = 16
-"""How many of them are asked."""
+"""At most this many roaming peers of a device are asked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Something that can be asked, and answers or does not."""
+    """A target to ask, which answers or does not."""
 
     kind: Literal["gateway", "git", "ping", "tcp", "http", "dns"]
     target: str = ""
-    """An address, `address:port`, a URL or a name; the git server's address."""
+    """An address, `address:port`, a URL or a DNS name; for git, the server's address."""
     via: str = ""
-    """For a gateway: its interface; for a name: the server to ask."""
+    """For a gateway: its interface. For a DNS name: the server to ask."""
 
     @property
     def text(self) -> str:
@@ -54,9 +54,9 @@ class LiveTunnel:
     key: Key
     name: str
     addresses: tuple[str, ...]
-    """What may be sent to, so that it answers."""
+    """The addresses that a packet is sent to, to provoke an answer."""
     shared: bool = False
-    """Other devices lead to the same host: an answer comes by whichever it likes."""
+    """Other devices lead to the same host, which may answer through any of them."""
 
     @property
     def text(self) -> str:
@@ -65,14 +65,14 @@ class LiveTunnel:
 
 @dataclass(slots=True)
 class Criteria:
-    """What answered before a change, and so has to after it."""
+    """What answered before a change, and therefore must answer after it."""
 
     checks: list[Check] = field(default_factory=list)
     tunnels: list[LiveTunnel] = field(default_factory=list)
     crowds: dict[str, list[LiveTunnel]] = field(default_factory=dict)
-    """Device -> roaming peers that answered: one of them has to."""
+    """Device -> roaming peers that answered. One of them must answer again."""
     later: list[LiveTunnel] = field(default_factory=list)
-    """Two-ended."""
+    """Two-ended peers."""
     later_checks: list[Check] = field(default_factory=list)
 
     def __bool__(self) -> bool:
@@ -80,12 +80,12 @@ class Criteria:
 
 
 def declared(runtime: Runtime) -> list[Check]:
-    """What the repository asks for."""
+    """The probes that the repository declares."""
     return [Check(probe.kind, probe.target, probe.server or "") for probe in runtime.probes or ()]
 
 
 def gateways(routes: Iterable[Observed[Any]]) -> list[Check]:
-    """The default gateway of each family: that of the route with the best metric."""
+    """The default gateway of each family, from the route with the best metric."""
     best: dict[str, Route] = {}
     for one in routes:
         route = one.resource
@@ -97,14 +97,14 @@ def gateways(routes: Iterable[Observed[Any]]) -> list[Check]:
 
 
 def family_kept(gateway: Check, now: Iterable[Check]) -> Check | None:
-    """The gateway that has taken the place of one, or is the same."""
+    """The current gateway of the same address family, which may be the same one."""
     return next((other for other in now if (":" in other.target) == (":" in gateway.target)), None)
 
 
 def tunnels(
     previous: Composed, target: Composed, observed: Sequence[Observed[Any]]
 ) -> tuple[list[LiveTunnel], dict[str, list[LiveTunnel]], list[LiveTunnel]]:
-    """The peers with a session that stand in the new plan too: steady ones, roaming ones by device, two-ended ones."""
+    """The peers with a session that the new plan keeps: steady ones, roaming ones by device, two-ended ones."""
     fresh = {one.resource.key for one in observed if is_fresh(one)}
     before = {key: peer for key, peer in previous.kind("peer").items() if key in fresh and isinstance(peer, Peer)}
     parting = _parting(previous.runtime, target.runtime)
@@ -131,8 +131,8 @@ def tunnels(
 
 
 def _parting(previous: Runtime, target: Runtime) -> set[str]:
-    """Devices whose peers may go at any moment. Who takes an exit here may choose another gateway; and an exit that the
-    plan changes or drops has its tunnels until its loop follows, when the other end may have none of it any more."""
+    """Devices whose peers may go at any moment. A site that uses this exit may choose another gateway. A changed or
+    dropped exit keeps its tunnels until its loop follows, when the other end may have removed them already."""
     kept = target.exits or ()
     return {SITE_EXITS, *(slot.dev for exit in previous.exits or () if exit not in kept for slot in exit.slots)}
 
@@ -147,14 +147,14 @@ def _two_ended(old: Peer, new: Peer, previous: Composed, target: Composed) -> bo
 
 
 def addresses_behind(peer: Peer) -> tuple[str, ...]:
-    """An address for each family of what leads to the peer: its own where that is known, else any behind it."""
+    """One address per family that leads to the peer: its own if known, else any address behind it."""
     found: dict[int, Prefix] = {}
     for text in peer.allowed_ips:
         prefix = Prefix.parse(text)
         known = found.get(prefix.version)
         if known is None or prefix.length > known.length:
             found[prefix.version] = prefix
-    # The last but one of a network: the first ones may be this host's own.
+    # The last but one address of a network: the first ones may be this host's own.
     return tuple(
         address_text(version, prefix.last - (prefix.length < BITS[version] - 1))
         for version, prefix in sorted(found.items())
@@ -162,12 +162,12 @@ def addresses_behind(peer: Peer) -> tuple[str, ...]:
 
 
 def waits(check: Check, later: Iterable[LiveTunnel], target: Composed) -> bool:
-    """Whether what a check asks lies behind a peer that is two-ended."""
+    """Whether a check's target is behind a two-ended peer."""
     host = check.via if check.kind == "dns" else host_of(check)
     try:
         address = Prefix.parse(f"{host}/{128 if ':' in host else 32}")
     except ValueError:
-        # A name may lie anywhere: it is judged with the rest.
+        # A DNS name may be anywhere: it is judged with the rest.
         return False
     peers = (target.kind("peer").get(tunnel.key) for tunnel in later)
     return any(
@@ -176,7 +176,7 @@ def waits(check: Check, later: Iterable[LiveTunnel], target: Composed) -> bool:
 
 
 def host_of(check: Check) -> str:
-    """The host that a check speaks to, an address or a name."""
+    """The host of a check's target, an address or a name."""
     text = check.target
     if check.kind == "http":
         text = text.partition("://")[2].partition("/")[0]
@@ -188,7 +188,7 @@ def host_of(check: Check) -> str:
 
 
 def heard(before: Mapping[Key, int], now: Iterable[Observed[Any]]) -> set[Key]:
-    """The peers that something came from since `before`, their counters of received bytes."""
+    """The peers that have sent something since `before`, which holds their counters of received bytes."""
     return {one.resource.key for one in now if one.session and one.session.rx_bytes > before.get(one.resource.key, 0)}
 
 
@@ -197,6 +197,6 @@ def counters(observed: Iterable[Observed[Any]]) -> dict[Key, int]:
 
 
 def complaint(failed: Sequence[Check | LiveTunnel], tries: int = TRIES) -> str:
-    """What does not answer any more, in one sentence."""
+    """One sentence about what no longer answers."""
     more = and_more(failed)
     return f"{failed[0].text}{more} answered before the change and does not any more, tried {tries} times"

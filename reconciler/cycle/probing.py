@@ -1,4 +1,4 @@
-"""Asks what has to answer, before and after a change, within the time that there is."""
+"""Asks the criteria before and after a change, within the available time."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ from reconciler.system.aside import Aside
 from schema.plan import Key, Runtime
 
 BEFORE = 1.0
-"""Seconds in which something has to answer before a change to be a criterion after it."""
+"""Only what answers within this time before a change, in seconds, becomes a criterion after it."""
 GLANCE, LONGEST_GLANCE = 0.05, 0.5
-"""Seconds between two looks at the peers' counters: they grow while some stay silent."""
+"""Seconds between two readings of the peers' counters; the pause grows while some peers are silent."""
 
 
 class Prober(Protocol):
-    """The effects: `system/probe.py`, put together in `setup.py`."""
+    """The effects: `system/probe.py`, assembled in `setup.py`."""
 
     def answered(self, checks: Sequence[Check], seconds: float) -> set[Check]:
-        """The checks that were answered in time."""
+        """The checks that were answered within `seconds`."""
         ...
 
     def provoke(self, tunnels: Iterable[LiveTunnel]) -> None:
-        """Send something that has each peer answer."""
+        """Send each peer something that it answers."""
         ...
 
     def git(self) -> Check | None:
-        """The git server that plans come from, by its address where that is known."""
+        """The git server that plans come from, by its address if known."""
         ...
 
 
@@ -56,8 +56,8 @@ Crowds = dict[str, list[LiveTunnel]]
 
 @dataclass(slots=True)
 class Probing:
-    """Judges one host. `look` reads the kernel's peers on some devices, `routes` its routes; while it waits for
-    answers it steps `aside` for whoever else wants to reach the kernel."""
+    """Judges one host. `look` reads the kernel's peers on some devices, `routes` its routes. While it waits for
+    answers, it steps `aside`, so that other threads can reach the kernel."""
 
     prober: Prober
     look: Callable[[Iterable[str]], Sequence[Observed[Any]]]
@@ -66,10 +66,10 @@ class Probing:
     aside: Aside = nullcontext
     sleep: Callable[[float], None] = time.sleep
     _since: dict[Key, int] = field(default_factory=dict)
-    """Received bytes of each peer when the change had been made."""
+    """Bytes received from each peer up to the end of the change."""
 
     def before(self, previous: Composed, target: Composed, runtime: Runtime, observed: Observation) -> Criteria:
-        """What answers now, and so has to answer after the change. It takes a second at the most."""
+        """What answers now, and so must answer after the change. Takes at most a second."""
         steady, crowds, later = tunnels(previous, target, observed.get("peer", ()))
         members = [tunnel for some in crowds.values() for tunnel in some]
         checks = [*gateways(observed.get("route", ())), *declared(runtime)]
@@ -88,7 +88,7 @@ class Probing:
         )
 
     def after(self, criteria: Criteria, seconds: float) -> list[Check | LiveTunnel]:
-        """What does not answer any more, asked three times within the time that there is."""
+        """What no longer answers, asked three times within `seconds`."""
         end = self.clock() + seconds
         members = [tunnel for some in criteria.crowds.values() for tunnel in some]
         self._since = self._counters([*criteria.tunnels, *members, *criteria.later])
@@ -106,7 +106,7 @@ class Probing:
         return [*checks, *peers, *(some[0] for some in crowds.values())]
 
     def awaited(self, later: Sequence[LiveTunnel]) -> list[LiveTunnel]:
-        """Which two-ended peers have not been heard since the change, after sending something to each."""
+        """The two-ended peers that have sent nothing since the change. Sends each of them something."""
         up = heard(self._since, self._look(later))
         left = [tunnel for tunnel in later if tunnel.key not in up]
         self.prober.provoke(left)
@@ -124,14 +124,14 @@ class Probing:
             self.sleep(seconds)
 
     def _current(self, checks: Sequence[Check]) -> list[tuple[Check, Check | None]]:
-        """Each check, and what to ask now: another gateway may have taken the place of one, or none has."""
+        """Each check with what to ask now: a gateway may have been replaced, or be gone (None)."""
         now = gateways(self.routes()) if any(check.kind == "gateway" for check in checks) else []
         return [(check, family_kept(check, now) if check.kind == "gateway" else check) for check in checks]
 
     def _round(
         self, checks: Sequence[Check], peers: Sequence[LiveTunnel], crowds: Crowds, seconds: float
     ) -> set[Check | LiveTunnel]:
-        """Ask all of them once; those that stay silent, and of a crowd that does its first."""
+        """Ask each once. Returns those that stay silent; a silent crowd is represented by its first peer."""
         end = self.clock() + seconds
         answered: set[Check] = set()
         asking = threading.Thread(target=lambda: answered.update(self.prober.answered(checks, seconds)), daemon=True)

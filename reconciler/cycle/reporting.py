@@ -1,4 +1,4 @@
-"""A report that is filled in on every way out of a cycle."""
+"""A context manager that completes the report however a cycle ends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schema.quiet import quiet_gc
 
 @contextmanager
 def reporting(mode: Mode) -> Iterator[Report]:
-    """A report of what happens inside: an error ends up in it, and is not raised."""
+    """Report what happens inside the block. An error is stored in the report, not raised."""
     report = Report(mode)
     started = time.perf_counter()
     with quiet_gc():
@@ -29,7 +29,7 @@ def reporting(mode: Mode) -> Iterator[Report]:
 
 
 def as_cycle_error(error: CycleError | OSError) -> CycleError:
-    """What stopped a cycle; a system's error may pass by itself."""
+    """The error that stopped a cycle; an OSError becomes Transient, as it may pass by itself."""
     if isinstance(error, CycleError):
         return error
     return Transient("Applied", "SystemError", str(error))

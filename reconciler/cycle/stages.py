@@ -1,4 +1,4 @@
-"""One cycle as a list of stages, and what they look at.
+"""The stages of one cycle, and their data.
 
 observe -> compare -> baseline -> write_journal -> execute -> verify -> probe -> confirm
 """
@@ -26,41 +26,41 @@ from schema.plan import DEADLINE, Change, Resource
 
 RETRY_DISK = 60.0
 PROBE_SHARE, PROBE_MOST = 0.5, 60.0
-"""How much of the deadline asking may take, and how many seconds."""
+"""Probing may take at most this share of the deadline, and this many seconds."""
 WAY_BACK = 5.0
-"""Seconds of the deadline that are kept for restoring, or a fifth of it where that is less."""
+"""Seconds of the deadline reserved for the rollback; a fifth of the deadline if that is less."""
 LOST = "lost"
-"""Stands in a journal for a confirmed plan that could not be read."""
+"""In a journal: the confirmed plan could not be read."""
 
 
 @dataclass(slots=True)
 class Cycle:
-    """What the stages hand to each other."""
+    """The data that the stages pass on."""
 
     report: Report
     target: Composed
     previous: Composed
-    """What the kernel was led to last."""
+    """The plan that was applied to the kernel last."""
     kinds: frozenset[str]
     confirmed: Composed | None = None
-    """What is known to work, where that is not what the kernel was led to last."""
+    """The plan that is known to work, if it is not `previous`."""
     candidate: Candidate | None = None
-    """Set where the plan changes: then there is a journal, and a confirmation."""
+    """Set if the plan changes: then the cycle writes a journal and confirms."""
     adopt: bool = False
     hold: bool = False
     devices: frozenset[str] | None = None
-    """Where not everything that is dumped by device is looked at: the devices."""
+    """The devices to read, for kinds that are dumped by device; None reads all of them."""
     observed: Observation = field(default_factory=dict)
     changes: ChangeSet = field(default_factory=ChangeSet)
     outcome: Outcome = field(default_factory=Outcome)
     journaled: bool = False
     criteria: Criteria = field(default_factory=Criteria)
     started: float = 0.0
-    """When the journal was written, on a monotonic clock."""
+    """When the journal was written, on a monotonic clock, in seconds."""
     pending: dict[ResourceName, Resource | None] = field(default_factory=dict)
-    """What was owed when the kernel was compared last, of what that look covered, and what was wanted of it."""
+    """What was owed and covered by the last comparison, with the resource wanted at that time."""
     before: Composed = field(init=False)
-    """`previous`, as it was when the cycle began."""
+    """`previous` at the start of the cycle."""
 
     def __post_init__(self) -> None:
         self.before = self.previous
@@ -74,7 +74,7 @@ class Trial:
     candidate: Candidate
     waiting: list[LiveTunnel]
     until: float
-    """On a monotonic clock: then they have had the time that they get."""
+    """The end of the far ends' time, on a monotonic clock, in seconds."""
 
     @property
     def text(self) -> str:
@@ -85,7 +85,7 @@ class Trial:
 
 
 class Conflicted(Exception):  # noqa: N818 - a state of affairs
-    """The new plan wants what is somebody else's: nothing is changed."""
+    """The new plan wants something that another program owns: nothing is changed."""
 
 
 class Stages:
@@ -103,8 +103,8 @@ class Stages:
         patience: float = 0.0,
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`probing` asks what has to answer; `line` leads to the parent, which keeps the deadline; `patience` are the
-        seconds in which the far end of a tunnel looks for commits."""
+        """`probing` asks the criteria. `line` leads to the parent, which enforces the deadline. `patience` is the far
+        end's poll interval for commits, in seconds."""
         self.store = store
         self.converger = converger
         self.wanted = wanted
@@ -124,7 +124,7 @@ class Stages:
 
     @property
     def stages(self) -> tuple[Callable[[Cycle], None], ...]:
-        """What a cycle does, in this order."""
+        """The stages in their order."""
         return (
             self.observe,
             self.compare,
@@ -152,9 +152,9 @@ class Stages:
             raise Conflicted
 
     def baseline(self, cycle: Cycle) -> None:
-        """Which of the things that have to answer after a change do so before it.
+        """Find which of the criteria are met before the change.
 
-        Loops and tunnels go on meanwhile: what they have moved is taken into account before anything is changed.
+        Loops and tunnels keep running meanwhile; their changes are taken into account before anything is applied.
         """
         candidate, version = cycle.candidate, self.wanted.version
         observed, cycle.observed = cycle.observed, {}
@@ -169,7 +169,7 @@ class Stages:
         cycle.target = self.wanted.use(cycle.target)
 
     def write_journal(self, cycle: Cycle) -> None:
-        """On disk before the first change: the plan, what will be confirmed, and that something is under way."""
+        """Write to disk, before the first change: the plan, what will be confirmed, and that a change is under way."""
         candidate = cycle.candidate
         if candidate is None:
             return
@@ -197,7 +197,7 @@ class Stages:
         cycle.report.done.update(cycle.outcome.done)
 
     def verify(self, cycle: Cycle) -> None:
-        """Look again until nothing of the plan is missing. What only an overlay misses fails nobody."""
+        """Read and repair until nothing of the plan is missing. A difference only in overlays fails no commit."""
         report, changes, outcome = cycle.report, cycle.changes.changes, cycle.outcome
         if cycle.candidate is None and report.mode in ("repair", "restore") and not report.rolled_back:
             report.repaired += changes
@@ -213,7 +213,7 @@ class Stages:
             report.passes += settled.passes
             changes, outcome = settled.left, settled.outcome
             text = unfinished(changes, outcome.failures).message if changes else ""
-            # A plan that cannot be had with what a loop has amended is had without it.
+            # If the plan cannot be applied with a loop's amendment, it is applied without it.
             given_up = [name for change in changes if self.wanted.give_up(name := name_of(change.resource), text)]
             if not given_up:
                 break
@@ -223,7 +223,7 @@ class Stages:
         self._conclude(cycle, changes, outcome)
 
     def probe(self, cycle: Cycle) -> None:
-        """What answered before has to answer now; where only a far end has yet to follow, the plan is on trial."""
+        """Check what answered before. If only a far end has yet to follow, the plan is put on trial."""
         candidate, criteria = cycle.candidate, cycle.criteria
         if self.probing is None or candidate is None or not criteria:
             return
@@ -237,7 +237,7 @@ class Stages:
             self.trial = Trial(cycle, candidate, waiting, self.ticks() + seconds)
 
     def probe_seconds(self, cycle: Cycle) -> float:
-        """How long asking may take. What is left of it after a slow change is never less than half."""
+        """The time for probing, in seconds. A slow change shortens it, but at most by half."""
         assert cycle.candidate is not None
         most = min(PROBE_MOST, PROBE_SHARE * _deadline(cycle.candidate))
         return max(most / 2, most - (self.ticks() - cycle.started))
@@ -259,7 +259,7 @@ class Stages:
     # Inside
 
     def _diff(self, cycle: Cycle, observed: Observation) -> ChangeSet:
-        """What to do, without what an owner that has not spoken yet may want, and without what is only overlays'."""
+        """The changes to make, without deletions that wait for an owner, and without conflicts of overlays alone."""
         devices, kinds = cycle.devices, self.converger.kinds
 
         def covered(name: ResourceName) -> bool:
@@ -281,12 +281,12 @@ class Stages:
         return found
 
     def _awaits_owner(self, cycle: Cycle, change: Change) -> bool:
-        """Whether this would delete what a loop may still want. What a plan has named is never a loop's."""
+        """Whether this deletes something that a loop may still want. A resource of the previous plan never is."""
         name = name_of(change.resource)
         return change.after is None and self.wanted.claimed(name) and not cycle.previous.names_in_plan(name)
 
     def _is_plans(self, cycle: Cycle, name: ResourceName) -> bool:
-        """Whether the plan, or the one before it, has it: what else is different is no fault of a commit."""
+        """Whether the plan or the previous one names it. Other differences are not the commit's fault."""
         return cycle.target.names_in_plan(name) or cycle.before.names_in_plan(name)
 
     def _missing(self, cycle: Cycle, left: Iterable[Change]) -> list[Change]:
@@ -298,7 +298,7 @@ class Stages:
 
     def _look_again(self, cycle: Cycle, observed: Observation, kinds: frozenset[str], outcome: Outcome) -> list[Change]:
         if not outcome.failures and not outcome.outdated:
-            # Everything was set once; what the kernel moves on its own from here on is no difference.
+            # Everything was set once: what the kernel changes by itself from now on is no difference.
             cycle.previous = cycle.target
             self.wanted.settle_as(cycle.pending)
         found = self._diff(cycle, observed)
@@ -307,7 +307,7 @@ class Stages:
         return found.changes
 
     def _conclude(self, cycle: Cycle, left: list[Change], outcome: Outcome) -> None:
-        """Fail for what the plan misses, and tell owners what they miss."""
+        """Raise an error for what the plan lacks, and tell owners what they lack."""
         names = {name_of(change.resource) for change in left}
         if not cycle.hold:
             self.wanted.settle_as({name: want for name, want in cycle.pending.items() if name not in names})
@@ -328,6 +328,6 @@ def _deadline(candidate: Candidate) -> float:
 
 
 def until_late(candidate: Candidate) -> float:
-    """Seconds until it is too late to go on: the rest of the deadline is for the way back."""
+    """Seconds until it is too late to go on: the rest of the deadline is reserved for the rollback."""
     seconds = _deadline(candidate)
     return seconds - min(WAY_BACK, seconds / 5)

@@ -1,4 +1,4 @@
-"""What to say, and do next, when a change did not come out. Pure."""
+"""Turns failed changes into an error that says what to do next. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from schema.plan import Change
 
 
 def unfinished(missing: Sequence[Change], failures: Sequence[Failure]) -> CycleError:
-    """What to say, and do next, about what is still different after the last pass."""
+    """The error for the differences that remain after the last pass."""
     if not failures:
         more = and_more(missing)
         text = f"still different after it was applied: {missing[0].describe()}{more}"
@@ -21,6 +21,6 @@ def unfinished(missing: Sequence[Change], failures: Sequence[Failure]) -> CycleE
     text = f"{first.change.describe()}: {first.message}{more}"
     waits = [failure.retry_after for failure in failures if failure.retry_after is not None]
     if len(waits) == len(failures):
-        # What passes by itself, such as a name that does not resolve right now, is no fault of the commit.
+        # A failure that passes by itself, such as a name that does not resolve right now, is not the commit's fault.
         return Waiting("Applied", first.code, text, max(waits))
     return Transient("Applied", "Refused", text)

@@ -1,4 +1,4 @@
-"""What the agent knows about each kind of resource without touching the kernel: one pure file per kind."""
+"""What the agent knows about each kind of resource without the kernel: one pure file per kind."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ KINDS: dict[str, Kind] = {
     module.KIND.name: module.KIND
     for module in (firewall, link, sysctl, wireguard, address, peer, nexthop, route, rule, service)
 }  # fmt: skip
-"""Every kind by name, in the order in which it is created."""
+"""All kinds by name, in the order of creation."""
 
 UNANNOUNCED = frozenset(kind.name for kind in KINDS.values() if kind.announced_by == "nobody")
-"""What has to be looked at every few seconds."""
+"""The kinds that must be read every few seconds."""
 
 
 def dependents(kinds: Iterable[str], registry: Mapping[str, Kind] = KINDS) -> frozenset[str]:
-    """These kinds, and all that a change of one of them may have taken along or moved."""
+    """These kinds, and all kinds that a change of one of them may have deleted or moved."""
     found = frozenset(kinds)
     while True:
         more = found.union(kind.name for kind in registry.values() if kind.stands_on & found)
@@ -28,5 +28,5 @@ def dependents(kinds: Iterable[str], registry: Mapping[str, Kind] = KINDS) -> fr
 
 
 def companions(kinds: Iterable[str], registry: Mapping[str, Kind] = KINDS) -> frozenset[str]:
-    """These kinds, and what has to be seen beside them to know whose they are."""
+    """These kinds, and the kinds that must be read with them to know who owns them."""
     return frozenset(kinds).union(whole for name in kinds if name in registry and (whole := registry[name].part_of))

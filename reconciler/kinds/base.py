@@ -1,4 +1,4 @@
-"""What the agent knows about a kind of resource without touching the kernel."""
+"""What the agent knows about a kind of resource without the kernel."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from schema.plan import Change, Resource
 R = TypeVar("R", bound=Resource)
 
 ALIAS = "gitwan"
-"""The interface alias that marks a link, and with it the WireGuard device and peers on it, as ours."""
+"""The interface alias that marks a link as ours, and so the WireGuard device and peers on it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What only a running WireGuard peer has."""
+    """The state of a running WireGuard peer."""
 
     endpoint: str | None
-    """Where it speaks to now, `address:port` or `[address]:port`; roaming may have moved it."""
+    """The peer's current endpoint, `address:port` or `[address]:port`; roaming may have changed it."""
     handshake_age: float | None
-    """Seconds since the last handshake; None where there never was one."""
+    """Seconds since the last handshake; None if there was none."""
     rx_bytes: int = 0
     tx_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Observed(Generic[R]):
-    """A resource as the kernel holds it, with whatever marks its owner there."""
+    """A resource as the kernel holds it, with the mark of its owner."""
 
     resource: R
     marker: int | str | None = None
-    """Route, rule, nexthop or address protocol; interface alias; a word where ours are known otherwise."""
+    """Route, rule, nexthop or address protocol; interface alias; otherwise a word that says how ours are recognised."""
     session: Session | None = None
     """Only for peers."""
     up: bool = True
-    """False only for a link that somebody set down, and a service that has ended: ours are always up."""
+    """False only for a link that was set down, and for a service that has ended: ours are always up."""
 
 
 def equal(observed: Observed[Resource], desired: Resource, previous: Resource | None) -> bool:
@@ -56,33 +56,33 @@ Announcer = Literal["rtnetlink", "nftables", "nobody"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """All that is known about one kind of resource. What has no default has to be said of every kind.
+    """Everything about one kind of resource. Fields without a default must be set for every kind.
 
-    `satisfies(observed, desired, previous)`: `previous` is the same resource as the kernel was told it last, for fields
-    that the kernel moves on its own (a peer's endpoint). Key, order and cost of change stand in `schema/plan`.
+    `satisfies(observed, desired, previous)`: `previous` is the resource that the kernel was last told, for fields that
+    the kernel changes by itself (a peer's endpoint). Key, order and cost of change are defined in `schema/plan`.
     """
 
     name: str
     marker: int | str
-    """What stands on an observed one that is ours, see `Observed.marker`."""
+    """The mark of an observed object that is ours, see `Observed.marker`."""
     stands_on: frozenset[str]
-    """The kinds that take this one along, or move it, when one of theirs goes or changes."""
+    """The kinds whose changes or deletions also delete or move objects of this kind."""
     announced_by: Announcer
-    """Who says that one has come, changed or gone. What nobody announces is looked at every few seconds."""
+    """Who announces changes. Kinds that nobody announces are read every few seconds."""
     messages: tuple[int, int] | None = None
-    """The types of rtnetlink's messages for one that is new or changed, and for one that has gone."""
+    """The rtnetlink message types for a new or changed object, and for a deleted one."""
     part_of: str = ""
-    """The kind of which it is a part, with the same owner; its key begins with that of the whole."""
+    """The kind that this one is a part of, with the same owner; its key begins with the key of the whole."""
     waits: bool = False
-    """Whether applying it may wait for another process: then it is no matter of the fast lane."""
+    """Whether applying it may wait for another process. Such kinds are not applied on the fast path."""
     dumped_by: Literal["kind", "device"] = "kind"
-    """What is read at once: all of the kind, or all on one device (the first word of the key)."""
+    """What one dump covers: the whole kind, or one device (the first element of the key)."""
     satisfies: Callable[[Observed[Resource], Resource, Resource | None], bool] = equal
     aim: Callable[[Observed[Resource], Resource, Resource | None], Resource] = as_desired
-    """What a change of an observed object should lead to: the desired resource, but with what the kernel may move
-    on its own (the endpoint of a peer that roamed) left where it is. Use it as `Change.after`."""
+    """The target of a change to an observed object: the desired resource, except that fields which the kernel may move
+    by itself (the endpoint of a roaming peer) keep their value. Use it as `Change.after`."""
     claims: Callable[[Resource], Iterable[Hashable]] = what_is_exclusive
-    """What only one of this kind may have: a port, a peer's allowed IPs on its device."""
+    """What only one object of this kind may have: a port, a peer's allowed IPs on its device."""
 
     def __post_init__(self) -> None:
         if (self.announced_by == "rtnetlink") != (self.messages is not None):
@@ -98,24 +98,24 @@ class Failure:
 
     change: Change
     code: str
-    """Why, in one word: as errno(3) names it (`ENODEV`), or as a service does; empty where a tool gave none."""
+    """The reason in one word: an errno(3) name (`ENODEV`) or a service's own; empty if a tool gave none."""
     message: str
     retry_after: float | None = None
-    """Seconds after which it is worth another try; None where that is not known."""
+    """Seconds until another try makes sense; None if unknown."""
 
 
 class Driver(Protocol[R]):
-    """The effects of one kind. The only code that touches the kernel."""
+    """The effects of one kind. Only drivers access the kernel."""
 
     def observe(self) -> Sequence[Observed[R]]:
-        """Every object of this kind on the host, ours and others'. Raises OSError."""
+        """Every object of this kind on the host, ours and foreign ones. Raises OSError."""
         ...
 
     def apply(self, changes: Sequence[Change]) -> Sequence[Failure]:
-        """Carry out the changes, in their order, in as few messages as possible.
+        """Apply the changes in their order, in as few messages as possible.
 
-        Idempotent: creating what is there and equal, and deleting what is gone, succeed. All that is not named in
-        the result was done. Raises nothing but OSError, and that only where nothing more can be known.
+        Idempotent: creating an equal existing object and deleting a missing one succeed. Every change that is not in
+        the result was applied. Raises only OSError, and only if nothing more can be known.
         """
         ...
 
@@ -124,9 +124,9 @@ class DeviceDriver(Driver[R], Protocol[R]):
     """The effects of a kind that is dumped by device."""
 
     def devices(self) -> Collection[str]:
-        """The devices that there are. Raises OSError."""
+        """The existing devices. Raises OSError."""
         ...
 
     def observe_on(self, devices: Collection[str]) -> Sequence[Observed[R]]:
-        """Every object of this kind on some of the devices. Raises OSError."""
+        """Every object of this kind on these devices. Raises OSError."""
         ...

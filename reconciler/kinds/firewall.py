@@ -1,4 +1,4 @@
-"""Firewall chains: ours by name; whoever names a chain GITWAN-… has asked for it."""
+"""Firewall chains: ours by name, because the prefix GITWAN- is reserved for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Links: ours by interface alias, and up."""
+"""Links: ours by interface alias. Ours are always up."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from schema.plan import Link, Resource
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """What only a running bond's member has."""
+    """The state of a running bond's member."""
 
     name: str
     carrier: bool
     aggregator: int | None = None
-    """With 802.3ad: legs whose partner is the same switch, set up the same, are in one aggregator."""
+    """With 802.3ad: legs to the same switch with the same settings share an aggregator."""
 
 
 @dataclass(frozen=True, slots=True)
 class BondState:
-    """What only a running bond has."""
+    """The state of a running bond."""
 
     mode: str
     hash: str
     legs: tuple[Leg, ...]
     aggregator: int | None = None
-    """With 802.3ad: the one that is in use."""
+    """With 802.3ad: the active aggregator."""
     partner: bool = False
-    """With 802.3ad: whether anybody speaks LACP at the other end."""
+    """With 802.3ad: whether the other end uses LACP."""
 
 
 def satisfies(observed: Observed[Resource], desired: Resource, previous: Resource | None) -> bool:
-    """Whether the link is there, up, and as far as the plan says anything about it, as the plan says."""
+    """Whether the link exists, is up, and matches every property that the plan sets."""
     found = observed.resource
     if not (isinstance(found, Link) and isinstance(desired, Link)):
         return False

@@ -1,4 +1,4 @@
-"""Nexthop objects: ours by their protocol."""
+"""Nexthop objects: ours by protocol."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from schema.plan import PROTOCOL, Nexthop, Resource
 
 
 def satisfies(observed: Observed[Resource], desired: Resource, previous: Resource | None) -> bool:
-    """Equal but for the order of a group's members, and for a family that the plan leaves to the kernel."""
+    """Equal, except for the order of a group's members and for a family that the plan leaves to the kernel."""
     found = observed.resource
     if not (isinstance(found, Nexthop) and isinstance(desired, Nexthop)):
         return False

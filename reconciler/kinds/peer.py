@@ -1,4 +1,4 @@
-"""WireGuard peers: ours by the alias of their link. Roaming may move an endpoint, and that is no drift."""
+"""WireGuard peers: ours by the alias of their link. An endpoint that moved by roaming is no drift."""
 
 from __future__ import annotations
 
@@ -15,33 +15,32 @@ _NUMERIC = re.compile(r"^(\[[0-9a-f:]+\]|[0-9.]+):\d+$")
 
 
 def endpoint_parts(endpoint: str) -> tuple[str, int]:
-    """`address:port`, `[address]:port` or `name:port` in two."""
+    """Split `address:port`, `[address]:port` or `name:port` into host and port."""
     host, _, port = endpoint.rpartition(":")
     return host.strip("[]"), int(port)
 
 
 def is_name(endpoint: str) -> bool:
-    """Whether the host of an endpoint is a DNS name rather than an address."""
+    """Whether the host of an endpoint is a DNS name, not an address."""
     return _NUMERIC.match(endpoint) is None
 
 
 def is_fresh(observed: Observed[Resource]) -> bool:
-    """Whether a session is up: a handshake less than 180 seconds ago."""
+    """Whether a session is up: its handshake is less than 180 seconds old."""
     session = observed.session
     return session is not None and session.handshake_age is not None and session.handshake_age < REJECT_AFTER
 
 
 def endpoint_stale(observed: Observed[Resource], desired: Resource) -> bool:
-    """Whether the plan has an endpoint and no session is up: a name should be resolved anew, an address set again."""
+    """Whether the plan has an endpoint but no session is up. Then resolve a name again, or set an address again."""
     return isinstance(desired, Peer) and desired.endpoint is not None and not is_fresh(observed)
 
 
 def endpoint_settled(observed: Observed[Resource], desired: Peer, previous: Resource | None) -> bool:
     """Whether the observed endpoint may stay.
 
-    One that the plan has just changed must be set. Otherwise a session that is up may have roamed, and what a name
-    stands for is not known here, nor whether it can be resolved now: that is never drift, and `endpoints.py` says
-    when to resolve anew.
+    An endpoint that the plan has just changed must be set. Otherwise a live session may have roamed; and what a name
+    resolves to, or whether it resolves, is not known here. That is never drift: `endpoints.py` decides when to resolve.
     """
     found = observed.resource
     assert isinstance(found, Peer)
@@ -55,7 +54,7 @@ def endpoint_settled(observed: Observed[Resource], desired: Peer, previous: Reso
 
 
 def satisfies(observed: Observed[Resource], desired: Resource, previous: Resource | None) -> bool:
-    """Everything but the name for people; a preshared key by its fingerprint; the endpoint as above."""
+    """Compares everything except the name for people; a preshared key by its fingerprint; the endpoint as above."""
     found = observed.resource
     if not (isinstance(found, Peer) and isinstance(desired, Peer)):
         return False
@@ -68,7 +67,7 @@ def satisfies(observed: Observed[Resource], desired: Resource, previous: Resourc
 
 
 def aim(observed: Observed[Resource], desired: Resource, previous: Resource | None) -> Resource:
-    """The desired peer, with the observed endpoint where that may stay: a change elsewhere must not undo roaming."""
+    """The desired peer, but with the observed endpoint if it may stay, so that other changes do not undo roaming."""
     found = observed.resource
     if not (isinstance(found, Peer) and isinstance(desired, Peer)):
         return desired
@@ -82,7 +81,7 @@ def _fingerprint(peer: Peer) -> str | None:
 
 
 def claims(peer: Resource) -> Iterable[tuple[str, str]]:
-    """The kernel gives an allowed IP to the last peer of a device that claims it, and tells nobody."""
+    """The kernel silently gives an allowed IP to the last peer of a device that claims it."""
     assert isinstance(peer, Peer)
     return [(peer.dev, prefix) for prefix in peer.allowed_ips]
 

@@ -1,4 +1,4 @@
-"""Routes: ours by their protocol."""
+"""Routes: ours by protocol."""
 
 from __future__ import annotations
 

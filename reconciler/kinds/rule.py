@@ -1,4 +1,4 @@
-"""Policy routing rules: ours by their protocol."""
+"""Policy routing rules: ours by protocol."""
 
 from __future__ import annotations
 

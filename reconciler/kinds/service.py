@@ -1,4 +1,4 @@
-"""Services: ours where the process that our pid file names runs with a configuration in our folder, and alive."""
+"""Services: ours if the process in our pid file is alive and runs with a configuration in our folder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from reconciler.kinds.base import Kind, Observed
 from schema.plan import Resource
 
 MARKER = "services"
-"""The folder below the agent's own in which everything about them stands."""
+"""The folder for all service files, inside the agent's own."""
 
 
 def satisfies(observed: Observed[Resource], desired: Resource, previous: Resource | None) -> bool:

@@ -1,4 +1,4 @@
-"""Kernel parameters: ours where the inventory holds the value from before us."""
+"""Kernel parameters: ours if the inventory holds the value from before us."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MARKER = "inventory"
 
 
 def satisfies(observed: Observed[Resource], desired: Resource, previous: Resource | None) -> bool:
-    """Equal but for white space: the kernel divides several values by tabs."""
+    """Equal, except for white space: the kernel separates several values by tabs."""
     found = observed.resource
     if not (isinstance(found, Sysctl) and isinstance(desired, Sysctl)):
         return False

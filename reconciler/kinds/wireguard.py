@@ -7,7 +7,7 @@ from schema.plan import Resource, Wireguard
 
 
 def satisfies(observed: Observed[Resource], desired: Resource, previous: Resource | None) -> bool:
-    """Key (by its public half), port and mark; no mark is mark 0. The leg is no setting."""
+    """Compares the key (by its public half), port and mark; no mark equals mark 0. The leg is not a kernel setting."""
     found = observed.resource
     if not (isinstance(found, Wireguard) and isinstance(desired, Wireguard)):
         return False

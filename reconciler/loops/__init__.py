@@ -1,4 +1,4 @@
-"""What no static file can know. Each loop is a folder: a pure `policy.py`, a thin `loop.py` that feeds it, a `PLUG`."""
+"""Decisions from run-time measurements. Each loop is a folder: a pure `policy.py`, a thin `loop.py`, a `PLUG`."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from reconciler.loops import bonds, exits, health
 from reconciler.loops.base import Plug
 
 LOOPS: tuple[Plug, ...] = (health.PLUG, bonds.PLUG, exits.PLUG)
-"""Every loop, in the order of the status; where two want the same, the first has it."""
+"""Every loop, in the order of the status; if two loops want the same resource, the first one gets it."""

@@ -1,8 +1,8 @@
-"""What a loop is, and the ground it stands on.
+"""The interface between a loop and the agent.
 
-A loop knows what no static file can know, and says what should be in the kernel for that; it never writes there. It is
-a folder below this one with a `PLUG`, and one line in `loops/__init__.py`: the agent, the status, the metrics, the
-socket and the command line walk that list, and know no loop by its name.
+A loop decides from what it measures at run time, which no plan can contain. It says which resources the kernel should
+hold, and never writes to the kernel itself. A loop is a folder beside this file with a `PLUG`, and one line in
+`loops/__init__.py`. The agent, status, metrics, socket and command line iterate over that list and name no loop.
 """
 
 from __future__ import annotations
@@ -28,44 +28,44 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Row = dict[str, Any]
-"""What a loop shows of one thing that it looks after; it goes to status.json as it is."""
+"""One object that a loop manages, as the status shows it. It is written to status.json unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
 class TunnelNote:
-    """What a loop has found out about a tunnel: shown beside it in the status and the metrics."""
+    """What a loop has measured about a tunnel. Status and metrics show it beside the tunnel."""
 
     alive: bool
     text: str = ""
-    """Why not, if it is not."""
+    """The reason, if the tunnel is not alive."""
     rtt: float | None = None
-    """Seconds of the last round trip."""
+    """The last round-trip time, in seconds."""
     loss: float = 0.0
-    """The share of the last probes that were lost."""
+    """The share of recent probes that were lost, from 0 to 1."""
 
 
 class Loop(Protocol):
-    """One that runs. All but `run` is called in the event loop's thread, and does not wait."""
+    """A running loop. All methods except `run` are called in the event loop's thread and must not block."""
 
     async def run(self) -> None:
-        """Until it is cancelled. What it raises is logged, and it is run again."""
+        """Run until cancelled. An exception is logged, and the agent calls `run` again."""
         ...
 
     def order(self, request: Mapping[str, Any]) -> Reply:
-        """What somebody asks of it over the agent's socket; the answer has `ok`."""
+        """Answer a request from the agent's socket. The reply has the key `ok`."""
         ...
 
     def refused(self, refused: Sequence[Refused]) -> None:
-        """The kernel or an older owner did not let it have these, or not any more."""
+        """Take note of resources that the kernel or an older owner refused, now or after having accepted them."""
         ...
 
 
 class Ground(Protocol):
-    """What the agent offers to a loop."""
+    """The agent's services for a loop."""
 
     @property
     def settings(self) -> Any:
-        """What the plan in force says to this loop."""
+        """The part of the plan in force that concerns this loop."""
         ...
 
     @property
@@ -75,7 +75,7 @@ class Ground(Protocol):
 
     @property
     def config(self) -> AgentConfig:
-        """This host's own settings."""
+        """The host's own configuration."""
         ...
 
     @property
@@ -85,52 +85,53 @@ class Ground(Protocol):
 
     @property
     def out(self) -> frozenset[str]:
-        """Tunnels that were found dead when the agent first looked."""
+        """Tunnels that were dead when the agent first read the kernel."""
         ...
 
     def observed(self, kind: str, device: str) -> Mapping[Key, Observed[Any]]:
-        """What a device held of a kind (`wireguard`, `peer`) when it was read last."""
+        """The objects of a kind (`wireguard`, `peer`) on a device, at the last reading."""
         ...
 
     def adoptable(self) -> list[Observed[Any]]:
-        """What an earlier life of this loop has left in its scopes. It goes unless the loop puts it."""
+        """Objects that an earlier run of this loop left in its scopes. The agent deletes those that are not put
+        again."""
         ...
 
     async def change(
         self, put: Iterable[Resource] = (), drop: Iterable[ResourceName] = (), amend: Iterable[Amend] = ()
     ) -> list[Refused]:
-        """Want more or less beside the plan, or amend it; what of that is refused. It is applied at once.
+        """Add, drop or amend resources in addition to the plan, at once. Returns the refused ones.
 
-        An empty call says that nothing is wanted of what may be left from an earlier life.
+        An empty call says that the loop wants nothing that an earlier run may have left.
         """
         ...
 
     async def replace(self, resources: Iterable[Resource]) -> list[Refused]:
-        """Want just this."""
+        """Want exactly these resources. Returns the refused ones."""
         ...
 
     async def move(self, watched: Iterable[str], alive: frozenset[str]) -> None:
-        """Have traffic follow which of the watched tunnels are alive."""
+        """Move traffic to the watched tunnels in `alive`, away from the other watched ones."""
         ...
 
     async def remark(self, type_: str, condition: Condition | None) -> None:
-        """Say how things are; None where there is nothing to look at."""
+        """Set a condition; None removes it, if there is nothing to report on."""
         ...
 
     async def in_lane(self, function: Callable[[], T]) -> T:
-        """Run what reads the kernel while nobody changes it."""
+        """Run a function that reads the kernel while no other thread changes it."""
         ...
 
     def show(self, rows: list[Row]) -> None:
-        """What status and metrics show from now on."""
+        """Set the rows that status and metrics show."""
         ...
 
     def annotate(self, tunnels: Mapping[str, TunnelNote]) -> None:
-        """What status and metrics show beside the tunnels from now on, by device."""
+        """Set the notes that status and metrics show beside the tunnels, by device."""
         ...
 
     def serve_metrics(self, address: str, port: int) -> None:
-        """Answer for the metrics at one more address."""
+        """Serve the metrics at an additional address."""
         ...
 
     def say(self, level: Level, text: str) -> None:
@@ -140,35 +141,35 @@ class Ground(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plug:
-    """A loop as everybody else sees it. What is heavy is imported by `make`, when an agent runs."""
+    """A loop as the agent sees it. `make` does the heavy imports, when an agent runs."""
 
     name: str
-    """Also of its rows in the status, of its orders on the socket, and of it as an owner of overlays."""
+    """Also names the loop's rows in the status, its orders on the socket, and the owner of its overlays."""
     settings: Callable[[Runtime], Any]
-    """What of a plan is for this loop. Nothing: then it idles, and what it has put goes with the commit."""
+    """Selects the loop's part of a plan. If it is empty, the loop idles and its resources go with the commit."""
     make: Callable[[Ground], Loop]
     conditions: tuple[str, ...] = ()
-    """The conditions that it speaks of, in the order of the status."""
+    """The types of the conditions that the loop sets, in the order of the status."""
     pending: str = ""
-    """The condition that is Unknown until it has been looked after: while it is, all is not well."""
+    """A condition that is Unknown until the loop has set it. Until then the status is not ok."""
     shows: bool = False
-    """Whether it has rows."""
+    """Whether the loop has rows."""
     lines: Callable[[Sequence[Mapping[str, Any]]], list[str]] = lambda rows: []
-    """Its rows for people."""
+    """Formats the loop's rows for people."""
     metrics: Callable[[CollectorRegistry], Callable[[Sequence[Mapping[str, Any]]], None]] | None = None
-    """Makes the metrics in a registry; what that returns sets them from rows."""
+    """Makes the metrics in a registry, and returns the function that sets them from rows."""
     orders: bool = False
-    """Whether it takes orders."""
+    """Whether the loop accepts orders."""
     command: Callable[[], typer.Typer] | None = None
-    """Its group of the command line."""
+    """The loop's group of commands."""
     remembered: Callable[[Path, Runtime], Iterable[Resource]] = lambda folder, runtime: ()
-    """What it wanted in its last life, from the state folder: wanted again before anything is restored."""
+    """Reads from the state folder what the loop wanted in its last run; it is wanted again before a restore."""
     scopes: Callable[[Runtime], Iterable[Scope]] = lambda runtime: ()
-    """Where it may have put what outlives the agent: nothing there is deleted before the loop has spoken."""
+    """Where the loop may have put resources that outlive the agent. They stay until the loop has called `change`."""
 
 
 class Quiet:
-    """The parts of a loop that takes no orders and puts nothing."""
+    """Defaults for a loop that accepts no orders and ignores refusals."""
 
     def order(self, request: Mapping[str, Any]) -> Reply:
         return {"ok": False, "error": "it takes no orders"}

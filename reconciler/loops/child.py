@@ -1,8 +1,8 @@
-"""A process of ours beside the agent, for what is heavy or must not wait for Python's lock.
+"""Runs a child process of the agent, for work that is heavy or must not wait for Python's lock.
 
-It speaks lines of JSON on its standard input and output, has limits, ends with the agent, and is started again when it
-has died. It runs in a session of its own, so that a Ctrl-C for the agent is no signal for it, and without the agent's
-supplementary group, which leads past the kill switch.
+The child exchanges lines of JSON on its standard input and output, has limits, ends with the agent, and is restarted
+after it dies. It has its own session, so that a Ctrl-C for the agent does not reach it, and it does not have the
+agent's supplementary group, which bypasses the kill switch.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from reconciler.system import agent_group
 from reconciler.system.launch import Limits, limited
 
 PASSED_ON = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
-"""The environment that a child gets."""
+"""The environment of a child."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 30.0
-"""Seconds before a child that died is started again; they double as long as it does not live for as long."""
+"""Seconds before a dead child is restarted; doubled each time, unless the child lived longer than the pause."""
 GRACE = 2.0
-"""Seconds that a child has to end by itself when its input does."""
+"""Seconds for a child to end by itself after its input is closed."""
 LINE = 16 << 20
-"""Bytes of the longest line."""
+"""Maximum bytes of a line."""
 
 _END_WITH_AGENT = ("setpriv", "--pdeathsig", "KILL", "--")
-"""By util-linux: a function that runs between fork and exec might wait for another thread's lock for ever."""
+"""util-linux sets this, because a function between fork and exec could wait forever for another thread's lock."""
 
 JsonObject = dict[str, Any]
 
 
 class Child:
-    """One process, from its first start until the loop that it serves ends."""
+    """One process, from its first start until its loop ends."""
 
     def __init__(
         self,
@@ -46,8 +46,8 @@ class Child:
         limits: Limits | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """`heard` is called with each message, in the event loop. `began` is awaited after each start: a child that is
-        new knows nothing. `say` writes to the log."""
+        """`heard` is called with each message, in the event loop. `began` is awaited after each start, because a new
+        child knows nothing. `say` writes to the log."""
         self.name = name
         self._command = list(command)
         self._heard = heard
@@ -60,11 +60,11 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """Of the process that runs now."""
+        """The id of the current process."""
         return self._process.pid if self._process is not None else None
 
     async def run(self) -> None:
-        """Keep it running until cancelled; it is gone then."""
+        """Keep the process running until cancelled, then end it."""
         clock, pause = asyncio.get_running_loop().time, FIRST_PAUSE
         while True:
             started = clock()
@@ -79,7 +79,7 @@ class Child:
             pause = min(LONGEST_PAUSE, 2 * pause)
 
     async def send(self, message: JsonObject) -> bool:
-        """Say something to it; whether there was anybody to hear it."""
+        """Send a message. Returns whether a process received it."""
         process = self._process
         if process is None or process.stdin is None:
             return False
@@ -87,11 +87,11 @@ class Child:
             process.stdin.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
             await process.stdin.drain()
         except (ConnectionError, RuntimeError):
-            return False  # it has just died, and what it has to know is said when it has begun anew
+            return False  # it has just died; the next process gets what it needs from `began`
         return True
 
     async def _live(self) -> str:
-        """One life; what ended it."""
+        """Run the process once. Returns the reason why it ended."""
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | self._environment
         process = await asyncio.create_subprocess_exec(
             *limited(self._limits),
@@ -137,7 +137,7 @@ class Child:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Close its input, which tells it to end, and make sure that it does."""
+    """Close the input of the process, which tells it to end, and make sure that it does."""
     if process.stdin is not None:
         process.stdin.close()
     with suppress(TimeoutError, ProcessLookupError):

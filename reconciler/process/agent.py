@@ -1,12 +1,12 @@
-"""The agent: decides when to do what. One asyncio loop; the kernel is touched by whoever holds the lane, git waited for
-in a thread of its own.
+"""The agent: schedules the reconciler's work on one asyncio loop. One thread at a time holds the lane to the kernel;
+git runs in a thread of its own.
 
 start      restore the last confirmed plan from disk
-poll       fetch every `interval`, give or take, or when told to; converge where the commit is new
-events     the kernel says that something moved: compare the kinds touched, at once
-quiet      what announces nothing is compared every 2 s; names of silent peers are resolved again
+poll       fetch every `interval`, with jitter, or on request; converge if the commit is new
+events     the kernel announces a change: compare the affected kinds at once
+quiet      compare unannounced kinds every 2 s; resolve the names of silent peers again
 full       compare everything every few minutes, and sooner after a failure
-loops      what a loop changes passes a cycle that waits for an answer
+loops      a loop's change overtakes a cycle that waits for an answer
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ from reconciler.state.config import AgentConfig
 T = TypeVar("T")
 
 DEBOUNCE = 0.06
-"""Seconds to gather events before looking: a link that goes takes dozens of objects with it."""
+"""Seconds to collect events before reading: a deleted link takes dozens of objects with it."""
 REST = 4.0
-"""How many times as long as the last look took to rest before the next one, so many seconds at the most:"""
+"""Rest for REST times the duration of the last reading, at most LONGEST_REST seconds."""
 LONGEST_REST = 0.5
 QUIET_INTERVAL = 2.0
 STATUS_INTERVAL = 10.0
-"""Seconds between two status files when nothing happens: handshakes age."""
+"""Maximum seconds between two status files: handshakes age even if nothing happens."""
 RESOLVE_TIMEOUT = 5.0
 FIRST_RETRY = 2.0
 LONGEST_RETRY = 120.0
 DOUBLINGS = 10
-"""As often a pause doubles at the most."""
+"""Maximum number of times that a pause doubles."""
 
 
 class Agent:
-    """Runs until it is told to stop. The network stays as it is then."""
+    """Runs until it is told to stop, and then leaves the network as it is."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Agent:
         touched: Touched,
         quiet: frozenset[str] = UNANNOUNCED,
     ) -> None:
-        """`quiet` are the kinds that have to be polled."""
+        """`quiet` are the kinds that must be polled."""
         self.reconciler = reconciler
         self.config = config
         self.touched = touched
@@ -77,7 +77,7 @@ class Agent:
         self._retries = 0
 
     async def run(self) -> None:
-        """Raises OSError where the socket cannot be made."""
+        """Run until `stop`. Raises OSError if the socket cannot be created."""
         clock = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._poll_now = asyncio.Event()
@@ -110,15 +110,15 @@ class Agent:
         self.reconciler.say("info", "stopped; the network stays as it is")
 
     def poll_now(self) -> None:
-        """Fetch at once rather than with the next poll."""
+        """Fetch now, without waiting for the next poll."""
         self._poll_now.set()
 
     def stop(self) -> None:
-        """Have `run` return; the network stays as it is."""
+        """Make `run` return; the network stays as it is."""
         self._stop.set()
 
     async def _forever(self, job: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
-        """Keep one of the jobs going: what it did not foresee is logged, and it starts again."""
+        """Run a job until the agent stops. An unexpected exception is logged, and the job starts again."""
         while not self._stop.is_set():
             try:
                 await job()
@@ -127,7 +127,7 @@ class Agent:
                 await asyncio.sleep(LONGEST_RETRY / 4)
 
     async def _cycle(self, function: Callable[[], T]) -> T:
-        """Run one cycle after the other; while one waits for an answer, moves pass it."""
+        """Run a cycle after the previous one; while it waits for an answer, moves overtake it."""
         try:
             return await self._in(self._cycles, partial(self._holding, function))
         finally:
@@ -135,7 +135,7 @@ class Agent:
                 self._on_trial.set()
 
     async def _move(self, function: Callable[[], T]) -> T:
-        """Run what is short, and does not wait for anything but the lane."""
+        """Run a short function that waits for nothing except the lane."""
         return await self._in(self._moves, partial(self._holding, function))
 
     def _holding(self, function: Callable[[], T]) -> T:
@@ -145,7 +145,7 @@ class Agent:
     async def _in(self, thread: ThreadPoolExecutor, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(thread, function)
 
-    # Polling the source
+    # Poll the source
 
     async def _poll(self) -> None:
         poll, failures = self.config.poll, 0
@@ -153,7 +153,7 @@ class Agent:
             self._poll_now.clear()
             report = await self._acquire_and_converge(full=False)
             pause = max(1.0, poll.interval + random.uniform(-poll.jitter, poll.jitter))
-            # A source that does not answer is asked again sooner at first: at boot it may be up a moment later.
+            # A source that fails is asked again sooner at first: at boot it may come up a moment later.
             failed = report.acquired is not None and report.acquired.error is not None
             failures = failures + 1 if failed else 0
             if failed:
@@ -183,11 +183,11 @@ class Agent:
             if kinds:
                 report = await self._cycle(partial(self.reconciler.converge, kinds=kinds))
                 self._retry_soon(report)
-                # Where others' routes come and go all the time, looking at them takes a share of one core only.
+                # If foreign routes change all the time, reading them may use a limited share of one core.
                 await asyncio.sleep(min(LONGEST_REST, REST * report.seconds))
 
     def _held_back(self, kinds: set[str]) -> set[str]:
-        """The kinds to look at now; one that something else keeps undoing waits, and is looked at later."""
+        """The kinds to read now. A kind that another program keeps undoing waits, and is read later."""
         waits = {k: s for k, s in self.reconciler.reporter.contest.delay(time.time()).items() if k in kinds}
         if waits:
             asyncio.get_running_loop().call_later(max(waits.values()), self._look_now.set)
@@ -196,7 +196,7 @@ class Agent:
         return kinds
 
     def _cooling(self, waits: dict[str, float]) -> bool:
-        """Whether the pause after the last repair of these kinds is still on."""
+        """Whether the pause after the last repair of these kinds is not over yet."""
         now = time.monotonic()
         if now < self._cool_until:
             return True
@@ -205,7 +205,7 @@ class Agent:
 
     _cool_until = 0.0
 
-    # What a parent and a far end are waited for
+    # Plans on trial, and signs of life for the parent
 
     async def _trial(self) -> None:
         while True:
@@ -216,12 +216,12 @@ class Agent:
                 self._retry_soon(report)
 
     async def _beat(self) -> None:
-        """Tell the parent that the lane is free again and again, too."""
+        """Tell the parent regularly that the agent is alive and gets the lane."""
         while True:
             await self._move(self.line.alive)
             await asyncio.sleep(BEAT)
 
-    # What announces nothing
+    # Unannounced kinds
 
     async def _quiet(self) -> None:
         written = time.monotonic()
@@ -239,7 +239,7 @@ class Agent:
                 await self._move(self.reconciler.reporter.write_status)
 
     async def _resolve(self) -> None:
-        """Look up the names of peers that fell silent, and go where they point now."""
+        """Look up the names of silent peers, and set their endpoints to the current addresses."""
         named, seen = await self._move(self.reconciler.engine.delivery.named_peers)
         due = self.resolver.due(named, seen, time.monotonic())
         answers = await asyncio.gather(*(_addresses(lookup) for lookup in due))
@@ -247,7 +247,7 @@ class Agent:
         if changes:
             await self._move(lambda: self.reconciler.point(changes))
 
-    # Everything, now and then
+    # Full cycles
 
     async def _full(self) -> None:
         loop = asyncio.get_running_loop()
@@ -259,7 +259,7 @@ class Agent:
             self._retry_soon(await self._cycle(self.reconciler.converge))
 
     def _retry_soon(self, report: Report) -> None:
-        """After a failure, look at everything again soon; the pauses grow."""
+        """After a failure, schedule a full cycle soon; the pauses grow."""
         error = report.error
         if (error is None or report.rolled_back) and not report.unmet:
             if not report.partial:
@@ -325,8 +325,8 @@ class Agent:
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> bool:
-    """Whether the event came within the time."""
-    # Not wait_for: until Python 3.12 it forgets that it was cancelled where the event comes at the same moment.
+    """Wait for an event. Returns whether it came within the time."""
+    # Not wait_for: before Python 3.12 it loses a cancellation that comes at the same moment as the event.
     try:
         async with asyncio.timeout(max(0.0, seconds)):
             await event.wait()
@@ -336,7 +336,7 @@ async def _wait(event: asyncio.Event, seconds: float) -> bool:
 
 
 async def _addresses(lookup: NameLookup) -> list[str]:
-    """What a name resolves to now, in the resolver's order; nothing where it does not."""
+    """The current addresses of a name, in the resolver's order; empty if it does not resolve."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(RESOLVE_TIMEOUT):

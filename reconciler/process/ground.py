@@ -1,4 +1,4 @@
-"""The ground under one loop: what it may ask of the host, in the thread that it belongs to."""
+"""The agent's services for one loop, in the thread that the loop runs in."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ T = TypeVar("T")
 
 
 class HostGround:
-    """`in_lane` runs a function while nobody else touches the kernel, and `in_cycle` one that may take as long as a
-    cycle; `on_report` hears what became of each change, and looks again where one failed."""
+    """`in_lane` runs a function while nobody else uses the kernel, and `in_cycle` one that may take as long as a cycle.
+    `on_report` gets the report of each change, and schedules another reading after a failure."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class HostGround:
         self.config = config
 
     def make(self) -> Loop:
-        """The loop that stands here."""
+        """The loop, created with this ground."""
         made = self._plug.make(self)
         running = asyncio.get_running_loop()
 
@@ -90,7 +90,7 @@ class HostGround:
         return list(refused)
 
     async def _caught_up(self, report: Report | None) -> None:
-        """What of a change takes a cycle is done when this returns, too."""
+        """Complete the part of a change that needs a cycle before this returns."""
         if self._reconciler.behind:
             report = await self._in_cycle(self._reconciler.catch_up) or report
         if report is not None:

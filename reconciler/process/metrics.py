@@ -1,4 +1,4 @@
-"""What Prometheus may scrape from this agent, on loopback unless the host says otherwise."""
+"""The agent's Prometheus metrics, served on loopback unless the host's configuration says otherwise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STATUSES = ("True", "False", "Unknown")
 
 
 class Metrics:
-    """The agent's numbers, in a registry of their own."""
+    """The agent's metrics, in their own registry."""
 
     def __init__(self, plugs: Iterable[Plug] = ()) -> None:
         self.registry = CollectorRegistry()
@@ -44,7 +44,7 @@ class Metrics:
         self.loss = Gauge("gitwan_tunnel_loss", "Share of the last probes.", ["device", "peer"], registry=to)
 
     def serve(self, address: str, port: int) -> None:
-        """Answer on an address and port. Raises OSError."""
+        """Serve the metrics on an address and port. Raises OSError."""
         start_http_server(port, address, registry=self.registry)
 
     def cycle(self, report: Report) -> None:
@@ -84,6 +84,6 @@ class Metrics:
                 self.beside.labels(owner, kind).set(count)
 
     def show(self, loop: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """What a loop shows now."""
+        """Update the metrics of a loop."""
         if loop in self._show:
             self._show[loop](rows)

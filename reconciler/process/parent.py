@@ -1,12 +1,12 @@
-"""The agent's parent: a small process that keeps the deadline of a change, on the standard library alone.
+"""The agent's parent: a small process that enforces the deadline of a change. It uses only the standard library.
 
-The agent is its child, and says over a pipe when a change begins (`arm SECONDS`), when it has been confirmed or taken
-back (`disarm`), and now and then that it is there (`alive`). Where the child dies in mid-change, or has not come to an
-end in time, because it hangs, is stopped, or was killed for its memory, the parent makes sure that it is dead, has a
-child of its own restore the last confirmed plan, and starts the agent again.
+The agent is its child. Over a pipe it says when a change begins (`arm SECONDS`), when the change is confirmed or rolled
+back (`disarm`), and regularly that it is alive (`alive`). If the child dies during a change, or misses the deadline
+because it hangs, is stopped or was killed for its memory, the parent makes sure that it is dead, lets another child
+restore the last confirmed plan, and starts the agent again.
 
-Children are forked before anything heavy is imported: they start at once, and the parent stays small. systemd watches
-the parent (sd_notify(3)), and a parent that dies takes the agent with it.
+Children are forked before any heavy import: they start at once, and the parent stays small. systemd watches the parent
+(sd_notify(3)). If the parent dies, the agent dies with it.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from reconciler.base.line import Line
 from reconciler.base.log import log
 
 SILENT = 180.0
-"""Seconds without a word at rest after which the agent hangs."""
+"""Without a word for this many seconds, an agent without a change under way counts as hung."""
 BEAT = 10.0
-"""Seconds between two words of the agent, and two of the parent to systemd."""
+"""Seconds between two `alive` messages of the agent, and between two of the parent to systemd."""
 RESTORE_SECONDS, RESTORE_TRIES = 60.0, 3
 LONGEST_PAUSE = 30.0
-"""Seconds between two starts of an agent that keeps dying."""
+"""Maximum seconds between two starts of an agent that keeps dying."""
 _KILLED = 128
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 
 _to_parent: int | None = None
-"""In a child: where the parent listens."""
+"""In a child: the pipe to the parent."""
 
 
 def line() -> Line:
-    """What leads from this process to its parent."""
+    """The line from this process to its parent."""
     return Line(_to_parent)
 
 
@@ -47,29 +47,29 @@ def guarded(argv: Sequence[str]) -> bool:
 
 
 def guard(argv: Sequence[str]) -> list[str]:
-    """Become the parent of this command. Returns in each child, with the command line that it is to run."""
+    """Become the parent of this command. Returns in each child, with the command line to run."""
     return Parent(list(argv)).run()
 
 
 class AgentProcess:
-    """A child, and what it said last. Times on the monotonic clock. Not a dataclass: those cost a megabyte."""
+    """A child and its last messages. Times are of the monotonic clock. Not a dataclass, which would cost a megabyte."""
 
     def __init__(self, pid: int, listening: int, restores: bool) -> None:
         self.pid = pid
         self.listening = listening
         """Our end of the pipe."""
         self.ended = os.pidfd_open(pid)
-        """A descriptor that can be read once it has ended."""
+        """A descriptor that becomes readable when the child has ended."""
         self.restores = restores
-        """It only brings back the last confirmed plan, and is let do so."""
+        """The child only restores the last confirmed plan, and is allowed to finish."""
         self.armed = False
         self.until: float | None = None
-        """When it has to be done."""
+        """The end of its deadline."""
         self.heard: float | None = None
-        """When it last said that it is there."""
+        """The time of its last message."""
         self.rest = b""
         self.deaf = False
-        """It has closed its end."""
+        """The child has closed its end of the pipe."""
 
 
 class Parent:
@@ -91,7 +91,7 @@ class Parent:
                 return self.argv
             code, because = self._watch()
             if self.stopping and code == 0:
-                because = ""  # it was told to end, and what is on trial has passed all but its far ends
+                because = ""  # it was told to end, and only the far ends of the plan on trial have not passed
             if because and (command := self._restore(because)):
                 return command
             if self.stopping or (code < _KILLED and not because) or "--once" in self.argv:
@@ -106,7 +106,7 @@ class Parent:
             _kill(self.child.pid, signal.SIGTERM)
 
     def _fork(self, restores: bool = False) -> bool:
-        """Whether this is the child."""
+        """Fork a child. Returns True in the child."""
         global _to_parent
         listening, speaking = os.pipe()
         me = os.getpid()
@@ -127,7 +127,7 @@ class Parent:
         return False
 
     def _watch(self) -> tuple[int, str]:
-        """Follow the child to its end: its exit code, and why the change that it was in has to be taken back."""
+        """Follow the child to its end. Returns its exit code, and the reason why its change must be rolled back."""
         child = self.child
         assert child is not None
         because = ""
@@ -137,7 +137,7 @@ class Parent:
             if child.listening in readable:
                 self._hear(child)
             if child.ended in readable:
-                self._hear(child)  # its last words
+                self._hear(child)  # its last messages
                 code = self._bury(child)
                 if child.armed and not because:
                     because = f"the agent ended in mid-change ({_words(code)})"
@@ -169,7 +169,7 @@ class Parent:
                     self._tell("READY=1")
 
     def _too_late(self, child: AgentProcess) -> str:
-        """Why the child has to go; nothing where it need not."""
+        """The reason why the child must be killed; empty if there is none."""
         now = time.monotonic()
         if child.until is not None and now >= child.until:
             return "the deadline passed before the change was confirmed"
@@ -179,7 +179,7 @@ class Parent:
         return ""
 
     def _bury(self, child: AgentProcess) -> int:
-        """Wait for a child that has ended; its exit code, as a shell says it."""
+        """Wait for a child that has ended. Returns its exit code, in a shell's notation."""
         _, status = os.waitpid(child.pid, 0)
         os.close(child.listening)
         os.close(child.ended)
@@ -188,7 +188,7 @@ class Parent:
         return _KILLED - code if code < 0 else code
 
     def _restore(self, because: str) -> list[str] | None:
-        """Have a child restore the last confirmed plan: its command line in that child, None in the parent."""
+        """Let a child restore the last confirmed plan. Returns its command line in the child, None in the parent."""
         command = [self.argv[0], "agent", "restore", "--because", because, *_config(self.argv)]
         for _ in range(RESTORE_TRIES):
             log("error", f"{because}: restoring the last confirmed plan")
@@ -204,12 +204,12 @@ class Parent:
         return None
 
     def _rest(self) -> None:
-        """An agent that dies again and again is started more and more slowly."""
+        """Wait before the next start: an agent that keeps dying is restarted more and more slowly."""
         self.pause = min(LONGEST_PAUSE, 2 * self.pause or 0.1)
         time.sleep(self.pause)
 
     def _tell(self, state: str) -> None:
-        """One word to systemd, where it listens."""
+        """Notify systemd, if it listens."""
         if not self.notify:
             return
         import socket
@@ -223,7 +223,7 @@ class Parent:
 
 
 def _config(argv: Sequence[str]) -> list[str]:
-    """The option that names the host's settings, as it was given."""
+    """The `--config` option of a command line, as it was given."""
     for number, word in enumerate(argv):
         if word == "--config":
             return list(argv[number : number + 2])
@@ -249,20 +249,20 @@ def _kill(pid: int, number: int) -> None:
 
 
 def _no_core() -> None:
-    """What is decrypted shall not reach the disk in a core dump, neither this process's nor its children's."""
+    """Disable core dumps for this process and its children, because they would write decrypted secrets to disk."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends, stopped or not (prctl(2)), and never dump its memory."""
+    """Let the kernel kill this process, even a stopped one, when its parent ends (prctl(2)). Never dump its memory."""
     try:
         import ctypes
 
         library = ctypes.CDLL(None)
         library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        library.prctl(_PR_SET_DUMPABLE, 0)  # a core_pattern that pipes heeds no limit
+        library.prctl(_PR_SET_DUMPABLE, 0)  # RLIMIT_CORE does not apply to a core_pattern that pipes
     except (ImportError, OSError, AttributeError, MemoryError):
         pass  # the lock of the state folder still keeps a second agent from writing
     if os.getppid() != parent:

@@ -1,4 +1,4 @@
-"""One host: runs its cycles, and applies what its loops want. What comes of them is said by its `Reporter`."""
+"""Runs the cycles of one host, and applies what its loops want. Its `Reporter` reports the results."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 TRIAL_INTERVAL = 0.5
-"""Seconds between two looks at a plan on trial."""
+"""Seconds between two checks of a plan on trial."""
 
 
 class Reconciler:
-    """Does everything for this host; the agent decides when. It never touches the kernel while it is suspended."""
+    """All work for this host; the agent schedules it. While suspended, it never changes the kernel."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Reconciler:
         plugs: Sequence[Plug] = (),
         metrics: Metrics | None = None,
     ) -> None:
-        """`plugs` are the loops that there are; those that run `listen`, and `show` how things are."""
+        """`plugs` are the available loops; the running ones call `listen` and `show`."""
         self.name = name
         self.store = store
         self.engine = engine
@@ -64,7 +64,7 @@ class Reconciler:
     # Loops
 
     def recall(self) -> None:
-        """Have loops want what they remember, and delete nothing that they may still want."""
+        """Want again what loops remember from their last run, and delete nothing in their scopes yet."""
         try:
             plan = self.store.plan_in_force()
         except (Stalled, OSError):
@@ -79,30 +79,30 @@ class Reconciler:
             self.engine.adoption.expect(plug.name, plug.scopes(plan.runtime))
 
     def listen(self, owner: str, told: Callable[[Sequence[Refused]], None]) -> None:
-        """Have a loop told what it does not get, or not any more."""
+        """Set the function that tells a loop what it does not get, or no longer gets."""
         self._listeners[owner] = told
 
     def change(
         self, owner: str, put: Iterable[Resource] = (), drop: Iterable[ResourceName] = (), amend: Iterable[Amend] = ()
     ) -> tuple[list[Refused], Report | None]:
-        """What a loop wants beside the plan, in the kernel at once; while the agent is suspended only later."""
+        """Change what a loop wants, and apply it at once, or after the suspension."""
         refused = self.engine.wanted.change(owner, put, drop, amend)
         return refused, self._moved()
 
     def replace(self, owner: str, resources: Iterable[Resource]) -> tuple[list[Refused], Report | None]:
-        """The same, of all that it wants."""
+        """Make these the only resources that a loop wants, and apply this like `change`."""
         refused = self.engine.wanted.replace(owner, resources)
         return refused, self._moved()
 
     def move(self, watched: Iterable[str], alive: frozenset[str]) -> Report | None:
-        """Have traffic follow what became of the watched tunnels; None where nothing had to move."""
+        """Move traffic to the live ones of the watched tunnels. Returns None if nothing had to move."""
         self.engine.wanted.update_alive(watched, alive)
         report = self._moved()
         self.reporter.write_status()
         return report
 
     def _moved(self) -> Report | None:
-        """Have the kernel follow; what is only owed while the agent is suspended is not."""
+        """Apply what is owed, unless the agent is suspended, and tell loops what was refused."""
         report = None if self._suspended() else self.engine.apply_owed()
         if report is not None:
             self._finish_move(report)
@@ -115,11 +115,11 @@ class Reconciler:
 
     @property
     def behind(self) -> bool:
-        """Whether something that was changed takes a cycle: see `catch_up`."""
+        """Whether a change needs a cycle: see `catch_up`."""
         return self.engine.delivery.behind and not self._suspended()
 
     def catch_up(self) -> Report | None:
-        """Have the kernel hold what could not be given to it at once."""
+        """Apply the changes that could not be applied at once."""
         report = None if self._suspended() else self.engine.catch_up()
         if report is not None:
             self.finish(report)
@@ -127,7 +127,7 @@ class Reconciler:
         return report
 
     def point(self, changes: list[Change]) -> None:
-        """Have peers spoken to where their names point now."""
+        """Set the endpoints of peers whose names have moved."""
         if self._suspended():
             return
         for change in changes:
@@ -147,18 +147,18 @@ class Reconciler:
     # Cycles
 
     def restore(self, because: str = "") -> Report:
-        """Bring back the last confirmed plan, without git or any network; see `Engine.restore`."""
+        """Restore the last confirmed plan, without git or network; see `Engine.restore`."""
         if self._suspended() and self.store.journal() is None:
             return self.converge()
         return self._finish_and_apply_owed(self.engine.restore(because))
 
     def judge(self) -> Report | None:
-        """What became of the plan on trial; None where that is not known yet, or there is none."""
+        """The result of the plan on trial; None if there is no such plan or no result yet."""
         report = self.engine.judge()
         return self.finish(report) if report else None
 
     def acquire(self) -> Acquired:
-        """Fetch and compile; may run in a thread of its own."""
+        """Fetch and compile. This may run in its own thread."""
         return self.acquirer.acquire()
 
     def converge(
@@ -170,23 +170,23 @@ class Reconciler:
         devices: frozenset[str] | None = None,
         adopt: bool = False,
     ) -> Report:
-        """One cycle, see `Engine.converge`; while the agent is suspended it touches nothing."""
+        """Run one cycle, see `Engine.converge`. While the agent is suspended, nothing is changed."""
         hold = self._suspended() and not adopt
         report = self.engine.converge(acquired, kinds=kinds, cascade=cascade, devices=devices, adopt=adopt, hold=hold)
         return self.finish(report) if hold else self._finish_and_apply_owed(report)
 
     def sweep(self, kinds: Iterable[str]) -> Report | None:
-        """Compare what nobody announces, on the devices whose turn it is. Few peers are looked at often."""
+        """Compare the unannounced kinds on the devices that are due. Devices with few peers are due often."""
         try:
             devices = self.engine.converger.devices_due()
         except CycleError as error:
             self.reporter.complain(error.message)
             return None
-        # What is held back is shown as a whole.
+        # While the agent is suspended, all pending changes are shown.
         return self.converge(kinds=kinds, cascade=False, devices=None if self._suspended() else devices)
 
     def _finish_and_apply_owed(self, report: Report) -> Report:
-        """Finish a cycle, and let traffic follow what came up or went meanwhile."""
+        """Finish a cycle, then apply what tunnels and sessions have changed meanwhile."""
         self.finish(report)
         self._moved()
         self.catch_up()
@@ -200,7 +200,7 @@ class Reconciler:
         return self.store.suspensions.current(self.clock()) is not None
 
     def once(self) -> Report:
-        """Restore, fetch, and apply what is new. Where nothing is new, one look at the kernel serves both."""
+        """Restore, fetch, and apply what is new. If nothing is new, a single reading of the kernel serves both."""
         if self._suspended():
             return self.converge(self.acquire())
         restored = self.engine.restore()
@@ -218,16 +218,16 @@ class Reconciler:
         return report
 
     def record(self, acquired: Acquired) -> Report:
-        """Record a look at the source that brought nothing to apply."""
+        """Record a fetch that brought nothing to apply."""
         self.engine.newest = acquired.commit or self.engine.newest
         report = Report(acquired=acquired, newest=self.engine.newest, partial=True, says_nothing_of_the_plan=True)
         self.reporter.record(report)
         return report
 
     def finish(self, report: Report) -> Report:
-        """Report on a cycle, and tell the loops what they do not get."""
+        """Report on a cycle, and tell loops what they do not get."""
         self.reporter.finish(report)
         self._tell()
         if report.acquired is not None:
-            report.acquired.candidate = None  # its plan is a few megabytes, and reports are kept
+            report.acquired.candidate = None  # its plan has a few megabytes, and reports are kept
         return report

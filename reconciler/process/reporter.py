@@ -1,4 +1,4 @@
-"""What comes of each cycle: conditions, status, log lines and metrics."""
+"""Turns each cycle's report into conditions, status, log lines and metrics."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from reconciler.process.metrics import Metrics
 
 MOVES_SHOWN = 1.0
-"""Seconds between two statuses that are written because loops have moved something."""
+"""Minimum seconds between two statuses that are written because loops moved something."""
 
 
 class Reporter:
-    """Turns reports into what people and machines see. `clock` gives seconds since the epoch."""
+    """Shows reports to people and machines. `clock` gives seconds since the epoch."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Reporter:
         plugs: Sequence[Plug],
         metrics: Metrics | None,
     ) -> None:
-        """`source` names where plans come from. `plugs` are the loops; those that run `show` how things are."""
+        """`source` names the source of plans. `plugs` are the loops; the running ones call `show`."""
         self.name = name
         self.source = source
         self.store = store
@@ -52,17 +52,17 @@ class Reporter:
         self.drift = Drift()
         self.contest = Contest()
         self.last: Report | None = None
-        """The last report that says something about the whole plan."""
+        """The last report about the whole plan."""
         self._rows: dict[str, Sequence[Row]] = {plug.name: () for plug in plugs if plug.shows}
         self._notes: Mapping[str, TunnelNote] = {}
         self._shown = 0.0
-        """When a status was written last."""
+        """The time of the last status."""
         self._said: dict[str, str] = {}
 
     # Cycles
 
     def finish(self, report: Report) -> None:
-        """Everything that has to be said at the end of a cycle, whichever way it ended."""
+        """Report on a cycle, whichever way it ended."""
         now = self.clock()
         if self.last is None or not report.partial or report.operations or report.error:
             self.last = report
@@ -81,9 +81,9 @@ class Reporter:
             self.write_status()
 
     def finish_move(self, report: Report) -> bool:
-        """Whether a move is all that there is to say of it: there may be a thousand of them in a second.
+        """Report on a move briefly, as there may be a thousand per second. Returns False if it needs `finish`.
 
-        One that failed is a matter for `finish`.
+        A move that failed needs `finish`.
         """
         if self.metrics is not None:
             self.metrics.cycle(report)
@@ -96,7 +96,7 @@ class Reporter:
         return True
 
     def record(self, report: Report) -> None:
-        """A look at the source that brought nothing to apply: what the last cycle found still stands."""
+        """Record a fetch that brought nothing to apply; the result of the last cycle stays valid."""
         if self.last is not None:
             report.confirmed, report.state_error = self.last.confirmed, self.last.state_error
             report.conflicts = self.last.conflicts
@@ -107,17 +107,17 @@ class Reporter:
     # Loops
 
     def show(self, owner: str, rows: list[Row]) -> None:
-        """How what a loop looks after is now."""
+        """Set the rows of a loop."""
         self._rows[owner] = rows
         if self.metrics is not None:
             self.metrics.show(owner, rows)
 
     def annotate_tunnels(self, notes: Mapping[str, TunnelNote]) -> None:
-        """What is known of tunnels beside what the kernel says, by device."""
+        """Set what is known of tunnels beside the kernel's data, by device."""
         self._notes = notes
 
     def serve_metrics(self, address: str, port: int) -> None:
-        """Answer for the metrics at one more address, where there are any."""
+        """Serve the metrics at an additional address, if there are any."""
         if self.metrics is None:
             return
         try:
@@ -126,7 +126,7 @@ class Reporter:
             self.say("warning", f"cannot listen on {address}:{port} for metrics: {error.strerror}")
 
     def remark(self, type_: str, found: Condition | None) -> None:
-        """What a loop has to say; None where it has nothing to look at."""
+        """Set a loop's condition; None removes it, if there is nothing to report on."""
         before = self.conditions.get(type_)
         if found is None:
             self.conditions.drop(type_)
@@ -141,7 +141,7 @@ class Reporter:
     # Status
 
     def status(self) -> dict[str, Any]:
-        """The status of now, as in status.json."""
+        """The current status, as in status.json."""
         confirmed = self.last.confirmed if self.last else None
         return statuses.build(
             host=self.name,
@@ -159,7 +159,7 @@ class Reporter:
         )
 
     def tunnels(self) -> list[dict[str, Any]]:
-        """A row for each peer of the plan; how many there are beside it is in `overlays`."""
+        """One row per peer of the plan. `overlays` counts the other peers."""
         engine = self.engine
         of_plan = engine.wanted.current.of_plan("peer")
         return statuses.tunnels(lambda key: engine.mirror.get("peer", key), of_plan, self._notes, engine.idle)
@@ -172,7 +172,7 @@ class Reporter:
         return {owner: of_kind for owner, of_kind in counts.items() if of_kind}
 
     def write_status(self) -> None:
-        """Write status.json and the metrics that show a state. A full disk is no reason to stop."""
+        """Write status.json and the metrics of state. A full disk does not stop the agent."""
         self._shown = self.clock()
         status = self.status()
         if self.metrics is not None:
@@ -187,7 +187,7 @@ class Reporter:
             self.complain(f"cannot write the status: {error.strerror}")
 
     def complain(self, text: str) -> None:
-        """Warn of what is no matter of a cycle, once."""
+        """Warn once about a problem outside a cycle."""
         if self._said.get("status") != text:
             self.say("warning", text)
         self._said["status"] = text
@@ -201,7 +201,7 @@ class Reporter:
         self._note_suspension(report, now)
         for plug in self.plugs:
             if plug.pending and self.conditions.get(plug.pending) is None and plug.settings(self.engine.runtime):
-                # It is not well before its loop has looked; what works unwatched has no such condition.
+                # The status is not ok until the loop has reported. Without the loop, the condition does not exist.
                 unknown = Condition(plug.pending, "Unknown", "Starting", "not looked at yet")
                 self.conditions.update([unknown], now)
         contested = self.contest.contested(now)
@@ -242,7 +242,7 @@ class Reporter:
             self._log_condition(condition)
 
     def _log_condition(self, condition: Condition) -> None:
-        """Say what turned bad and what turned good again, once each."""
+        """Log each condition once when it turns bad, and once when it turns good again."""
         text = f"{condition.type}={condition.status} {condition.reason}: {condition.message}"
         bad = condition.status == "False" or condition.type == "Contested"
         before = self._said.get(condition.type, "")

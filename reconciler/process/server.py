@@ -1,4 +1,4 @@
-"""The agent's side of its Unix socket (`control.py` is the client's)."""
+"""The agent's side of its Unix socket (`control.py` is the client's side)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_REQUEST = 64 << 10
 async def serve(path: Path, handlers: dict[str, Handler]) -> asyncio.AbstractServer:
     """Listen on a socket that only its owner may open. Raises OSError.
 
-    A socket that is there is left from an agent that died: the caller holds the lock of the state folder.
+    An existing socket is left from a dead agent, because the caller holds the lock of the state folder.
     """
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -28,7 +28,7 @@ async def serve(path: Path, handlers: dict[str, Handler]) -> asyncio.AbstractSer
             writer.write(json.dumps(await answer(line, handlers)).encode() + b"\n")
             await writer.drain()
         except (OSError, ValueError, TimeoutError):
-            pass  # whoever asked has gone or talks nonsense
+            pass  # the client has gone or sends nonsense
         finally:
             writer.close()
 
@@ -42,7 +42,7 @@ async def serve(path: Path, handlers: dict[str, Handler]) -> asyncio.AbstractSer
 
 
 async def answer(line: bytes, handlers: dict[str, Handler]) -> Reply:
-    """The answer to one line."""
+    """Answer one line."""
     try:
         request = json.loads(line)
         handler = handlers[request["command"]]

@@ -1,4 +1,4 @@
-"""Puts an agent together from a host's settings: the only place that knows every part of it."""
+"""Assembles an agent from a host's configuration: the only module that knows all its parts."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 
 class SetupError(Exception):
-    """The agent cannot start on this host; the text says why."""
+    """The agent cannot start on this host. The text says why."""
 
 
 def store_of(config: AgentConfig) -> Store:
-    """The state folder, made where it is missing. Raises SetupError."""
+    """The state folder, created if missing. Raises SetupError."""
     store = Store(config.state)
     try:
         store.open()
@@ -47,18 +47,18 @@ def store_of(config: AgentConfig) -> Store:
 
 @dataclass(frozen=True, slots=True)
 class AgentParts:
-    """What only an agent that goes on running has."""
+    """The parts of an agent that keeps running."""
 
     touched: Touched
     ends: Ends
-    """Of daemons, which `touched` hears of."""
+    """The ends of daemons, which `touched` listens to."""
     metrics: Metrics | None
 
 
 def reconciler_of(
     config: AgentConfig, store: Store, compile_command: Sequence[str], parts: AgentParts | None = None
 ) -> Reconciler:
-    """The host that the settings describe, on this machine's kernel. Raises SetupError."""
+    """The reconciler for this configuration and this machine's kernel. Raises SetupError."""
     from reconciler.system import Context, drivers
 
     lane = Lane()
@@ -96,7 +96,7 @@ def reconciler_of(
 
 
 def unneeded_by(plugs: Iterable[Plug]) -> Unneeded:
-    """Says to which loops a plan says nothing."""
+    """Returns a function that says whether a plan has no settings for a loop."""
     by_name = {plug.name: plug for plug in plugs}
     return lambda owner, runtime: owner in by_name and not by_name[owner].settings(runtime)
 
@@ -149,7 +149,7 @@ class SystemProber:
 
 
 def source_of(config: AgentConfig, compile_command: Sequence[str]) -> Source:
-    """Where this host's plans come from."""
+    """The source of this host's plans."""
     from pathlib import Path
 
     from reconciler.sources.rendered import RenderedFolder
@@ -166,7 +166,7 @@ def source_of(config: AgentConfig, compile_command: Sequence[str]) -> Source:
 
 
 def clone_of(config: AgentConfig) -> Clone:
-    """The bare clone of the repository that the settings name."""
+    """The bare clone of the configured repository."""
     from reconciler.sources.git import Clone, Remote
 
     wanted = config.source
@@ -178,7 +178,7 @@ def clone_of(config: AgentConfig) -> Clone:
 
 
 def verifier_of(config: AgentConfig) -> Verifies | None:
-    """What checks commits; None where nobody is pinned."""
+    """The verifier of commits; None if no signers are pinned."""
     wanted = config.source.verify
     if wanted is None or config.source.git is None:
         return None
@@ -189,7 +189,7 @@ def verifier_of(config: AgentConfig) -> Verifies | None:
 
 
 def iptables_is_nft() -> bool:
-    """Whether this host's iptables works on nftables, which announces changes; the legacy one does not."""
+    """Whether this host's iptables uses nftables, which announces changes; the legacy variant does not."""
     import shutil
     from pathlib import Path
 

@@ -18,12 +18,12 @@ from schema.plan import Change, Key, Resource
 
 MARKS = {"True": "✓", "False": "✗", "Unknown": "?"}
 SHOWN = 10
-"""Changes that are not made, before the rest is a number."""
+"""The maximum number of pending changes shown in full; the others are only counted."""
 
 
 @dataclass(slots=True)
 class Drift:
-    """What was repaired since the agent started, and what is not while it is suspended."""
+    """What was repaired since the agent started, and what is not repaired while it is suspended."""
 
     by_kind: dict[str, int] = field(default_factory=dict)
     last: str = ""
@@ -41,7 +41,7 @@ class Drift:
             self.last, self.last_time = f"{first.kind} {first.describe()}{more}", now
 
     def waiting(self) -> list[Change]:
-        """What is not repaired while the agent is suspended."""
+        """The changes that wait for the end of the suspension."""
         return [change for _, changes in sorted(self.held.items()) for change in changes]
 
     def json(self) -> dict[str, Any]:
@@ -59,8 +59,8 @@ def tunnels(
 ) -> list[dict[str, Any]]:
     """One row per peer of the plan: device, name, public key, endpoint, seconds since the handshake, bytes, up.
 
-    Where the tunnel is probed also whether it is alive, the reason if not, seconds of a round trip, share lost. One
-    that is `idle`, because no traffic has been led to it yet or any more, is not up, whatever its session says.
+    A probed tunnel also has: alive, the reason if not, round trip in seconds, share lost. A tunnel in `idle`, which
+    does not carry traffic yet or any more, is not up, whatever its session says.
     """
     rows = []
     for key, peer in desired:
@@ -100,9 +100,9 @@ def build(
     rejected: Iterable[Rejected] = (),
     now: float,
 ) -> dict[str, Any]:
-    """The whole status, as it goes to status.json and `--json`. Times in seconds since the epoch.
+    """The whole status, as in status.json and `--json`. Times are in seconds since the epoch.
 
-    `rows` are those of loops, by their names; `overlays` how many resources of each kind each loop adds to the plan.
+    `rows` are the loops' rows by loop name; `overlays` counts the resources that each loop adds to the plan, by kind.
     """
     confirmed = report.confirmed if report else None
     return {
@@ -127,7 +127,7 @@ def ok(status: Mapping[str, Any]) -> bool:
 
 
 def render(status: Mapping[str, Any], now: float) -> str:
-    """The status in a few lines; nothing in it depends on a terminal."""
+    """The status in a few lines, independent of a terminal."""
     host = str(status["host"])
     pad = " " * (len(host) + 3)
     marks = "  ".join(f"{c['type']} {MARKS[c['status']]}" for c in status["conditions"] if c["type"] not in REMARKS)
@@ -188,7 +188,7 @@ def _probe(probe: Mapping[str, Any] | None) -> str:
 
 
 def ago(seconds: float) -> str:
-    """A span of time in one rounded unit: `3 m ago`."""
+    """A duration in one rounded unit: `3 m ago`."""
     seconds = max(0.0, seconds)
     for limit, unit, divisor in ((60, "s", 1), (3600, "m", 60), (172800, "h", 3600)):
         if seconds < limit:
@@ -197,7 +197,7 @@ def ago(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes in a readable unit."""
+    """A number of bytes in a readable unit."""
     value = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1024:

@@ -1,6 +1,6 @@
-"""Conditions: what is true of this host right now, each with a reason, a sentence, and since when.
+"""Conditions: what is true of this host now, each with a reason, a sentence and a start time.
 
-`conclude` is the one place where the outcome of a cycle becomes conditions. Pure.
+Only `conclude` turns the result of a cycle into conditions. Pure.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from reconciler.report.report import Report
 
 ConditionStatus = Literal["True", "False", "Unknown"]
 TYPES = ("Fetched", "Compiled", "Applied", "Confirmed")
-"""What every host has."""
+"""The conditions of every host."""
 REMARKS = ("Contested", "Suspended")
-"""Conditions that are there only while something is to be said, and that make no host unwell."""
+"""Conditions that exist only while they have something to report. The status can be ok with them."""
 CYCLE = ("Fetched", "Verified", "Compiled", "Applied", "Confirmed")
-"""In the order of a cycle. `Verified` is there where signers are pinned on this host. Loops have their own."""
+"""In the order of a cycle. `Verified` exists if signers are pinned on this host. Loops add their own conditions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """`since`, when the status or the reason last changed in seconds since the epoch, makes no two of them differ."""
+    """`since`: epoch seconds of the last change of status or reason; ignored by `==`."""
 
     type: str
     status: ConditionStatus
@@ -37,7 +37,7 @@ class Condition:
 
 
 class Conditions:
-    """The current conditions; a condition that stays as it is keeps its `since`."""
+    """The current conditions. An unchanged condition keeps its `since`."""
 
     def __init__(self, of_loops: Iterable[str] = ()) -> None:
         """`of_loops` are the names of the loops' conditions, in their order."""
@@ -57,7 +57,7 @@ class Conditions:
         self._current.pop(type_, None)
 
     def all(self) -> list[Condition]:
-        """In the order of a cycle, then the loops', then what is only remarked."""
+        """In the order of a cycle, then the loops' conditions, then the remarks."""
         return sorted(self._current.values(), key=lambda condition: self._order.get(condition.type, len(CYCLE)))
 
     def get(self, type_: str) -> Condition | None:
@@ -65,7 +65,7 @@ class Conditions:
 
 
 def conclude(report: Report) -> list[Condition]:
-    """The conditions that one cycle's report changes, in the order of the cycle."""
+    """The conditions that a cycle's report changes, in the order of the cycle."""
     found = [*_acquired(report), _applied(report), _confirmed(report)]
     return [condition for condition in found if condition is not None]
 
@@ -130,5 +130,5 @@ def _false(type_: str, error: CycleError, *, rolled_back: bool = False) -> Condi
 
 
 def short(commit: str | None) -> str:
-    """A commit as people write it."""
+    """A commit, abbreviated for people."""
     return (commit or "none")[:7]

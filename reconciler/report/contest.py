@@ -1,4 +1,4 @@
-"""Notices when something else keeps undoing our work, and says how long to leave it alone. Pure."""
+"""Detects that another program keeps undoing our changes, and computes how long to wait. Pure."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from reconciler.converge.diff import ResourceName
 
 WINDOW = 60.0
-"""Seconds that a repair is remembered for."""
+"""Seconds for which a repair is remembered."""
 LIMIT = 5
 """More repairs of one resource than this within the window are a contest."""
 LONGEST = 60.0
-"""Seconds between two repairs at the most."""
+"""Maximum seconds between two repairs."""
 
 
 @dataclass(slots=True)
@@ -23,7 +23,7 @@ class _History:
 
 
 class Contest:
-    """The repairs of the last minute, by resource. Times in seconds of any one clock."""
+    """The repairs of the last minute, by resource. Times are in seconds of any one clock."""
 
     def __init__(self, limit: int = LIMIT, window: float = WINDOW) -> None:
         self.limit = limit
@@ -31,7 +31,7 @@ class Contest:
         self._histories: dict[ResourceName, _History] = {}
 
     def note(self, repaired: Iterable[tuple[ResourceName, str]], now: float) -> None:
-        """Remember repairs, each with the resource in words."""
+        """Remember repairs, each with its resource as text."""
         for name, text in repaired:
             history = self._histories.setdefault(name, _History())
             history.text = text
@@ -39,7 +39,7 @@ class Contest:
         self._forget(now)
 
     def contested(self, now: float) -> list[tuple[ResourceName, str, int]]:
-        """What is being undone again and again: the resource, in words, and how often in the window."""
+        """The contested resources: name, text, and the number of repairs in the window."""
         self._forget(now)
         return [
             (name, history.text, len(history.repairs))
@@ -48,7 +48,7 @@ class Contest:
         ]
 
     def delay(self, now: float) -> dict[str, float]:
-        """Seconds to wait before the next repair, by kind; the pauses double with each one beyond the limit."""
+        """Seconds to wait before the next repair, by kind. The pause doubles with each repair beyond the limit."""
         waits: dict[str, float] = {}
         for (kind, _), _, count in self.contested(now):
             waits[kind] = max(waits.get(kind, 0.0), min(LONGEST / 2, 2.0 ** (count - self.limit - 1)))

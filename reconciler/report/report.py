@@ -1,4 +1,4 @@
-"""What one cycle found and did."""
+"""The results of one cycle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CycleResult = Literal["unchanged", "changed", "repaired", "conflict", "failed", 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A plan that is to be applied, and the commit that it came from."""
+    """A plan to apply, and its commit."""
 
     commit: str
     plan: HostPlan
@@ -34,11 +34,11 @@ class Candidate:
 
 @dataclass(slots=True)
 class Acquired:
-    """What fetching and compiling gave: a candidate, or why there is none."""
+    """The result of fetching and compiling: a candidate, or the reason why there is none."""
 
     commit: str | None = None
     candidate: Candidate | None = None
-    """None where the commit is the confirmed one, was rejected, or did not compile."""
+    """None if the commit is the confirmed one, was rejected, or did not compile."""
     rejected: Rejected | None = None
     fetch_error: CycleError | None = None
     verify_error: CycleError | None = None
@@ -54,34 +54,34 @@ class Acquired:
 
 @dataclass(slots=True)
 class Report:
-    """The whole of one cycle, for status, log and metrics."""
+    """Everything about one cycle, for status, log and metrics."""
 
     mode: Mode = "repair"
     acquired: Acquired | None = None
     newest: str | None = None
-    """The newest commit known, where this cycle did not fetch."""
+    """The newest known commit, if this cycle did not fetch."""
     confirmed: Confirmed | None = None
     done: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Operations carried out, by kind and verb."""
     repaired: list[Change] = field(default_factory=list)
-    """What had drifted from the confirmed plan."""
+    """Changes that repaired drift from the confirmed plan."""
     conflicts: list[Conflict] = field(default_factory=list)
     satisfied_foreign: list[Resource] = field(default_factory=list)
     error: CycleError | None = None
-    """Why applying failed."""
+    """The reason why applying failed."""
     unmet: dict[ResourceName, str] = field(default_factory=dict)
-    """What loops want beside the plan and could not be had, and why."""
+    """What loops want in addition to the plan and cannot have, with the reasons."""
     state_error: CycleError | None = None
-    """Why what was confirmed is not known."""
+    """The reason why the confirmed plan is not known."""
     rolled_back: bool = False
     trial: str = ""
-    """What a plan that is applied still waits for."""
+    """What an applied plan still waits for."""
     held: dict[str, list[Change]] = field(default_factory=dict)
-    """Changes that were not made, because the agent is suspended; an entry for each kind that was looked at."""
+    """Changes that a suspension prevented, with an entry for each kind that was read."""
     partial: bool = False
-    """Only some kinds were looked at."""
+    """Only some kinds were read."""
     says_nothing_of_the_plan: bool = False
-    """No plan was applied: there is none, or it is given up, or the source brought nothing new."""
+    """No plan was applied: there is none, or it was given up, or the source brought nothing new."""
     passes: int = 0
     seconds: float = 0.0
 
@@ -107,7 +107,7 @@ class Report:
         return self.result in ("unchanged", "changed", "repaired") and rejected is None
 
     def summary(self) -> str:
-        """The operations in words: `2 route create, 1 peer delete`."""
+        """The operations as text: `2 route create, 1 peer delete`."""
         if not self.operations:
             return "0 operations: nothing to change"
         parts = [f"{count} {kind} {verb}" for (kind, verb), count in sorted(self.done.items()) if count]

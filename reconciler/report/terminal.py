@@ -1,4 +1,4 @@
-"""What the command groups of a host share: options, the settings, and how a command fails."""
+"""Shared by the command groups of a host: options, the configuration, and how a command fails."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines."
 
 
 def settings_of(path: Path) -> AgentConfig:
-    """The settings in a file; ends the program where they cannot be read."""
-    from reconciler.state.config import ConfigError, load  # a tenth of a second, which `notify` can do without
+    """Load the configuration; ends the program if it cannot be read."""
+    from reconciler.state.config import ConfigError, load  # takes a tenth of a second, which `notify` avoids
 
     try:
         return load(path)
@@ -25,11 +25,11 @@ def settings_of(path: Path) -> AgentConfig:
 
 
 def warn(text: str) -> None:
-    """Say what is wrong, and go on."""
+    """Print an error, and go on."""
     typer.echo(f"error: {text}", err=True)
 
 
 def fail(text: str) -> NoReturn:
-    """Say what is wrong, and end the program with exit code 1."""
+    """Print an error, and end the program with exit code 1."""
     warn(text)
     raise typer.Exit(1)

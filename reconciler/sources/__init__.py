@@ -1,1 +1,1 @@
-"""Where plans come from: a git repository compiled here, or plans that CI rendered."""
+"""The sources of plans: a git repository that is compiled here, or plans that CI rendered."""

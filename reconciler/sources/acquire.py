@@ -1,4 +1,4 @@
-"""The first half of a cycle: fetch -> verify -> compile_plan. It may take long, and leaves the network alone."""
+"""The first half of a cycle: fetch -> verify -> compile_plan. It may be slow, and does not change the network."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from schema.plan import SecretRef
 
 
 class Verifies(Protocol):
-    """Says whether a commit may be applied: `sources/verify.py`."""
+    """Decides whether a commit may be applied: `sources/verify.py`."""
 
     def check(self, commit: str, confirmed: Confirmed | None, accepted: str | None) -> None:
-        """Raises Stalled or Transient (Verified) where it may not."""
+        """Raises Stalled or Transient (Verified) if the commit must not be applied."""
         ...
 
 
 class Acquirer:
-    """Gets candidates from a source. May run in another thread than the engine."""
+    """Gets candidates from a source. It may run in another thread than the engine."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Acquirer:
         self._failed: tuple[str, Stalled] | None = None
 
     def acquire(self) -> Acquired:
-        """Fetch, and compile what is new. Failures are part of the answer."""
+        """Fetch, and compile if the commit is new. Failures are part of the result."""
         got = Acquired()
         try:
             for stage in (self.fetch, self.verify, self.compile_plan):
@@ -65,14 +65,14 @@ class Acquirer:
         got.commit = self.source.fetch()
 
     def verify(self, got: Acquired) -> None:
-        """Nobody else's commit is looked into."""
+        """Verify the commit before any of its files is read."""
         assert got.commit is not None
         got.verified = self.verifier is not None
         if self.verifier is not None:
             self.verifier.check(got.commit, self._known(), self.store.commits.accepted())
 
     def compile_plan(self, got: Acquired) -> None:
-        """Nothing is compiled where the commit is confirmed, was rejected, or already did not compile."""
+        """Compile, unless the commit is confirmed, was rejected, or did not compile before."""
         commit = got.commit
         assert commit is not None
         if commit == self._confirmed():
@@ -87,7 +87,7 @@ class Acquirer:
         got.candidate, got.note = self._compiled, self._note
 
     def retry(self) -> None:
-        """Forget what was rejected or did not compile. Raises OSError."""
+        """Forget rejected commits and failed compilations. Raises OSError."""
         self._failed = None
         self.store.commits.forget_rejected()
 
@@ -104,7 +104,7 @@ class Acquirer:
         return candidate
 
     def _keep_secrets(self, candidate: Candidate) -> None:
-        """Put the ciphertexts beside the plan, and see that this host can open them before anything is touched."""
+        """Store the ciphertexts beside the plan, and check that this host can open them before anything is changed."""
         wanted = secrets_of(candidate.plan)
         if not wanted:
             return

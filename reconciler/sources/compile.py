@@ -1,8 +1,8 @@
 """Compiles a commit in a child process with limits on time and memory.
 
-What reaches the child: one line of JSON, `{"host": NAME, "files": [[path, size, kind], ...]}`, then the files'
-bytes, one after the other; kind is `file`, `symlink` (its bytes are its target) or `submodule`. What comes back: one
-JSON object, `{"plan": HostPlan or null, "problems": [Problem.json(), ...]}`, and exit code 0.
+The child reads one line of JSON, `{"host": NAME, "files": [[path, size, kind], ...]}`, then the contents of the files,
+concatenated. Kind is `file`, `symlink` (the content is the target) or `submodule`. The child writes one JSON object,
+`{"plan": HostPlan or null, "problems": [Problem.json(), ...]}`, and exits with code 0.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from schema.plan import HostPlan, take_resources
 
 FileKind = Literal["file", "symlink", "submodule"]
 PASSED_ON = ("PATH", "PYTHONPATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
-"""The environment that the child gets; nothing else, so no token and no key's path."""
+"""The child's environment. It gets nothing else, so no token and no path of a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ Tree = Mapping[str, Blob]
 
 @dataclass(frozen=True, slots=True)
 class CompileLimits:
-    """What a compilation may take: seconds on the clock and on the processor, bytes of address space."""
+    """The limits of a compilation: wall-clock seconds, CPU seconds, bytes of address space."""
 
     seconds: float = 60.0
     cpu_seconds: int = 60
@@ -51,14 +51,14 @@ LIMITS = CompileLimits()
 
 
 class CompileOutput(BaseModel):
-    """What the child writes."""
+    """The child's output."""
 
     plan: HostPlan | None
     problems: list[dict[str, Any]] = []
 
 
 def compile_tree(command: Sequence[str], host: str, tree: Tree, limits: CompileLimits = LIMITS) -> tuple[HostPlan, str]:
-    """One host's plan, and a note on problems that did not prevent it. Raises Stalled or Transient (Compiled)."""
+    """One host's plan, and a note on its warnings. Raises Stalled or Transient (Compiled)."""
     output = _run(command, _request(host, tree), limits)
     try:
         frame, resources = take_resources(output)
@@ -71,7 +71,7 @@ def compile_tree(command: Sequence[str], host: str, tree: Tree, limits: CompileL
 
 
 def summarise(problems: Sequence[Mapping[str, Any]]) -> str:
-    """The first problem in one line, errors before warnings, and how many more there are."""
+    """The first problem in one line, errors before warnings, and the number of others."""
     if not problems:
         return ""
     first = min(problems, key=lambda problem: problem.get("severity") != "error")
@@ -102,11 +102,11 @@ def _run(command: Sequence[str], request: bytes, limits: CompileLimits) -> bytes
     except OSError as error:
         raise Transient("Compiled", "CompilerMissing", f"cannot start the compiler: {error}") from error
     try:
-        # The child reads its input first, so these are in force before it does anything that could need them.
+        # The child reads its input first, so the limits apply before it can exceed them.
         resource.prlimit(child.pid, resource.RLIMIT_AS, (limits.memory, limits.memory))
         resource.prlimit(child.pid, resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds))
     except (OSError, ValueError):
-        pass  # it ended already; what it said is read below
+        pass  # the child has already ended; its output is read below
     try:
         output, errors = child.communicate(request, timeout=limits.seconds)
     except subprocess.TimeoutExpired:
@@ -114,13 +114,13 @@ def _run(command: Sequence[str], request: bytes, limits: CompileLimits) -> bytes
     finally:
         _end(child)
     if child.returncode:
-        # Killed for want of memory, or half-way through an upgrade: the commit is not to blame, another try may do.
+        # Killed for lack of memory or during an upgrade: this is not the commit's fault, and another try may succeed.
         raise Transient("Compiled", "CompilerFailed", _last_words(child.returncode, errors))
     return output
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """Make sure that the child and whatever it started are gone."""
+    """Make sure that the child and its descendants are gone."""
     if child.poll() is None:
         try:
             os.killpg(child.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""A bare mirror of one branch. Nothing is ever checked out: the files of a commit are read as blobs."""
+"""A bare mirror of one branch. Nothing is checked out: a commit's files are read as blobs."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
     from git.cmd import Git
 
 MAX_TOTAL = 64 << 20
-"""Bytes of all files that are read from one commit."""
+"""Maximum bytes of all files that are read from one commit."""
 MAX_FILES = 20_000
 MAX_PACK = 1 << 30
-"""Bytes that git may write into one file: what a server sends has to end somewhere."""
+"""Maximum bytes that git may write into one file, as a server could send without end."""
 _DAMAGED = ("not a git repository", "corrupt", "bad object", "unable to read", "invalid object", "missing blob")
 _SETTINGS = [
     *("-c", "gc.autoDetach=false", "-c", "core.hooksPath=/dev/null"),
     *("-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=30"),
 ]
-"""No work behind our back, no hooks, and no server that keeps a connection open and says nothing."""
+"""No background work, no hooks, and no server that keeps a connection open without sending."""
 _REAL_HISTORY = {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_GRAFT_FILE": "/dev/null"}
-"""History as it was hashed: no replacements, no grafts."""
+"""The history as it was hashed: no replacements, no grafts."""
 _KINDS: dict[str, FileKind] = {"120000": "symlink", "160000": "submodule"}
 
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """Where to fetch from and with what; the paths are of files on this host. Times in seconds."""
+    """What to fetch, and with which credentials. The paths are of files on this host. Times are in seconds."""
 
     url: str
     branch: str = "main"
@@ -49,7 +49,7 @@ class Remote:
 
 
 class Clone:
-    """The repository `folder`, made when it is first needed, and made anew when it is damaged."""
+    """The repository in `folder`. It is created at first use, and again if it is damaged."""
 
     def __init__(self, folder: Path, remote: Remote) -> None:
         self.folder = folder
@@ -57,7 +57,7 @@ class Clone:
         self.name = PurePosixPath(urlsplit(remote.url).path or remote.url.rpartition(":")[2]).stem
 
     def fetch(self) -> str:
-        """The branch's newest commit, which is in the mirror then. Raises Transient or Stalled (Fetched)."""
+        """Fetch, and return the branch's newest commit. Raises Transient or Stalled (Fetched)."""
         environment = self._environment()
         try:
             return self._fetch(environment)
@@ -69,7 +69,7 @@ class Clone:
 
     @property
     def server(self) -> str:
-        """The address or name of the remote's host; empty for a folder of this one."""
+        """The address or name of the remote's host; empty for a folder on this host."""
         url = self.remote.url
         if "://" in url:
             return urlsplit(url).hostname or ""
@@ -77,7 +77,7 @@ class Clone:
         return host.rpartition("@")[2] if colon and "/" not in host else ""
 
     def reachable(self, seconds: float) -> bool:
-        """Whether the server answers in time."""
+        """Whether the server answers within `seconds`."""
         ref = f"refs/heads/{self.remote.branch}"
         try:
             self._git(["ls-remote", "--quiet", "--", self.remote.url, ref], self._environment(), seconds)
@@ -86,7 +86,7 @@ class Clone:
         return True
 
     def read(self, commit: str, path: str = "") -> dict[str, Blob]:
-        """What the compiler wants of a commit, by path below `path`. Raises Stalled or Transient (Compiled)."""
+        """The compiler's input files of a commit, by path below `path`. Raises Stalled or Transient (Compiled)."""
         try:
             entries = [entry for entry in self._list(commit, path) if _counts(entry[0], entry[1])]
         except Transient as error:
@@ -103,7 +103,7 @@ class Clone:
         return self._git(["cat-file", "commit", commit], _REAL_HISTORY, 30.0, "Verified")
 
     def descends(self, commit: str, base: str) -> bool:
-        """Whether `base` is an ancestor of `commit`; a base that is not there is none."""
+        """Whether `base` is an ancestor of `commit`; False if `base` does not exist."""
         try:
             found = self._git(["rev-list", "--max-count=1", base, f"^{commit}"], _REAL_HISTORY, 60.0, "Verified")
         except Transient:
@@ -111,13 +111,13 @@ class Clone:
         return not found.strip()
 
     def between(self, base: str, commit: str, first_parent: bool) -> list[str]:
-        """The commits since `base`, the newest first. Raises Transient (Verified)."""
+        """The commits since `base`, newest first. Raises Transient (Verified)."""
         options = ["--first-parent"] if first_parent else []
         found = self._git(["rev-list", *options, commit, f"^{base}"], _REAL_HISTORY, 60.0, "Verified")
         return found.decode().split()
 
     def read_file(self, commit: str, path: str) -> bytes | None:
-        """One file of a commit, None where it is not there. Raises Stalled or Transient (Compiled)."""
+        """One file of a commit; None if missing. Raises Stalled or Transient (Compiled)."""
         folder, _, name = path.rpartition("/")
         try:
             entries = self._list(commit, folder)
@@ -176,7 +176,7 @@ class Clone:
         condition: str = "Fetched",
         stdin: int | None = None,
     ) -> bytes:
-        """Run git on the mirror. Its standard output."""
+        """Run git on the mirror, for at most `timeout` seconds. Returns its standard output. Raises Transient."""
         command = ["prlimit", f"--fsize={MAX_PACK}", "git", f"--git-dir={self.folder}", *_SETTINGS]
         runner = _runner(self.folder.parent)
         deadline = time.monotonic() + timeout
@@ -192,7 +192,7 @@ class Clone:
             start_new_session=True,
         )
         if status and time.monotonic() >= deadline:
-            # The library's own word on this comes too late at times: the killed process ends before it is noted.
+            # The library sometimes reports its kill too late: the process ends before the kill is noted.
             raise _failed(condition, "Timeout", f"git {arguments[0]}: no answer within {timeout:g} s")
         if status:
             said = errors if isinstance(errors, str) else bytes(errors).decode(errors="replace")
@@ -201,7 +201,7 @@ class Clone:
         return output
 
     def _environment(self) -> dict[str, str]:
-        """How git authenticates: by environment, so that nothing stands on a command line or in a configuration."""
+        """git's authentication, by environment, so that no secret is on a command line or in a configuration."""
         remote = self.remote
         ssh = ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={remote.connect_timeout}"]
         ssh += ["-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3"]
@@ -223,19 +223,19 @@ class Clone:
         basic = base64.b64encode(f"x-access-token:{token}".encode()).decode()
         return {
             "GIT_CONFIG_COUNT": "1",
-            # For this server only: a redirect elsewhere does not carry the token away.
+            # Only for this server: a redirect to another one does not take the token along.
             "GIT_CONFIG_KEY_0": f"http.{parts.scheme}://{parts.netloc}/.extraHeader",
             "GIT_CONFIG_VALUE_0": f"Authorization: Basic {basic}",
         }
 
 
 def _counts(path: str, kind: FileKind) -> bool:
-    """Whether the compiler has to know of an entry: to read it, or to refuse it."""
+    """Whether the compiler must know of an entry, to read it or to refuse it."""
     return is_input(path) if kind == "file" else is_refused(path, kind)
 
 
 def _runner(folder: Path) -> Git:
-    from git.cmd import Git  # here: 70 ms and 8 MB that a host with rendered plans in a folder never pays
+    from git.cmd import Git  # here, because it costs 70 ms and 8 MB, which a host with a folder of rendered plans saves
 
     return Git(folder)
 

@@ -1,5 +1,4 @@
-"""Plans that CI rendered, in a folder of this host: `<folder>/<host>/plan.json`, and the ciphertexts it
-needs in `secrets` beside it."""
+"""Plans that CI rendered into a folder of this host: `<folder>/<host>/plan.json`, and ciphertexts in `secrets`."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ MAX_PLAN = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class RenderedFolder:
-    """A folder that something else keeps up to date. Its commits are digests of what is in it."""
+    """A folder that another program keeps up to date. Its commits are digests of its content."""
 
     folder: Path
     host: str
@@ -57,7 +56,7 @@ class RenderedFolder:
 
 
 def parse(data: bytes, where: str) -> HostPlan:
-    """A plan from JSON. Raises Stalled (Compiled) with the first thing that is wrong."""
+    """Parse a plan from JSON. Raises Stalled (Compiled) with the first problem."""
     try:
         return HostPlan.parse(data)
     except ValidationError as error:

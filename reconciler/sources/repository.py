@@ -1,4 +1,4 @@
-"""A git repository, compiled here or holding plans that CI rendered."""
+"""A git repository that is compiled here or contains plans that CI rendered."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from schema.plan import HostPlan
 
 @dataclass(frozen=True)
 class _Mirrored:
-    """What comes out of a mirror, whatever is in it."""
+    """The common part of sources in a mirror."""
 
     mirror: Clone
     host: str
@@ -52,7 +52,7 @@ class Repository(_Mirrored):
 
 @dataclass(frozen=True)
 class RenderedRepository(_Mirrored):
-    """Takes `<path>/<host>/plan.json` of the newest commit."""
+    """Reads `<path>/<host>/plan.json` of the newest commit."""
 
     path: str
 
@@ -68,5 +68,5 @@ class RenderedRepository(_Mirrored):
 
 
 def _join(*parts: str) -> str:
-    """A file of a tree as git names it: of a folder `.`, too."""
+    """The path of a file as git names it in a tree, also below the folder `.`."""
     return str(PurePosixPath(*(part.strip("/") for part in parts)))

@@ -1,7 +1,7 @@
-"""The signature in a commit: what was signed, with what, and what the tools that check it say. Pure.
+"""Splits a commit into payload and signature, and judges the output of the tools that verify it. Pure.
 
-A signed commit has a header `gpgsig` whose lines go on with a space; the signature is over the commit without that
-header (git's Documentation/gitformat-signature). OpenPGP and SSH signatures differ by their armour.
+A signed commit has a header `gpgsig` whose continuation lines begin with a space. The signature covers the commit
+without this header (git's Documentation/gitformat-signature). The armour tells OpenPGP from SSH signatures.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _HEADERS = (b"gpgsig", b"gpgsig-sha256")
 
 
 class SignatureProblem(Exception):  # noqa: N818 - a finding about a commit
-    """Why a commit is not trusted: a reason in one CamelCase word, and a sentence."""
+    """The reason why a commit is not trusted: one CamelCase word, and a sentence."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -28,7 +28,7 @@ class SignatureProblem(Exception):  # noqa: N818 - a finding about a commit
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """What was signed, and the armoured signature over it."""
+    """The signed payload, and its armoured signature."""
 
     payload: bytes
     signature: bytes
@@ -36,7 +36,7 @@ class Signed:
 
 
 def split(raw: bytes) -> Signed:
-    """A raw commit object as payload and signature. Raises SignatureProblem."""
+    """Split a raw commit object into payload and signature. Raises SignatureProblem."""
     head, divider, body = raw.partition(b"\n\n")
     kept: list[bytes] = []
     found: list[list[bytes]] = []
@@ -73,7 +73,7 @@ _GPG = {
 
 
 def judge_gpg(status: str) -> str:
-    """Who signed, out of what `gpg --status-fd` wrote (doc/DETAILS of GnuPG). Raises SignatureProblem."""
+    """The signer, from the output of `gpg --status-fd` (doc/DETAILS of GnuPG). Raises SignatureProblem."""
     words = [line.split()[1:] for line in status.splitlines() if line.startswith("[GNUPG:] ")]
     names = {word[0] for word in words if word}
     for bad, (reason, message) in _GPG.items():

@@ -1,7 +1,7 @@
-"""Who may change this network: every new commit is checked against signers that are pinned on this host.
+"""Verifies every new commit against signers that are pinned on this host.
 
-git's own `verify-commit` judges an SSH key's expiry by the date that the committer wrote, so the tools that git would
-ask are asked here, with this host's clock.
+git's own `verify-commit` judges an SSH key's expiry by the committer's date. So this module calls the tools that git
+would call, with this host's clock.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ class Signers:
     """Files on this host, never in the repository."""
 
     allowed_signers: Path | None = None
-    """SSH signers in the form of ssh-keygen(1), ALLOWED SIGNERS."""
+    """SSH signers in the format of ssh-keygen(1), ALLOWED SIGNERS."""
     revoked: Path | None = None
     """A key revocation list or a file of public keys, ssh-keygen(1)."""
     openpgp: Path | None = None
     """Public keys, armoured or not, as `gpg --export` writes them."""
     history: Literal["all", "first-parent"] = "all"
-    """Which commits between the confirmed one and the new one have to be signed."""
+    """Which commits between the confirmed one and the new one must be signed."""
 
 
 class Verifier:
-    """Checks commits of a mirror. All its errors are of the condition Verified."""
+    """Verifies commits of a mirror. All its errors are of the condition Verified."""
 
     def __init__(self, mirror: Clone, signers: Signers, clock: Callable[[], float] = time.time) -> None:
         self.mirror, self.signers, self.clock = mirror, signers, clock
 
     def check(self, commit: str, confirmed: Confirmed | None, accepted: str | None) -> None:
-        """Raises Stalled where a commit must not be applied.
+        """Raises Stalled if a commit must not be applied.
 
-        Everything between the confirmed commit and this one has to be signed, and this one has to descend from it;
-        a first clone checks its tip, and so does a commit that was accepted on this host by name.
+        Every commit since the confirmed one must be signed, and this one must descend from it. After a first clone, and
+        for a commit that was accepted by name on this host, only the commit itself is checked.
         """
         base = confirmed.commit if confirmed and commit != accepted else None
         if base == commit:
@@ -57,7 +57,7 @@ class Verifier:
         wanted = self.mirror.between(base, commit, self.signers.history == "first-parent") if base else [commit]
         if len(wanted) > MAX_COMMITS:
             raise Stalled("Verified", "TooMany", f"{len(wanted)} commits since {base}: `gitwan agent accept {commit}`")
-        # A clock that was set back must not make an expired key good again.
+        # A clock that was set back must not make an expired key valid again.
         now = max(self.clock(), confirmed.time if confirmed else 0.0)
         for one in wanted:
             try:
@@ -116,7 +116,7 @@ class Verifier:
 
 
 def _pinned(signers: Path, signed: Signed, signature: str) -> bool:
-    """Whether the signer's key stands in the file at all, whatever its dates say."""
+    """Whether the signer's key is in the file, whatever its dates."""
     checked = _run(["ssh-keygen", "-Y", "check-novalidate", "-n", "git", "-s", signature], signed.payload)
     words = checked.stdout.decode(errors="replace").split()
     fingerprint = next((word for word in words if word.startswith("SHA256:")), None)

@@ -1,7 +1,7 @@
-"""What is known of commits beside which one is confirmed.
+"""Stores what is known of commits other than the confirmed one.
 
 accepted.json         a commit that was allowed by name (`gitwan agent accept`)
-interrupted.json      a commit that was cut off in mid-change, and how often
+interrupted.json      a commit that was interrupted during a change, and how often
 rejected.json         commits that failed, with reason and time
 """
 
@@ -17,7 +17,7 @@ KEEP_REJECTED = 16
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A commit that was tried and taken back. It is not tried again until it is forgotten."""
+    """A commit that was tried and rolled back. It is not tried again until it is forgotten."""
 
     commit: str
     reason: str
@@ -26,7 +26,7 @@ class Rejected:
 
 
 class Commits:
-    """Reads and writes these files of the state folder. Writing raises OSError."""
+    """Reads and writes these files in the state folder. Writing raises OSError."""
 
     def __init__(self, folder: Path) -> None:
         self._accepted = folder / "accepted.json"
@@ -34,7 +34,7 @@ class Commits:
         self._file = folder / "rejected.json"
         self._unwritten: dict[str, Rejected] = {}
 
-    # A commit that a person allowed on this host although it does not build on the confirmed one
+    # A commit that a person allowed on this host although it does not descend from the confirmed one
 
     def accepted(self) -> str | None:
         """The commit that was allowed last."""
@@ -46,10 +46,10 @@ class Commits:
         """Allow a commit. Raises OSError."""
         write_atomic(self._accepted, dump_json({"commit": commit}))
 
-    # Commits that were cut off
+    # Interrupted commits
 
     def count_interruption(self, commit: str) -> int:
-        """Count that a change to a commit was cut off; how often by now. A disk that is full counts nothing."""
+        """Count an interruption of a commit. Returns the new count, which is not stored if the disk is full."""
         value, _ = read_object(self._interrupted)
         known = value or {}
         count = 1 + (int(known.get("count", 0)) if known.get("commit") == commit else 0)
@@ -62,7 +62,7 @@ class Commits:
     # Rejected commits
 
     def rejected(self) -> dict[str, Rejected]:
-        """The rejected commits by their ids."""
+        """The rejected commits, by id."""
         value, _ = read_object(self._file)
         try:
             stored = {commit: Rejected(commit=commit, **entry) for commit, entry in (value or {}).items()}
@@ -72,7 +72,7 @@ class Commits:
         return self._unwritten | stored
 
     def reject(self, rejected: Rejected) -> None:
-        """Remember a commit as rejected, and forget the oldest where there are many.
+        """Store a commit as rejected, and forget the oldest ones above KEEP_REJECTED.
 
         Raises OSError, but even then remembers it until the process ends.
         """
@@ -83,6 +83,6 @@ class Commits:
         write_atomic(self._file, dump_json(entries))
 
     def forget_rejected(self) -> None:
-        """Have every commit tried again. Raises OSError."""
+        """Allow every rejected commit to be tried again. Raises OSError."""
         self._unwritten = {}
         remove(self._file)

@@ -1,4 +1,4 @@
-"""The host's own settings, /etc/gitwan/agent.yaml: the only thing about a host that is not in the repository."""
+"""The host's own configuration, /etc/gitwan/agent.yaml: the only data about a host that is not in the repository."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEFAULT_FILE = Path("/etc/gitwan/agent.yaml")
 
 
 class ConfigError(Exception):
-    """The file cannot be used; the text says where and why."""
+    """The file cannot be used. The text says where and why."""
 
 
 def _off(value: Any) -> Any:
@@ -62,7 +62,8 @@ class VerifyConfig(SettingsModel):
 
 
 class SourceConfig(SettingsModel):
-    """Where plans come from: `git` alone is compiled here; `plans` is a folder that CI rendered, with `git` in it."""
+    """The source of plans. `git` alone is compiled here; `plans` is a folder that CI rendered, in `git` if both are
+    set."""
 
     git: Annotated[str, AfterValidator(_url)] | None = None
     branch: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$")] = "main"
@@ -84,31 +85,31 @@ class SourceConfig(SettingsModel):
 
 
 class PollConfig(SettingsModel):
-    """How often to look for a new commit, give or take the jitter."""
+    """How often to look for a new commit, plus or minus the jitter. In seconds."""
 
     interval: Seconds = 30.0
     jitter: Seconds = 5.0
 
 
 class AgentConfig(SettingsModel):
-    """The file as a whole."""
+    """The whole file."""
 
     host: Annotated[str, Field(min_length=1)]
     source: SourceConfig
     poll: PollConfig = PollConfig()
     full_cycle: Seconds = 300.0
-    """How often everything is compared, whether or not there was an event."""
+    """Seconds between two comparisons of everything, whether or not there were events."""
     state: Path = Path("/var/lib/gitwan")
     socket: Path = Path("/run/gitwan/agent.sock")
     metrics: Annotated[Listen | None, BeforeValidator(_off)] = "127.0.0.1:9586"
     keys: Path = Path("/etc/gitwan")
     identity: Path | None = None
-    """What opens secrets: an age identity or an SSH ed25519 private key; by default `age.key` beside the keys."""
+    """Opens secrets: an age identity or an SSH ed25519 private key. The default is `age.key` in `keys`."""
 
     pia: Path = Path("/etc/gitwan/pia")
-    """What PIA is known by, for exits: `provider-key.pem` and `ca.rsa.4096.crt` (docs/exits.md)."""
+    """PIA's trust anchors, for exits: `provider-key.pem` and `ca.rsa.4096.crt` (docs/exits.md)."""
     exit_metrics: Annotated[Listen | None, BeforeValidator(_off)] = "127.0.0.1:2112"
-    """Where smart-vpn-client's were, beside `metrics`; only on a host with exits."""
+    """The address of smart-vpn-client's metrics, in addition to `metrics`; only on a host with exits."""
 
     @property
     def metrics_address(self) -> tuple[str, int] | None:
@@ -127,7 +128,7 @@ def _address(listen: str | None) -> tuple[str, int] | None:
 
 
 def load(path: Path) -> AgentConfig:
-    """The settings in a file. Raises ConfigError."""
+    """The configuration in a file. Raises ConfigError."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -138,7 +139,7 @@ def load(path: Path) -> AgentConfig:
 
 
 def parse(text: str, where: str) -> AgentConfig:
-    """The settings in YAML. Raises ConfigError with every problem, one a line."""
+    """The configuration in YAML. Raises ConfigError with every problem, one per line."""
     from schema.problem import Problem
     from schema.text import parse as read
 

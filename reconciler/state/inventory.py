@@ -1,4 +1,4 @@
-"""What was there before us, for resources that the kernel has no room to mark: a JSON file on disk."""
+"""Stores values from before us, for resources that the kernel cannot mark: a JSON file on disk."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ VERSION = 1
 
 
 class InventoryError(Exception):
-    """The inventory is there but cannot be read. Deleting it would lose the values from before us."""
+    """The inventory exists but cannot be read. Deleting it would lose the values from before us."""
 
 
 class Inventory:
-    """Old values by name. Names look like `sysctl:net/ipv4/ip_forward`."""
+    """Old values by name, such as `sysctl:net/ipv4/ip_forward`."""
 
     def __init__(self, path: Path) -> None:
-        """Raises InventoryError where the file is corrupt, OSError where it cannot be read."""
+        """Raises InventoryError if the file is corrupt, OSError if it cannot be read."""
         self._path = path
         self._values = self._load()
 
@@ -38,16 +38,16 @@ class Inventory:
         return sorted(self._values)
 
     def get(self, name: str) -> str | None:
-        """The value from before us; None where nothing was recorded."""
+        """The value from before us; None if nothing was recorded."""
         return self._values.get(name)
 
     def record(self, name: str, value: str) -> None:
-        """Remember the value from before us. The first one recorded stays. Raises OSError."""
+        """Store the value from before us; a value stored earlier stays. Raises OSError."""
         if name not in self._values:
             self._store(self._values | {name: value})
 
     def forget(self, name: str) -> None:
-        """Raises OSError."""
+        """Delete a stored value. Raises OSError."""
         if name in self._values:
             self._store({other: value for other, value in self._values.items() if other != name})
 

@@ -11,7 +11,7 @@ from reconciler.base.files import dump_json, read_object, remove, write_atomic
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """From which plan to which, and where it was written. An empty digest stands for no plan at all."""
+    """The old plan, the new plan, and where this was written. An empty digest means no plan."""
 
     from_digest: str
     to_digest: str
@@ -22,11 +22,11 @@ class Journal:
 
 
 CORRUPT = Journal("", "", "", "", 0)
-"""Stands for a journal that was there and could not be read: something was under way, nobody knows what."""
+"""A journal that exists but cannot be read: a change was under way, but which one is unknown."""
 
 
 def here() -> tuple[str, int]:
-    """This boot's id and this network namespace's inode; either empty where /proc does not say."""
+    """This boot's id and this network namespace's inode; each is empty or 0 if /proc does not tell."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -39,12 +39,12 @@ def here() -> tuple[str, int]:
 
 
 def write(path: Path, journal: Journal) -> None:
-    """On the disk when this returns, the file and its name. Raises OSError, and then nothing may be changed."""
+    """Write the journal durably, both file and name. Raises OSError; then nothing may be changed."""
     write_atomic(path, dump_json(asdict(journal)))
 
 
 def read(path: Path) -> Journal | None:
-    """The open journal, `CORRUPT` for one that cannot be read, or None."""
+    """The open journal; `CORRUPT` if it cannot be read; None if there is none."""
     value, corrupt = read_object(path)
     if corrupt:
         return CORRUPT

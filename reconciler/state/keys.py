@@ -1,7 +1,7 @@
-"""The host's own keys, made on the host, kept there and shown to nobody but the kernel; and what they open.
+"""The host's own keys, created here and given only to the kernel, and the secrets that they open.
 
-private.key      the WireGuard key; private.2.key, private.3.key those that took over from it
-age.key          the age identity that secrets of the repository are encrypted to
+private.key      the WireGuard key; private.2.key, private.3.key are its successors
+age.key          the age identity that the repository's secrets are encrypted to
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _FILE = re.compile(r"private(?:\.([1-9]\d*))?\.key")
 
 
 class KeyFileError(Exception):
-    """The key's file cannot be used; the text says why, without the key in it."""
+    """The key file cannot be used. The text says why, without the key."""
 
 
 Sealed = Callable[[SecretRef], Iterable[bytes]]
-"""The ciphertexts on this host that may hold a secret."""
+"""Returns the ciphertexts on this host that may contain a secret."""
 SecretReader = Callable[[SecretRef], bytes]
 
 
@@ -37,11 +37,11 @@ def nothing_sealed(reference: SecretRef) -> Iterable[bytes]:
 def secret_reader(
     folder: Path, sealed: Sealed = nothing_sealed, identity: Path | None = None, exits: Path | None = None
 ) -> SecretReader:
-    """What resolves a plan's secrets: the host's own private key in `folder`, those of its exits in the folder that
-    their tunnels are remembered in, all others with its age identity."""
+    """Returns the function that resolves a plan's secrets. The host's own private key is in `folder`, the keys of exits
+    are below `exits`, and all other secrets are opened with the age identity."""
 
     def read(reference: SecretRef) -> bytes:
-        """Raises LookupError for a secret that is not on this host, OSError or ValueError for one that is unusable."""
+        """Raises LookupError if the secret is not on this host, OSError or ValueError if it cannot be used."""
         if reference.secret == OWN:
             return _own_key(folder, reference.fingerprint)
         if reference.secret.startswith(EXIT) and exits is not None:
@@ -52,7 +52,7 @@ def secret_reader(
 
 
 def _own_key(folder: Path, fingerprint: str) -> bytes:
-    """Of several, the key that is meant; the first where none is, for the driver to say so."""
+    """The key with this fingerprint. If there is none, the first key, and the driver reports the mismatch."""
     from reconciler.system.wg_key import public_key
 
     files = key_files(folder) or [folder / FILE]
@@ -79,7 +79,7 @@ def _opened(reference: SecretRef, ciphertexts: Iterable[bytes], identity: Path) 
 
 
 def raw(value: bytes) -> bytes:
-    """The 32 bytes of a key in base64; any other value as it is."""
+    """The 32 bytes of a base64 key; any other value unchanged."""
     text = value.strip()
     if len(text) == 44:
         try:
@@ -90,7 +90,7 @@ def raw(value: bytes) -> bytes:
 
 
 def key_files(folder: Path) -> list[Path]:
-    """The host's WireGuard keys, the oldest first."""
+    """The host's WireGuard keys, oldest first."""
     numbered = {
         int(found[1] or 1): path for path in folder.glob("private*.key") if (found := _FILE.fullmatch(path.name))
     }
@@ -98,15 +98,15 @@ def key_files(folder: Path) -> list[Path]:
 
 
 OWN = "private-key"
-"""The name that plans use for the private key of the host itself."""
+"""The name that plans use for the host's own private key."""
 EXITS = "exits"
 """The folder of the exits' own keys, in the agent's state."""
 EXIT = "exit:"
-"""Before an exit's name: the private key that the agent has made for it. No secret of a repository is called so."""
+"""The prefix before an exit's name: the private key that the agent made for it. No repository secret has this name."""
 
 
 def read_key(path: Path) -> bytes:
-    """The 32 bytes of a private key's file. Raises OSError, or ValueError without the key in it."""
+    """The 32 bytes of a private key file. Raises OSError, or ValueError without the key in its text."""
     text = _read_private(path)
     try:
         key = b64decode(text.strip(), validate=True)
@@ -118,7 +118,7 @@ def read_key(path: Path) -> bytes:
 
 
 def _read_private(path: Path) -> bytes:
-    """Raises OSError, also where others than its owner may read the file."""
+    """Raises OSError, also if users other than the owner may read the file."""
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_mode & 0o077:
             raise PermissionError(f"{path} may be read by others: set its mode to 0600")
@@ -126,12 +126,12 @@ def _read_private(path: Path) -> bytes:
 
 
 def write_key(path: Path, key: bytes) -> None:
-    """Write a new key; a file that is there stays. Raises OSError."""
+    """Write a new key. Raises OSError, also if the file exists."""
     write_private(path, b64encode(key) + b"\n")
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a file that only its owner can read; one that is there stays. Raises OSError."""
+    """Write a file that only its owner can read. Raises OSError, also if the file exists."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, for its mode
@@ -141,13 +141,13 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def ensure_key(folder: Path) -> tuple[str, bool]:
-    """The host's newest public key, and whether its private key was made just now. Raises KeyFileError."""
+    """The host's newest public key, and whether its private key was created just now. Raises KeyFileError."""
     path = (key_files(folder) or [folder / FILE])[-1]
     return ensure_file(path)
 
 
 def next_key(folder: Path) -> tuple[str, Path]:
-    """One more key, and its file. Raises KeyFileError."""
+    """Create one more key. Returns its public key and file. Raises KeyFileError."""
     files = key_files(folder)
     if not files:
         raise KeyFileError(f"there is no key in {folder} yet: `gitwan keys` makes the first one")
@@ -158,7 +158,7 @@ def next_key(folder: Path) -> tuple[str, Path]:
 
 
 def ensure_identity(folder: Path) -> str:
-    """The age recipient of this host; its identity is made where there is none. Raises KeyFileError."""
+    """This host's age recipient; its identity is created if missing. Raises KeyFileError."""
     from reconciler.system.age import generate, recipient_of
 
     path = folder / IDENTITY
@@ -173,7 +173,7 @@ def ensure_identity(folder: Path) -> str:
 
 
 def ensure_file(path: Path) -> tuple[str, bool]:
-    """The public key of a private key's file, and whether that was made just now. Raises KeyFileError."""
+    """The public key of a private key file, and whether that was created just now. Raises KeyFileError."""
     from reconciler.system.wg_key import generate_private, public_key
 
     try:

@@ -1,12 +1,12 @@
-"""The agent's folder: what was confirmed, the plans themselves, and the last status.
+"""The agent's state folder: the confirmed plan, other plans, and the last status.
 
-plans/<digest>.json   plans by digest, so that each file proves itself
+plans/<digest>.json   plans by digest, so that the name verifies the content
 plans/<digest>.age    the ciphertexts that the plan needs, by name and fingerprint
 confirmed.json        digest, commit and time of the last confirmed plan; confirmed.bak.json is a second copy
 next.json             the same for the plan being applied; becomes confirmed.json
 journal.json          exists while the kernel may be between two plans (`journal.py`)
 accepted.json, interrupted.json, rejected.json    what is known of other commits (`commits.py`)
-suspended.json        until when nothing is touched, and why (`suspension.py`)
+suspended.json        end and reason of a suspension (`suspension.py`)
 status.json           the last status
 services/             daemons that gitwan runs: their configurations and pid files (`system/service.py`)
 lock                  held by the one process that works with this folder
@@ -38,7 +38,7 @@ from schema.plan import HostPlan, Peer, SecretRef, Wireguard
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """Which plan was confirmed, the commit that it came from, and when (seconds since the epoch)."""
+    """A confirmed plan, its commit, and the time of confirmation in seconds since the epoch."""
 
     digest: str
     commit: str
@@ -46,7 +46,7 @@ class Confirmed:
 
 
 class Store:
-    """Reads and writes the folder. Writing raises OSError; reading what is corrupt sets it aside."""
+    """Reads and writes the folder. Writing raises OSError; a corrupt file is set aside when it is read."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -57,11 +57,11 @@ class Store:
         self.suspensions = Suspensions(folder)
 
     def open(self) -> None:
-        """Make the folder where it is missing. Raises OSError."""
+        """Create the folder if missing. Raises OSError."""
         self.plans.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def lock(self) -> None:
-        """Become the only writer. Raises Busy where another process is, OSError where the folder cannot be written."""
+        """Become the only writer. Raises Busy if another process is, OSError if the folder cannot be written."""
         self.open()
         descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -79,18 +79,18 @@ class Store:
     # Plans
 
     def save_plan(self, digest: str, data: bytes) -> None:
-        """Store a canonical plan durably under its digest."""
+        """Store a canonical plan durably under its digest. Raises OSError."""
         path = self.plans / f"{digest}.json"
         if not path.exists():
             write_atomic(path, data)
 
     def plan_in_force(self) -> HostPlan | None:
-        """The confirmed plan; None on a new host. Raises Stalled where it is lost."""
+        """The confirmed plan; None on a new host. Raises Stalled if it is lost."""
         confirmed = self.confirmed()
         return self.load_plan(confirmed.digest) if confirmed else None
 
     def load_plan(self, digest: str) -> HostPlan:
-        """A stored plan. Raises Stalled where it is gone or is not what its name says (then it is set aside)."""
+        """A stored plan. Raises Stalled if it is missing or does not match its digest; then it is set aside."""
         path = self.plans / f"{digest}.json"
         try:
             data = path.read_bytes()
@@ -103,10 +103,10 @@ class Store:
             said = "" if isinstance(error, ValidationError) else f": {error}"
             raise Stalled("Confirmed", "PlanLost", f"the confirmed plan {digest} cannot be read{said}") from None
 
-    # Ciphertexts; what is decrypted is never written
+    # Ciphertexts; decrypted values are never written
 
     def save_sealed(self, digest: str, secrets: Mapping[SecretRef, bytes]) -> None:
-        """Store durably what a plan needs. Raises OSError."""
+        """Store the ciphertexts that a plan needs, durably. Raises OSError."""
         value = {_sealed_key(reference): b64encode(data).decode() for reference, data in secrets.items()}
         data = dump_json(value)
         path = self.plans / f"{digest}.age"
@@ -114,7 +114,7 @@ class Store:
             write_atomic(path, data)
 
     def sealed(self, reference: SecretRef) -> list[bytes]:
-        """The ciphertexts of a secret, of whichever plans are kept. Raises OSError."""
+        """The ciphertexts of a secret in all stored plans. Raises OSError."""
         found = []
         for path in sorted(self.plans.glob("*.age")):
             text = (read_object(path)[0] or {}).get(_sealed_key(reference))
@@ -125,7 +125,7 @@ class Store:
     # What was confirmed
 
     def confirmed(self) -> Confirmed | None:
-        """What was confirmed last, None on a new host. Raises Stalled where it is known to be lost."""
+        """The last confirmed plan; None on a new host. Raises Stalled if it is known to be lost."""
         lost = False
         for name in ("confirmed.json", "confirmed.bak.json"):
             value, corrupt = read_object(self.folder / name)
@@ -141,11 +141,11 @@ class Store:
         return None
 
     def prepare(self, confirmed: Confirmed) -> None:
-        """Write what `confirm` will need, so that confirming takes no space on a disk that may be full by then."""
+        """Write what `confirm` will need, so that confirming needs no disk space. Raises OSError."""
         write_atomic(self.folder / "next.json", dump_json(asdict(confirmed)))
 
     def confirm(self, confirmed: Confirmed) -> None:
-        """The plan that was prepared is now the one to come back to; the journal ends, older plans go."""
+        """Make the prepared plan the one to return to, end the journal, and delete older plans. Raises OSError."""
         (self.folder / "next.json").replace(self.folder / "confirmed.json")
         sync_folder(self.folder)
         for name in ("confirmed.json.corrupt", "confirmed.bak.json.corrupt"):
@@ -154,18 +154,18 @@ class Store:
         try:
             write_atomic(self.folder / "confirmed.bak.json", dump_json(asdict(confirmed)))
         except OSError:
-            pass  # a second copy only; the first is on the disk
+            pass  # only a second copy; the first is on disk
         self._prune({confirmed.digest})
 
     def forget_confirmed(self) -> None:
-        """Nothing is confirmed any more: the host is being given back."""
+        """Forget the confirmed plan, because the host is being given back."""
         for name in ("confirmed.json", "confirmed.bak.json", "next.json", "rejected.json"):
             remove(self.folder / name)
         for name in ("confirmed.json.corrupt", "confirmed.bak.json.corrupt"):
             (self.folder / name).unlink(missing_ok=True)
 
     def wipe(self) -> None:
-        """Remove what the agent can do without, when the host has been given back. Best effort."""
+        """After the host was given back, delete the files that the agent can do without. Best effort."""
         for folder in ("plans", "repo.git", "services"):
             shutil.rmtree(self.folder / folder, ignore_errors=True)
         (self.folder / "status.json").unlink(missing_ok=True)
@@ -199,7 +199,7 @@ class Store:
 
 
 def secrets_of(plan: HostPlan) -> list[SecretRef]:
-    """What a plan needs beside the host's own key, sorted."""
+    """The secrets that a plan needs besides the host's own key, sorted."""
     references = {r.private_key for r in plan.resources if isinstance(r, Wireguard)}
     references |= {r.preshared_key for r in plan.resources if isinstance(r, Peer) and r.preshared_key}
     references |= {exit.credentials for exit in plan.runtime.exits or () if exit.credentials}

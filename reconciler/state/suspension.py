@@ -1,4 +1,4 @@
-"""A pause in which nothing is touched (`gitwan agent suspend`): suspended.json says until when, and why."""
+"""A suspension, during which nothing is changed (`gitwan agent suspend`); suspended.json has its end and reason."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reconciler.base.files import dump_json, read_object, remove, write_atomic
 
 @dataclass(frozen=True, slots=True)
 class Suspension:
-    """Until when, in seconds since the epoch, nothing is touched, and why."""
+    """The end, in seconds since the epoch, and the reason of a suspension."""
 
     until: float
     why: str
@@ -23,7 +23,7 @@ class Suspensions:
         self._file = folder / "suspended.json"
 
     def current(self, now: float) -> Suspension | None:
-        """The pause that is on at a time in seconds since the epoch."""
+        """The suspension in force at `now`, in seconds since the epoch; None if there is none."""
         value, _ = read_object(self._file)
         try:
             found = Suspension(float((value or {})["until"]), str((value or {})["why"]))
@@ -32,9 +32,9 @@ class Suspensions:
         return found if now < found.until else None
 
     def suspend(self, suspension: Suspension) -> None:
-        """Begin a pause, in the place of one that is on. Raises OSError."""
+        """Begin a suspension; it replaces a current one. Raises OSError."""
         write_atomic(self._file, dump_json(asdict(suspension)))
 
     def resume(self) -> None:
-        """End the pause. Raises OSError."""
+        """End the suspension. Raises OSError."""
         remove(self._file)

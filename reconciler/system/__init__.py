@@ -1,4 +1,4 @@
-"""The only code that touches the kernel: one driver per kind, and the events that say what has changed."""
+"""The only code that accesses the kernel: one driver per kind, and the events that announce changes."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ def first_address(host: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What drivers need from the host."""
+    """The host's services for drivers."""
 
     secret: Callable[[SecretRef], bytes]
-    """A secret at the moment of applying: 32 raw bytes for a key. Raises LookupError, ValueError or OSError, none
-    of them with the secret in it."""
+    """Returns a secret when it is applied: 32 raw bytes for a key. Raises LookupError, ValueError or OSError, without
+    the secret in their texts."""
     inventory: OldValues
     services: Path
-    """The folder of the daemons that it runs; on a machine with several agents each has its own."""
+    """The folder of the daemons that the agent runs; with several agents on a machine, each has its own."""
     resolve: Callable[[str], str] = first_address
     """An address for a DNS name. Raises OSError."""
     aside: Aside = nullcontext
-    """Entered by a driver for as long as it waits for a process: others may use the drivers meanwhile."""
+    """Entered by a driver while it waits for a process: other threads may use the drivers meanwhile."""
     ends: Ends | None = None
-    """What is told which daemons to wait for, so that their end is an event."""
+    """Told which daemons to wait for, so that their end is an event."""
 
 
 def drivers(context: Context) -> dict[str, Driver[Any]]:
     """Every kind's driver, for the network namespace of the calling thread. Not for two threads at once.
 
-    Raises OSError where the kernel gives no netlink socket.
+    Raises OSError if the kernel provides no netlink socket.
     """
     from reconciler.system.address import AddressDriver
     from reconciler.system.firewall import FirewallDriver

@@ -33,8 +33,8 @@ IFADDR = Struct("=BBBBI")
 
 
 def encode(address: Address, index: int) -> bytes:
-    """The body that creates or deletes an address. Duplicate detection would keep an IPv6 address unusable for
-    seconds, on tunnels for nothing."""
+    """The body that creates or deletes an address. It disables duplicate address detection, which would make an IPv6
+    address unusable for seconds and is useless on tunnels."""
     family, local, length = pack_prefix(address.address)
     parts = attribute(IFA_LOCAL, local) + attribute(IFA_ADDRESS, local) + attribute(IFA_PROTO, U8.pack(PROTOCOL))
     if family == AF_INET6:
@@ -43,7 +43,7 @@ def encode(address: Address, index: int) -> bytes:
 
 
 def decode(body: bytes, names: dict[int, str]) -> Observed[Address] | None:
-    """An address from its RTM_NEWADDR body; None where its interface is gone or it has no address."""
+    """An address from its RTM_NEWADDR body; None if its interface is gone or it has no address."""
     _, length, _, _, index = IFADDR.unpack_from(body)
     found = attributes(body, IFADDR.size)
     local = found.get(IFA_LOCAL) or found.get(IFA_ADDRESS)
@@ -69,10 +69,10 @@ class AddressDriver:
         return [address for address in found if address is not None]
 
     def apply(self, changes: Sequence[Change]) -> list[Failure]:
-        """A change of an address can only be its marker: it takes over what is there.
+        """A change of an address can only concern its marker: it takes over an existing address.
 
-        A kernel that cannot mark an IPv4 address that exists (6.1) takes the message and does nothing. Deleting and
-        making it anew would cost the routes over it, so that is left to whoever asked.
+        A kernel that cannot mark an existing IPv4 address (6.1) accepts the message and does nothing. Deleting and
+        creating it again would delete the routes over it, so that is left to the user.
         """
         theirs = self._foreign() if any(change.after is None for change in changes) else set()
         self._interfaces.refresh()
@@ -82,12 +82,12 @@ class AddressDriver:
             assert isinstance(address, Address)
             index = self._interfaces.indices.get(address.dev)
             if change.after is None and (index is None or address.key in theirs):
-                return None  # nothing of ours is there
+                return None  # none of ours exists
             if index is None:
                 raise OSError(errno.ENODEV, f"no interface {address.dev}")
             return *_verb(change), encode(address, index)
 
-        # Interface, address and length are all there is to an address: one that exists is an equal one.
+        # An address consists only of interface, address and length: an existing one is equal.
         failures, _ = send(self._netlink, changes, pack_one)
         changed = [change for change in changes if change.before is not None and change.after is not None]
         unmarked = self._foreign() if changed else set()

@@ -1,4 +1,4 @@
-"""age: the only code of this room that decrypts. Nothing that it raises holds a value or an identity."""
+"""age: the only code of this room that decrypts. Its exceptions contain no value and no identity."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ AGE = b"AGE-SECRET-KEY-"
 
 
 def generate() -> bytes:
-    """A new identity, as age-keygen(1) writes it."""
+    """A new identity, in the format of age-keygen(1)."""
     from pyrage import x25519
 
     identity = x25519.Identity.generate()
@@ -16,12 +16,12 @@ def generate() -> bytes:
 
 
 def recipient_of(identity: bytes) -> str:
-    """Whom to encrypt to. Raises ValueError."""
+    """The recipient to encrypt to. Raises ValueError."""
     return str(_age(identity).to_public())
 
 
 def decrypt(ciphertext: bytes, identity: bytes) -> bytes:
-    """The value, by an age identity or an SSH ed25519 private key. Raises ValueError."""
+    """Decrypt a value with an age identity or an SSH ed25519 private key. Raises ValueError."""
     import pyrage
 
     try:

@@ -1,4 +1,4 @@
-"""The agent's own group, by which its packets are known among the host's."""
+"""The agent's own group, which distinguishes its packets from others of the host."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from schema.plan.ranges import AGENT
 
 
 def join() -> None:
-    """Have this process, and all that it starts, in the agent's group. Raises OSError without CAP_SETGID."""
+    """Add this process and all its future children to the agent's group. Raises OSError without CAP_SETGID."""
     groups = os.getgroups()
     if AGENT not in groups:
         os.setgroups([*groups, AGENT])
 
 
 def others() -> list[int] | None:
-    """The groups of a child whose packets are not the agent's; None where it may have all that this process has.
+    """The groups of a child whose packets are not the agent's; None if the child may keep this process's groups.
 
-    Giving them to a child takes CAP_SETGID.
+    Setting them in a child needs CAP_SETGID.
     """
     groups = os.getgroups()
     return [group for group in groups if group != AGENT] if AGENT in groups else None

@@ -1,4 +1,4 @@
-"""Stepping aside: what waits for a process lets others use the kernel meanwhile."""
+"""Stepping aside: a driver that waits for a process lets other threads use the kernel meanwhile."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 Aside = Callable[[], AbstractContextManager[None]]
-"""Entered for as long as a driver only waits. Others may then use the same drivers, so nothing is half done there."""
+"""Entered while a driver only waits. Other threads may then use the same drivers, so no work may be half done."""

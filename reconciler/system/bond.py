@@ -1,4 +1,4 @@
-"""Bonds at work: LACP, carriers, and the bytes that every interface received (linux/if_link.h, linux/if_bonding.h)."""
+"""Reads running bonds: LACP, carriers, and received bytes (linux/if_link.h, linux/if_bonding.h)."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _RX_BYTES = Struct("=16xQ")
 
 
 class BondReader:
-    """Reads bonds in the network namespace of the thread that makes it."""
+    """Reads bonds in the network namespace of the thread that creates it."""
 
     def __init__(self) -> None:
         self._netlink = Netlink()
 
     def read(self, names: Collection[str]) -> tuple[dict[str, BondState], dict[str, int]]:
-        """The bonds of these names, and all interfaces' received bytes, of one moment. Raises OSError."""
+        """The named bonds, and all interfaces' received bytes, from one moment. Raises OSError."""
         found = [_decode(body) for body in self._netlink.dump(RTM_GETLINK, IFINFO.pack(0, 0, 0, 0, 0))]
         legs: dict[int, list[Leg]] = {}
         received = {}

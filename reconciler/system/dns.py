@@ -1,4 +1,4 @@
-"""One question to a DNS server (RFC 1035) for a name's address, by an interface whatever the routes say."""
+"""Asks a DNS server (RFC 1035) for a name's address, through a given interface whatever the routes say."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ANSWERED, _MEANING = 0x8000, 0xF80F
 
 
 def ask(server: str, name: str, family: Family, dev: str, seconds: float) -> str:
-    """An address of a name. Raises OSError where there is none."""
+    """An address of a name, asked for at most `seconds`. Raises OSError if there is none."""
     try:
         asked = query(os.urandom(2), name, family)
     except ValueError as error:
@@ -41,7 +41,7 @@ def ask(server: str, name: str, family: Family, dev: str, seconds: float) -> str
 
 
 def query(number: bytes, name: str, family: Family) -> bytes:
-    """Asks for the addresses of a name in one family; `number` has two bytes. Raises ValueError for no name."""
+    """A query for the addresses of a name in one family; `number` has two bytes. Raises ValueError for a bad name."""
     labels = name.removesuffix(".").split(".")
     if len(name) > 253 or not all(re.fullmatch(r"[!-~]{1,63}", label) for label in labels):
         raise ValueError(f"{name!r} is no name")
@@ -50,7 +50,7 @@ def query(number: bytes, name: str, family: Family) -> bytes:
 
 
 def answer(asked: bytes, data: bytes, family: Family) -> str | None:
-    """The first address that an answer to this very question has; None where it has none or is none."""
+    """The first address in a response to exactly this query; None if it has none or is no such response."""
     question = asked[_HEAD.size :]
     try:
         number, flags, questions, records, _, _ = _HEAD.unpack_from(data)
@@ -58,7 +58,7 @@ def answer(asked: bytes, data: bytes, family: Family) -> str | None:
         same = data[_HEAD.size : position].lower() == question.lower()
         if number != asked[:2] or flags & _MEANING != _ANSWERED or questions != 1 or not same:
             return None
-        # Aliases stand before what they lead to, so whose address it is need not be read.
+        # Aliases precede their targets, so the owner of the address need not be read.
         for _ in range(records):
             position = _past_name(data, position)
             kind, _, _, length = _RECORD.unpack_from(data, position)
@@ -67,12 +67,12 @@ def answer(asked: bytes, data: bytes, family: Family) -> str | None:
                 return str(ip_address(data[position : position + length]))
             position += length
     except (struct.error, IndexError):
-        pass  # it is cut off
+        pass  # the response is truncated
     return None
 
 
 def _past_name(data: bytes, position: int) -> int:
-    """Where a name ends, of which the rest may stand elsewhere. Raises IndexError."""
+    """The position after a name, which may end with a pointer. Raises IndexError."""
     while size := data[position]:
         if size >= 0xC0:
             return position + 2

@@ -1,7 +1,7 @@
-"""ICMPv6 echo within tunnels (RFC 4443, 4): sent and received without waiting, over one socket for all of them.
+"""ICMPv6 echo within tunnels (RFC 4443, 4): non-blocking, over one socket for all of them.
 
-The addresses are link-local, so the far kernel answers by the interface that was asked, whatever its routes say, and
-whether or not an agent runs there.
+The addresses are link-local, so the far kernel answers through the same interface, whatever its routes, and with or
+without an agent.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from struct import Struct
 ECHO_REQUEST, ECHO_REPLY = 128, 129
 ICMPV6_FILTER = 1
 IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE = 23, 3
-"""linux/in6.h: never fragmented here, whatever was learned of the path before."""
+"""linux/in6.h: never fragment here, whatever path MTU was learned before."""
 HEADERS = 48
 """Bytes of the IPv6 and ICMPv6 headers."""
 AT_ONCE = 4096
-"""Answers that one call takes: whoever floods this host does not keep it here."""
+"""Maximum number of answers per call, so that a flood does not keep this host busy here."""
 _HEADER = Struct("!BBHHH")
 _PKTINFO = Struct("=16sI")
 
 
 class Echo:
-    """A raw ICMPv6 socket in the network namespace of the thread that makes it."""
+    """A raw ICMPv6 socket in the network namespace of the thread that creates it."""
 
     def __init__(self) -> None:
-        """Raises OSError where this process may not (CAP_NET_RAW)."""
+        """Raises OSError if this process lacks CAP_NET_RAW."""
         self._socket = socket.socket(
             socket.AF_INET6, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, socket.IPPROTO_ICMPV6
         )
@@ -42,11 +42,11 @@ class Echo:
         return self._socket.fileno()
 
     def send(self, dev: str, source: str, target: str, sequence: int, size: int | None) -> None:
-        """One request; `size` is the whole packet's, in bytes. What cannot be sent is as good as lost."""
+        """Send one request; `size` is that of the whole packet, in bytes. An unsendable request counts as lost."""
         data = bytes(max(0, (size or 0) - HEADERS))
         packet = _HEADER.pack(ECHO_REQUEST, 0, 0, self._identifier, sequence) + data
         for fresh in (False, True):
-            # An interface that was made again has another index.
+            # An interface that was created again has another index.
             with suppress(OSError):
                 index = self._index(dev, fresh)
                 info = _PKTINFO.pack(socket.inet_pton(socket.AF_INET6, source), index)
@@ -55,7 +55,7 @@ class Echo:
                 return
 
     def receive(self) -> list[tuple[str, int]]:
-        """The device and sequence of every answer that has come."""
+        """The device and sequence of every received answer."""
         found = []
         names = {index: dev for dev, index in self._indices.items()}
         for _ in range(AT_ONCE):

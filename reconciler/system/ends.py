@@ -1,4 +1,4 @@
-"""The ends of processes that are not ours to wait for, as events."""
+"""Reports the ends of processes that are not our children, as events."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import threading
 import time
 
 SETTLED = 10.0
-"""Seconds that a daemon has to have been known to run for its end to be told. One that ends sooner is found at the next
-look, so that a daemon that always ends is not started again without a pause."""
+"""Seconds that a daemon must have run for its end to be reported. An earlier end is found at the next reading, so that
+a daemon that always ends is not restarted without a pause."""
 
 
 class Ends:
-    """A descriptor that becomes readable when a daemon ends: used as `events.Watch` is. Safe for threads."""
+    """A descriptor that becomes readable when a daemon ends, for use like `events.KernelEvents`. Thread-safe."""
 
     def __init__(self, settled: float = SETTLED) -> None:
         """Raises OSError."""
         self._settled = settled
         self._ready = select.epoll()
         self._known: dict[str, tuple[int, int, float]] = {}
-        """Name -> process, its descriptor, and since when it is known."""
+        """Name -> process id, its descriptor, and the time since which it is known."""
         self._lock = threading.Lock()
 
     def follow(self, name: str, pid: int | None) -> None:
-        """The process that a daemon has now; None where it has none, so that nothing is told of its end."""
+        """Set the current process of a daemon; None if it has none, so that no end is reported."""
         with self._lock:
             known = self._known.get(name)
             if known is not None and known[0] == pid:
@@ -35,16 +35,16 @@ class Ends:
             try:
                 handle = os.pidfd_open(pid)
             except ProcessLookupError:
-                return  # it has just ended: the next look says so
+                return  # it has just ended: the next reading shows that
             self._known[name] = pid, handle, time.monotonic()
             self._ready.register(handle, select.EPOLLIN)
 
     def filenos(self) -> list[int]:
-        """File descriptors to wait for, always the same, for example with asyncio's `add_reader`."""
+        """The descriptors to wait for, which never change, for example with asyncio's `add_reader`."""
         return [self._ready.fileno()]
 
     def read(self) -> tuple[set[str], bool]:
-        """The kinds touched since the last call, without blocking; there are never more."""
+        """The kinds touched since the last call, without blocking, and False, because no more can be waiting."""
         touched: set[str] = set()
         with self._lock:
             ended = {handle for handle, _ in self._ready.poll(0)}

@@ -1,4 +1,4 @@
-"""Which kinds of resource the kernel says have changed (rtnetlink(7), linux/netfilter/nfnetlink.h)."""
+"""Tells which kinds of resource the kernel announces as changed (rtnetlink(7), linux/netfilter/nfnetlink.h)."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _GROUPS = (_LINK, _IPV4_ADDRESS, _IPV4_ROUTE, _IPV4_RULE, _IPV6_ADDRESS, _IPV6_R
 _NFTABLES = 7
 
 _ON_LINKS = dependents({"link"})
-"""What goes with an interface."""
+"""The kinds that are deleted with an interface."""
 _BY_TYPE = {
     number: dependents({kind.name}) if gone else frozenset({kind.name})
     for kind in KINDS.values()
     for gone, number in enumerate(kind.messages or ())
 }
-"""What a message tells of: something that has gone has taken along what stood on it."""
+"""The kinds that a message concerns: a deleted object has taken its dependents with it."""
 MOST = 256
-"""Datagrams that are read at once: a storm of events must not keep the reader from everything else."""
+"""Maximum number of datagrams per call, so that a storm of events does not block the reader."""
 
 
 class KernelEvents:
-    """Sockets that become readable when something changes, in the network namespace of the thread that makes it.
+    """Sockets that become readable after a change in the network namespace of the thread that creates them.
 
     Nothing announces WireGuard peers, kernel parameters, or the rules of legacy iptables.
     """
@@ -47,11 +47,11 @@ class KernelEvents:
         return self._filter is not None
 
     def filenos(self) -> list[int]:
-        """File descriptors to wait for, for example with asyncio's `add_reader`."""
+        """The descriptors to wait for, for example with asyncio's `add_reader`."""
         return [watched.fileno() for watched in (self._route, self._filter) if watched is not None]
 
     def read(self) -> tuple[set[str], bool]:
-        """The kinds touched by the next events, without blocking, and whether more may wait. Raises OSError."""
+        """The kinds touched by the next events, without blocking, and whether more may be waiting. Raises OSError."""
         touched, more = self._read(self._route, route=True)
         if self._filter is not None:
             of_filter, more_of_filter = self._read(self._filter, route=False)
@@ -72,7 +72,7 @@ class KernelEvents:
                 continue
             touched |= _BY_TYPE.get(kind, frozenset())
             if kind == RTM_NEWLINK and len(body) >= IFINFO.size and not IFINFO.unpack_from(body)[3] & IFF_UP:
-                touched |= _ON_LINKS  # what lay on a link that is down is gone, without a word about it
+                touched |= _ON_LINKS  # objects on a link that went down are deleted without an announcement
         return touched, more
 
     def close(self) -> None:

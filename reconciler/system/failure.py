@@ -1,4 +1,4 @@
-"""Changes as one batch of messages, and the kernel's errors as failures of changes."""
+"""Sends changes as one batch of messages, and turns the kernel's errors into failures of changes."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from schema.plan import Change
 
 RESOLVE_AGAIN = 30.0
 ABSENT = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL, errno.ENXIO})
-"""What deleting something that is gone, or whose interface is gone, may return."""
+"""Errors that deletion may return if the object or its interface is already gone."""
 
 
 def failure(change: Change, error: OSError) -> Failure:
-    """A failed change, with the kernel's words and no more: a resource never holds a secret, an error might."""
+    """A failed change with the kernel's text only: a resource never contains a secret, an error text might."""
     number = error.errno or 0
     text = error.strerror or (os.strerror(number) if number > 0 else "failed")
     if number == errno.EAGAIN:
-        # A name that does not resolve right now.
+        # A name does not resolve right now.
         return Failure(change, "Unresolved", text, RESOLVE_AGAIN)
     return Failure(change, errno.errorcode.get(number, ""), text)
 
 
 def judge(sent: Sequence[Change], errors: Mapping[int, OSError]) -> tuple[list[Failure], list[Failure]]:
-    """What a batch's errors, by position, mean: failures, and creations of what exists (EEXIST), to be compared.
+    """Split a batch's errors, by position, into failures and EEXIST errors of creations, which the caller must compare.
 
-    Deleting what is gone is no failure.
+    Deleting a missing object is no failure.
     """
     failures: list[Failure] = []
     exist: list[Failure] = []
@@ -44,9 +44,9 @@ def judge(sent: Sequence[Change], errors: Mapping[int, OSError]) -> tuple[list[F
 def send(
     netlink: Netlink, changes: Sequence[Change], pack: Callable[[Change], Message | None]
 ) -> tuple[list[Failure], list[Failure]]:
-    """Pack and send changes in their order; failures and creations of what exists, as `judge` tells them apart.
+    """Pack and send changes in their order. Returns failures and creations of existing objects, as `judge` does.
 
-    `pack` gives None for what needs no message, and raises OSError for what cannot be one.
+    `pack` returns None for a change that needs no message, and raises OSError for one that cannot be packed.
     """
     messages: list[Message] = []
     sent: list[Change] = []

@@ -1,6 +1,6 @@
-"""Own chains in the kernel's packet filter, by iptables-save(8) and iptables-restore(8).
+"""Our own chains in the kernel's packet filter, through iptables-save(8) and iptables-restore(8).
 
-One restore per family carries all changes; what has to be done about jumps is computed from a save just before it.
+One restore per family carries all changes; the necessary jumps are computed from a save just before it.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _IPV6 = Path("/proc/net/if_inet6")
 
 @dataclass(slots=True)
 class Table:
-    """What one table holds of ours."""
+    """Our part of one table."""
 
     chains: dict[str, list[str]] = field(default_factory=dict)
     """The rules of each chain, as text."""
     jumps: dict[str, list[str]] = field(default_factory=dict)
-    """The chains, once for each time, from which an unconditional jump leads to each of ours."""
+    """Our chain -> the chains with an unconditional jump to it, once per jump."""
 
 
 def parse(saved: str) -> dict[str, Table]:
-    """Our chains by table, from what iptables-save prints."""
+    """Our chains by table, from the output of iptables-save."""
     tables: dict[str, Table] = {}
     table = Table()
     for line in saved.splitlines():
@@ -53,7 +53,7 @@ def parse(saved: str) -> dict[str, Table]:
 
 
 def to_observed(family: Family, tables: dict[str, Table]) -> list[Observed[Firewall]]:
-    """Our chains. One whose jump is missing, or there more than once, has no hook, and so equals no desired one."""
+    """Our chains. A chain with no jump or several has no hook, and so differs from any desired one."""
     found = []
     for name, table in tables.items():
         for chain, rules in table.chains.items():
@@ -72,9 +72,9 @@ def to_observed(family: Family, tables: dict[str, Table]) -> list[Observed[Firew
 
 
 def script(changes: Iterable[Change], tables: dict[str, Table]) -> str:
-    """The input for `iptables-restore --noflush` that carries out changes of one family. Empty where nothing is to do.
+    """The input of `iptables-restore --noflush` for the changes of one family. Empty if there is nothing to do.
 
-    Declaring a chain makes it, or empties it; what jumps to it, in the wrong place or twice, is removed first.
+    Declaring a chain creates or empties it. Jumps to it that are misplaced or duplicate are removed first.
     """
     by_table: dict[str, list[Change]] = {}
     for change in changes:
@@ -121,7 +121,7 @@ class FirewallDriver:
                 try:
                     found += to_observed(family, self._read(family))
                 except FileNotFoundError:
-                    continue  # without the tool there is nothing of ours, and creating will say what is missing
+                    continue  # without the tool there is nothing of ours; creating will report that it is missing
         return found
 
     def apply(self, changes: Sequence[Change]) -> list[Failure]:
@@ -135,7 +135,7 @@ class FirewallDriver:
         return failures
 
     def _apply_family(self, family: Family, changes: list[Change]) -> list[Failure]:
-        """All changes in one transaction; where that is refused, each in its own, to learn which is to blame."""
+        """Apply all changes in one transaction; if it is refused, apply each separately to find the refused ones."""
         try:
             refusal = self._restore(family, script(changes, self._read(family)))
         except FileNotFoundError:
@@ -150,14 +150,14 @@ class FirewallDriver:
         return failures
 
     def _read(self, family: Family) -> dict[str, Table]:
-        """Raises FileNotFoundError where the tool is missing, OSError where it fails."""
+        """Raises FileNotFoundError if the tool is missing, OSError if it fails."""
         done = _run([SAVE[family]], "")
         if done.returncode:
             raise OSError(errno.EIO, f"{SAVE[family]}: {_first_line(done.stderr)}")
         return parse(done.stdout)
 
     def _restore(self, family: Family, text: str) -> str:
-        """Run one transaction; what the tool said where it refused, else nothing."""
+        """Run one transaction. Returns the tool's error text, or ""."""
         if not text:
             return ""
         done = _run([RESTORE[family], "--noflush", "-w", str(LOCK_SECONDS)], text)
@@ -175,6 +175,6 @@ def _run(command: list[str], text: str) -> subprocess.CompletedProcess[str]:
 
 
 def _first_line(text: str) -> str:
-    """What the tool said first: later lines only advise to read its help."""
+    """The tool's first error line; later lines only advise to read its help."""
     lines = [line for line in text.splitlines() if line and not line.startswith(("#", "Try "))]
     return lines[0] if lines else ""

@@ -1,4 +1,4 @@
-"""One question to a web server, bounded in time and in bytes; its packets carry the mark that bypasses exits."""
+"""Sends one request to a web server, limited in time and bytes; its packets carry the mark that bypasses exits."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from reconciler.base.web import Http, Request, Response, WebError
 SO_MARK = 36
 """asm-generic/socket.h; needs CAP_NET_ADMIN."""
 AS_WRITTEN = "!#$%&'()*+,/:;=?@[]~"
-"""What may stand in a target (RFC 3986), with what is encoded in it already."""
+"""The characters that a target may contain unencoded (RFC 3986), and the percent sign of encoded ones."""
 HEADROOM = 64 << 10
-"""Bytes that a status and headers may have beside the body."""
+"""Maximum bytes of the status and headers, in addition to the body."""
 NOT_YET_VALID, HAS_EXPIRED = 9, 10
 """X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED (openssl-verification-options(1))."""
 
 
 def sender(mark: int) -> Http:
-    """Sends requests with a mark; 0 for none."""
+    """Returns a function that sends requests with a mark; 0 for none."""
     return partial(_send, mark)
 
 
@@ -51,7 +51,7 @@ def _send(mark: int, request: Request) -> Response:
 
 
 def _check(request: Request) -> None:
-    """Names and tokens come from outside: none may add a line of its own."""
+    """Check names and tokens, which come from outside: none may add a header line."""
     texts = [request.name, *request.headers, *request.headers.values()]
     if not all(text.isascii() and text.isprintable() for text in texts) or not request.name or " " in request.name:
         raise WebError("NameUnknown", f"{request.name!r} or a header for it is not fit for HTTP")
@@ -86,7 +86,7 @@ def _connect(mark: int, request: Request, end: float) -> socket.socket:
 
 
 def _look_up(request: Request, end: float) -> list[str]:
-    """The addresses of the name. The resolver has times of its own, so it is left alone when ours is over."""
+    """The addresses of the name. The resolver has its own timeouts, so its thread is abandoned after ours."""
     answers: queue.SimpleQueue[list[str] | OSError] = queue.SimpleQueue()
 
     def ask() -> None:
@@ -111,7 +111,7 @@ def _look_up(request: Request, end: float) -> list[str]:
 def _context(request: Request) -> ssl.SSLContext:
     context = ssl.create_default_context() if request.ca is None else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if request.ca is not None:
-        # The chain is checked by the library, the name below: it knows no certificates without alternative names.
+        # The library checks the chain, and `_check_name` the name, because the library needs alternative names.
         context.check_hostname = False
         try:
             context.load_verify_locations(cadata=request.ca)
@@ -121,7 +121,7 @@ def _context(request: Request) -> ssl.SSLContext:
 
 
 def _check_name(connection: ssl.SSLSocket, request: Request) -> None:
-    """By its alternative names, or by its common name where it has none, as PIA's servers have (RFC 6125, 6.4.4)."""
+    """Check the alternative names, or the common name if there are none, as in PIA's certificates (RFC 6125, 6.4.4)."""
     cert = connection.getpeercert() or {}
     alternatives = [value for _, value in _pairs(cert.get("subjectAltName", ()))]
     subject = [pair for part in _rows(cert.get("subject", ())) for pair in part]
@@ -140,7 +140,7 @@ def _rows(value: object) -> Iterable[list[tuple[str, str]]]:
 
 
 class _Bounded(io.RawIOBase):
-    """What comes from a connection, until a time and up to a number of bytes."""
+    """Reads from a connection until a time and up to a number of bytes."""
 
     def __init__(self, connection: socket.socket, request: Request, end: float) -> None:
         self._connection, self._request, self._end = connection, request, end
@@ -158,7 +158,7 @@ class _Bounded(io.RawIOBase):
         return count
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        """As http.client asks of a socket."""
+        """The interface that http.client expects of a socket."""
         return io.BufferedReader(self)
 
 

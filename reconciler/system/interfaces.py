@@ -1,4 +1,4 @@
-"""Interfaces as the kernel lists them (linux/if_link.h), and their names by index: plans speak of names."""
+"""Interfaces as the kernel lists them (linux/if_link.h), and their names by index, because plans use names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IFINFO = Struct("=BxHiII")
 
 @dataclass(frozen=True, slots=True)
 class InterfaceInfo:
-    """What we need to know of an interface."""
+    """The properties of an interface that we need."""
 
     index: int
     name: str
@@ -64,12 +64,12 @@ def decode(body: bytes) -> InterfaceInfo:
 
 
 def read_interfaces(netlink: Netlink) -> dict[str, InterfaceInfo]:
-    """Every interface by its name. Raises OSError."""
+    """Every interface by name. Raises OSError."""
     return {interface.name: interface for interface in map(decode, _dump(netlink))}
 
 
 def read_interface(netlink: Netlink, name: str) -> InterfaceInfo | None:
-    """One interface; None where there is none of that name. Raises OSError."""
+    """One interface; None if there is none of that name. Raises OSError."""
     body = IFINFO.pack(0, 0, 0, 0, 0) + attribute_text(IFLA_IFNAME, name) + attribute_u32(IFLA_EXT_MASK, SKIP_STATS)
     try:
         return decode(netlink.request((RTM_GETLINK, 0, body))[0])
@@ -80,7 +80,7 @@ def read_interface(netlink: Netlink, name: str) -> InterfaceInfo | None:
 
 
 class Interfaces:
-    """What stands behind indices and names now, read again on every `refresh`: cheaper than `read_interfaces`."""
+    """The current names and indices, read again on every `refresh`: cheaper than `read_interfaces`."""
 
     def __init__(self, netlink: Netlink) -> None:
         self._netlink = netlink
@@ -89,7 +89,7 @@ class Interfaces:
         self._ever: dict[int, str] = {}
 
     def refresh(self) -> bool:
-        """Read again; True where an index no longer means what it once meant. Raises OSError."""
+        """Read again. Returns True if an index now belongs to another name. Raises OSError."""
         names: dict[int, str] = {}
         for body in _dump(self._netlink):
             index = IFINFO.unpack_from(body)[2]

@@ -1,4 +1,4 @@
-"""Addresses and prefixes between text and bytes, quickly."""
+"""Converts addresses and prefixes between text and bytes, quickly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NAMES: dict[int, Family] = {number: name for name, number in FAMILIES.items()}
 
 
 def pack(address: str) -> bytes:
-    """Four or sixteen bytes in network order. Raises OSError where the text is no address."""
+    """Four or sixteen bytes in network order. Raises OSError if the text is no address."""
     return inet_pton(AF_INET6 if ":" in address else AF_INET, address)
 
 

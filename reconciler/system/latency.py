@@ -1,4 +1,4 @@
-"""How far servers are, beside any exit: echoes to all of them at once, and connections to those that answer none."""
+"""Measures round trips to servers outside any exit: echoes to all at once, then TCP connections to the silent ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from contextlib import suppress
 from reconciler.system.https import SO_MARK
 
 SAMPLES, SPACING, PATIENCE = 3, 0.1, 1.0
-"""Echoes to each server, seconds between two of them, and seconds to wait for the last."""
+"""Echoes to each server, seconds between two of them, and seconds to wait for the last answers."""
 TCP_PORT = 443
 _REQUEST, _REPLY = {4: 8, 6: 128}, {4: 0, 6: 129}
 _HEADER = struct.Struct("!BBHHH")
@@ -23,9 +23,9 @@ Samples = dict[str, list[float | None]]
 
 
 def measure(mark: int, servers: Mapping[str, str]) -> Samples:
-    """Name -> seconds of several round trips to its address; None for each that did not come back.
+    """Name -> several round trips to its address in seconds, each None if unanswered.
 
-    `mark` is that of what may leave beside every exit.
+    `mark` is the mark that bypasses every exit.
     """
     found: Samples = {name: [None] * SAMPLES for name in servers}
     _echo(mark, servers, found)
@@ -75,7 +75,7 @@ def _raw(mark: int, version: int) -> socket.socket:
 
 
 def _put(mark: int, of: socket.socket) -> None:
-    with suppress(OSError):  # without the right to, the group's rule gives the mark
+    with suppress(OSError):  # without the right to set it, a rule for the group sets the mark
         of.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
 
 
@@ -97,7 +97,7 @@ def _checksum(packet: bytes) -> int:
 
 
 def _receive(from_: socket.socket, version: int, identifier: int) -> int:
-    """The sequence of an answer to us; NOBODY for anything else."""
+    """The sequence of an answer to our echo; NOBODY for other packets."""
     try:
         packet: bytes = from_.recv(256)
     except OSError:
@@ -112,7 +112,7 @@ def _receive(from_: socket.socket, version: int, identifier: int) -> int:
 
 
 def _connect(mark: int, addresses: Mapping[str, str], found: Samples) -> None:
-    """One connection each; a refusal takes as long as an answer does."""
+    """Open one connection to each; a refusal takes as long as an acceptance."""
     started: dict[str, float] = {}
     with selectors.DefaultSelector() as selector:
         sockets: Sequence[socket.socket] = []

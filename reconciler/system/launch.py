@@ -1,6 +1,6 @@
-"""Programs that are no part of the agent: each in a session of its own, with limits, and not in the agent's group.
+"""Starts programs besides the agent: each in its own session, with limits, and not in the agent's group.
 
-The group is what the kill switch lets past (docs/exits.md): a daemon that had it would lead around every exit.
+The kill switch lets this group pass (docs/exits.md): a daemon in the group would bypass every exit.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from reconciler.system import agent_group
 from reconciler.system.aside import Aside
 
 _BEHIND = 'echo $$ >"$1" && exec 2>>"$2" && shift 2 && exec "$@" >&2'
-"""Notes the process before it becomes the program, so that no crash of the agent leaves one that nobody knows."""
+"""Stores the process id before the process becomes the program, so that a crash of the agent loses no process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a program may have. None leaves core files."""
+    """The limits of a program. None writes core files."""
 
     files: int = 1024
-    """Open files."""
+    """Maximum open files."""
     data: int = 256 << 20
-    """Bytes of its own memory."""
+    """Maximum bytes of its own memory."""
 
 
 def run(words: Sequence[str], limits: Limits, seconds: float, aside: Aside) -> tuple[int, str]:
-    """Run a command to its end: its exit code, and what it complained of. Raises OSError, ETIMEDOUT after `seconds`.
+    """Run a command to its end. Returns its exit code and error text. Raises OSError, ETIMEDOUT after `seconds`.
 
-    It may leave something in the background, which has what the command has.
+    Processes that it leaves in the background keep its session, limits and groups.
     """
     return _run([*limited(limits), *words], seconds, aside)
 
 
 def start(words: Sequence[str], limits: Limits, pid: Path, log: Path, seconds: float, aside: Aside) -> None:
-    """Start a program in the background that does not go there itself. Raises OSError.
+    """Start a foreground program in the background. Raises OSError.
 
-    Its process is written to `pid`, and what it says is added to `log`. It has not become the program yet when this
-    returns, and may fail to.
+    Its process id is written to `pid`, and its output is appended to `log`. On return, the process may not have become
+    the program yet, and may still fail to.
     """
     behind = ["setsid", "--fork", "sh", "-c", _BEHIND, "sh", str(pid), str(log)]
     code, said = _run([*behind, *limited(limits), *words], seconds, aside)
@@ -57,19 +57,19 @@ def installed(program: str) -> bool:
 
 
 def limited(limits: Limits) -> list[str]:
-    """The words that bound a command that follows them."""
+    """The words to put before a command to limit it."""
     values = {"nofile": limits.files, "data": limits.data, "core": 0}
     numbers = {"nofile": resource.RLIMIT_NOFILE, "data": resource.RLIMIT_DATA, "core": resource.RLIMIT_CORE}
     words = ["prlimit"]
     for name, value in values.items():
-        most = resource.getrlimit(numbers[name])[1]  # raising that would take CAP_SYS_RESOURCE
+        most = resource.getrlimit(numbers[name])[1]  # a higher limit would need CAP_SYS_RESOURCE
         words.append(f"--{name}={value if most == resource.RLIM_INFINITY else min(value, most)}")
     return words
 
 
 def _run(words: Sequence[str], seconds: float, aside: Aside) -> tuple[int, str]:
     environment = {"PATH": os.environ.get("PATH", os.defpath)}
-    # No pipe: what stays in the background would hold it open.
+    # Not a pipe: background processes would keep it open.
     with tempfile.TemporaryFile() as errors:
         try:
             with aside():

@@ -49,10 +49,10 @@ _NO_KIND = {errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
 def encode_bond(options: BondOptions, there: BondOptions | None, indices: Mapping[str, int]) -> bytes:
-    """The IFLA_INFO_DATA that turns what a bond has (None: a new one) into `options`: only what differs.
+    """The IFLA_INFO_DATA that changes a bond's options (None: a new bond) to `options`; it contains only differences.
 
-    The kernel refuses some options outright in a mode, or while the bond is up, even where they stay as they are.
-    A mode can be set only while there are no members, so only when a bond is made.
+    The kernel refuses some options in certain modes, or while the bond is up, even if they do not change. A mode can be
+    set only while there are no members, so only when a bond is created.
     """
     parts = b"" if there else attribute(BOND_MODE, U8.pack(MODES.index(options.mode)))
     old = there or BondOptions(mode=options.mode, xmit_hash_policy="layer2", miimon=0)
@@ -70,7 +70,7 @@ def encode_bond(options: BondOptions, there: BondOptions | None, indices: Mappin
 
 
 def decode_bond(data: bytes, names: Mapping[int, str]) -> BondOptions:
-    """Unvalidated: others' bonds have modes and policies that a plan never names. The kernel's defaults are None."""
+    """Options without validation, because foreign bonds may have values that no plan has. Kernel defaults are None."""
     found = attributes(data)
     mode = name_of(MODES, found.get(BOND_MODE))
     fast = mode == "802.3ad" and bool(found.get(BOND_AD_LACP_RATE, b"\0")[0])
@@ -91,7 +91,7 @@ def name_of(names: Sequence[str], number: bytes | None) -> str:
 
 
 class LinkDriver:
-    """Links of the three types; of other interfaces nothing is said."""
+    """Links of the three types; other interfaces are not reported."""
 
     def __init__(self, netlink: Netlink, devices: Devices, aside: Aside = nullcontext) -> None:
         self._netlink = netlink
@@ -155,7 +155,7 @@ class LinkDriver:
         self._set(after, there, interfaces)
 
     def _refuse_other(self, there: InterfaceInfo, after: Link, interfaces: dict[str, InterfaceInfo]) -> None:
-        """A link of another owner has our name: it will do if it is as wanted. Raises OSError (EEXIST)."""
+        """A foreign link has our name: accept it if it is as wanted. Raises OSError (EEXIST)."""
         members = {name for name, one in interfaces.items() if one.master == there.index}
         same_bond = after.bond is None or decode_bond(there.data, _names(interfaces)) == after.bond
         numbers = after.mtu in (None, there.mtu) and after.group in (None, there.group)
@@ -163,7 +163,7 @@ class LinkDriver:
             raise OSError(errno.EEXIST, f"{after.name} exists and is not ours")
 
     def _create(self, link: Link, interfaces: dict[str, InterfaceInfo]) -> None:
-        """Make the interface and mark it at once, so that a crash leaves nothing that looks like another's."""
+        """Create the interface and mark it at once, so that a crash leaves nothing that looks foreign."""
         info = attribute_text(IFLA_INFO_KIND, link.type)
         if link.bond is not None:
             info += nested(IFLA_INFO_DATA, encode_bond(link.bond, None, _indices(interfaces)))
@@ -174,11 +174,11 @@ class LinkDriver:
             if link.type != "wireguard" or error.errno not in _NO_KIND:
                 raise
             wireguard_go.start(link.name, self._devices.uapi, self._aside)
-            self._devices.changed()  # others may have looked meanwhile
+            self._devices.changed()  # other threads may have read meanwhile
         self._change(attribute_text(IFLA_IFNAME, link.name) + attribute(IFLA_IFALIAS, ALIAS.encode()))
 
     def _set(self, link: Link, there: InterfaceInfo, interfaces: dict[str, InterfaceInfo]) -> None:
-        """Mark, MTU, group, options and members, and up last: each only where it differs."""
+        """Set mark, MTU, group, options and members, then bring the link up; each only if it differs."""
         parts = b""
         if there.alias != ALIAS:
             parts += attribute(IFLA_IFALIAS, ALIAS.encode())
@@ -187,7 +187,7 @@ class LinkDriver:
         up = there.up
         if link.bond is not None and (options := decode_bond(there.data, _names(interfaces))) != link.bond:
             if up and options.lacp_rate != link.bond.lacp_rate:
-                self._change(b"", there.index, 0)  # bonding changes it on no bond that is up
+                self._change(b"", there.index, 0)  # bonding cannot change it while the bond is up
                 up = False
             data = nested(IFLA_INFO_DATA, encode_bond(link.bond, options, _indices(interfaces)))
             parts += nested(IFLA_LINKINFO, attribute_text(IFLA_INFO_KIND, "bond") + data)
@@ -195,7 +195,7 @@ class LinkDriver:
             self._change(parts, there.index)
         self._set_members(link, there, interfaces)
         if link.mtu not in (None, there.mtu):
-            # After the members: a bond gives them its own, and a bridge takes their least until its own is set.
+            # After the members: a bond sets its MTU on them, and a bridge takes their minimum until its own is set.
             self._change(attribute_u32(IFLA_MTU, link.mtu or 0), there.index)
         if not up:
             self._change(b"", there.index, IFF_UP)
@@ -205,7 +205,7 @@ class LinkDriver:
             if interface.master == there.index and name not in link.members:
                 self._change(attribute_u32(IFLA_MASTER, 0), interface.index)
                 if interface.up:
-                    self._change(b"", interface.index, IFF_UP)  # bonding sets down what it lets go
+                    self._change(b"", interface.index, IFF_UP)  # bonding sets a released member down
         for name in link.members:
             member = interfaces.get(name)
             if member is None:
@@ -213,7 +213,7 @@ class LinkDriver:
             if member.master == there.index:
                 continue
             if link.type == "bond" and member.up:
-                self._change(b"", member.index, 0)  # bonding takes no interface that is up
+                self._change(b"", member.index, 0)  # bonding accepts no interface that is up
             self._change(attribute_u32(IFLA_MASTER, there.index), member.index)
             self._change(b"", member.index, IFF_UP)
 
@@ -222,7 +222,7 @@ class LinkDriver:
         self._netlink.request((RTM_DELLINK, 0, _header(there.index)))
         for member in interfaces.values():
             if member.master == there.index and member.up:
-                self._change(b"", member.index, IFF_UP)  # bonding sets down what it lets go
+                self._change(b"", member.index, IFF_UP)  # bonding sets a released member down
         if connection is not None:
             wireguard_go.await_end(connection, self._aside)
 

@@ -1,7 +1,7 @@
-"""Nexthop objects for a kernel that has none (Linux before 5.3): kept here, and written out in each route over them.
+"""Nexthop objects for a kernel without them (Linux before 5.3): stored here, and expanded in each route over them.
 
-The nexthop driver keeps them; the route driver says `RTA_MULTIPATH` where a plan says `nhid`, and finds the number
-again by what a route holds. When the agent starts again nothing is kept yet: each route over a group is set once more.
+The nexthop driver stores them. The route driver writes `RTA_MULTIPATH` for a plan's `nhid`, and finds the number again
+from a route's content. After a restart of the agent nothing is stored, so each route over a group is set once more.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from schema.plan.base import Family
 
 RTA_GATEWAY = 5
 FAR_END = "fe80::ffff"
-"""IPv6 takes several ways only with gateways (net/ipv6/route.c). A tunnel has one far end and resolves no neighbour, so
-any address of its link will do."""
+"""IPv6 accepts several nexthops only with gateways (net/ipv6/route.c). A tunnel has one far end and does not resolve
+neighbours, so any address of its link works."""
 _HOP = Struct("=HBBi")
 """struct rtnexthop: length with attributes, flags, weight minus one, interface."""
 NextHops = frozenset[tuple[int, str | None, int]]
@@ -26,13 +26,13 @@ NextHops = frozenset[tuple[int, str | None, int]]
 
 
 class NexthopTable:
-    """The nexthops of one host, where the kernel has no room for them."""
+    """The nexthops of one host, if the kernel has no objects for them."""
 
     def __init__(self) -> None:
         self.in_use = False
         self.by_id: dict[int, Nexthop] = {}
         self.version = 0
-        """Counts changes: what a route's bytes mean depends on what is kept here."""
+        """Counts changes, because the meaning of a route's bytes depends on the stored nexthops."""
 
     def put(self, nexthop: Nexthop) -> None:
         self.by_id[nexthop.id] = nexthop
@@ -43,7 +43,7 @@ class NexthopTable:
         self.version += 1
 
     def encode(self, number: int, indices: Mapping[str, int]) -> bytes:
-        """The ways of a nexthop as the payload of RTA_MULTIPATH. Raises OSError (EINVAL, ENODEV)."""
+        """The members of a nexthop as the payload of RTA_MULTIPATH. Raises OSError (EINVAL, ENODEV)."""
         found = b""
         gateway = FAR_END if self._family(self.by_id.get(number)) == "inet6" else None
         for index, via, weight in sorted(self._ways(number, indices), key=lambda way: way[0]):
@@ -52,7 +52,7 @@ class NexthopTable:
         return found
 
     def find(self, family: Family, ways: NextHops, indices: Mapping[str, int]) -> int | None:
-        """The group of a family that has these ways."""
+        """The group of a family with these members; None if there is none."""
         for number, nexthop in self.by_id.items():
             try:
                 if nexthop.group and self._family(nexthop) == family and self._ways(number, indices) == ways:
@@ -75,18 +75,18 @@ class NexthopTable:
             index = indices.get(member.dev or "") if member else None
             if member is None or index is None:
                 raise OSError(errno.ENODEV, f"a way of nexthop {number} is not there")
-            # The kernel keeps no weight of a single way.
+            # The kernel stores no weight for a single nexthop.
             found.add((index, member.via, weight if len(members) > 1 else 1))
         return frozenset(found)
 
 
 def gateway_of(via: str | None) -> str | None:
-    """The gateway that a plan names, of the one that the kernel was told."""
+    """The gateway in the plan, from the gateway in the kernel."""
     return None if via == FAR_END else via
 
 
 def decode(payload: bytes) -> NextHops:
-    """The ways of an RTA_MULTIPATH."""
+    """The nexthops of an RTA_MULTIPATH."""
     found, offset = set(), 0
     while offset + _HOP.size <= len(payload):
         length, _, weight, index = _HOP.unpack_from(payload, offset)

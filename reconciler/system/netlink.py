@@ -1,4 +1,4 @@
-"""The one funnel to the kernel's netlink: sockets, packing, batches, dumps, and errors as OSError.
+"""The only access to the kernel's netlink: sockets, packing, batches, dumps, and errors as OSError.
 
 Formats: netlink(7), rtnetlink(7), linux/netlink.h, linux/genetlink.h. Integers are in host order; attributes and
 messages are aligned to four bytes.
@@ -53,11 +53,11 @@ _U32_ATTRIBUTE = Struct("=HHI")
 _BATCH_BYTES = 64 * 1024
 _BATCH_MESSAGES = 1024
 _BUFFER = 8 * 1024 * 1024
-"""For a batch in which every message fails, and for floods of events."""
+"""Large enough for a batch in which every message fails, and for floods of events."""
 _RECEIVE = 128 * 1024
 _DUMP_TRIES = 8
 _TYPE_MASK = 0x3FFF
-"""Without NLA_F_NESTED and NLA_F_NET_BYTEORDER."""
+"""Excludes NLA_F_NESTED and NLA_F_NET_BYTEORDER."""
 
 
 def attribute(kind: int, payload: bytes) -> bytes:
@@ -75,16 +75,16 @@ def attribute_text(kind: int, text: str) -> bytes:
 
 
 NESTED = 0x8000
-"""NLA_F_NESTED: an attribute that holds attributes."""
+"""NLA_F_NESTED: the attribute contains attributes."""
 
 
 def nested(kind: int, *parts: bytes) -> bytes:
-    """An attribute that holds attributes."""
+    """An attribute that contains attributes."""
     return attribute(kind | NESTED, b"".join(parts))
 
 
 def each_attribute(data: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
-    """The attributes from `offset` on, in their order; stops at what is too short to be one."""
+    """The attributes from `offset` on, in order; stops at data too short for an attribute."""
     end = len(data)
     while offset + 4 <= end:
         length, kind = _ATTRIBUTE.unpack_from(data, offset)
@@ -95,7 +95,7 @@ def each_attribute(data: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
 
 
 def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
-    """As `each_attribute`, by type; the last of a type wins."""
+    """Like `each_attribute`, by type; the last of a type wins."""
     return dict(each_attribute(data, offset))
 
 
@@ -105,11 +105,11 @@ def text_of(payload: bytes) -> str:
 
 
 class DumpInterruptedError(Exception):
-    """The kernel's state changed while it was read."""
+    """The kernel's state changed during the dump."""
 
 
 class Netlink:
-    """One socket in the network namespace of the thread that makes it. Not for two threads at once."""
+    """One socket in the network namespace of the thread that creates it. Not for two threads at once."""
 
     def __init__(self, protocol: int = ROUTE, groups: Sequence[int] = ()) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
@@ -128,7 +128,7 @@ class Netlink:
             raise
 
     def _option(self, level: int, option: int, value: int) -> bool:
-        """Set what an old kernel, or one without CAP_NET_ADMIN, may refuse."""
+        """Set an option that an old kernel may lack or that needs CAP_NET_ADMIN. Returns whether it was set."""
         try:
             self._socket.setsockopt(level, option, value)
         except OSError:
@@ -142,7 +142,7 @@ class Netlink:
         self.close()
 
     def __del__(self) -> None:
-        # Several drivers share a socket and none of them owns it: it goes with the last.
+        # Several drivers share a socket and none owns it: it is closed with the last one.
         if hasattr(self, "_socket"):
             self._socket.close()
 
@@ -153,9 +153,9 @@ class Netlink:
         return self._socket.fileno()
 
     def dump(self, kind: int, body: bytes) -> list[bytes]:
-        """All that the kernel answers to a dump request, each message without its header. Raises OSError.
+        """All messages of the response to a dump request, without headers. Raises OSError.
 
-        A dump during which the kernel's state changed is asked again, a few times; then EAGAIN.
+        A dump during which the kernel's state changed is repeated, a few times; then EAGAIN is raised.
         """
         for _ in range(_DUMP_TRIES):
             try:
@@ -174,7 +174,7 @@ class Netlink:
             data = self._receive()
             offset, end = 0, len(data)
             if U32.unpack_from(data, 8)[0] != sequence:
-                continue  # the rest of a dump that was given up
+                continue  # the rest of an abandoned dump
             while offset < end:
                 length, kind, flags = header(data, offset)
                 interrupted |= flags
@@ -188,7 +188,7 @@ class Netlink:
                 offset += (length + 3) & ~3
 
     def request(self, message: Message) -> list[bytes]:
-        """Send one message; what the kernel answers, each answer without its header. Raises OSError."""
+        """Send one message. Returns the responses without headers. Raises OSError."""
         kind, flags, body = message
         sequence = self._send([(kind, flags | NLM_F_ACK, body)])
         found: list[bytes] = []
@@ -202,10 +202,10 @@ class Netlink:
                 found.append(data[16:])
 
     def batch(self, messages: Sequence[Message]) -> dict[int, OSError]:
-        """Send messages in their order; the errors by the position of the message that they answer.
+        """Send messages in their order. Returns the errors by the position of their messages.
 
-        Only the last message of each batch asks to be acknowledged: errors come back in any case, and the kernel
-        works through a batch in order. That is five times as fast as an acknowledgement each.
+        Only the last message of each batch requests an acknowledgement: errors are always sent, and the kernel
+        processes a batch in order. This is five times as fast as one acknowledgement per message.
         """
         errors: dict[int, OSError] = {}
         start, size = 0, 0
@@ -235,8 +235,8 @@ class Netlink:
                     return
 
     def events(self, most: int) -> tuple[list[tuple[int, bytes]], bool]:
-        """What waits to be read, as (type, body), without blocking: of so many datagrams at the most, and whether
-        more may wait. Raises OSError, ENOBUFS where some were lost."""
+        """The waiting events as (type, body), without blocking, from at most `most` datagrams, and whether more may be
+        waiting. Raises OSError, ENOBUFS if some were lost."""
         found: list[tuple[int, bytes]] = []
         for _ in range(most):
             try:
@@ -247,7 +247,7 @@ class Netlink:
         return found, True
 
     def _send(self, messages: Sequence[Message]) -> int:
-        """Number and send messages in one piece; the number of the last."""
+        """Number the messages and send them at once. Returns the last number."""
         sequence = self._sequence
         if sequence > 0xFF000000:
             sequence = 0
@@ -273,7 +273,7 @@ class Netlink:
 
     @staticmethod
     def _error(data: bytes, flags: int) -> OSError | None:
-        """What an NLMSG_ERROR or NLMSG_DONE message (with its header) says; None for success."""
+        """The error in an NLMSG_ERROR or NLMSG_DONE message (with its header); None for success."""
         if len(data) < 20:
             return None
         code = -_INT.unpack_from(data, 16)[0]

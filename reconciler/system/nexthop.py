@@ -33,7 +33,7 @@ NHA_ID, NHA_GROUP, NHA_GROUP_TYPE, NHA_OIF, NHA_GATEWAY, NHA_RES_GROUP = 1, 2, 3
 NHA_RES_GROUP_BUCKETS, NHA_RES_GROUP_IDLE_TIMER, NHA_RES_GROUP_UNBALANCED_TIMER = 1, 2, 3
 RESILIENT = 1
 USER_HZ = 100
-"""What the kernel counts timers in towards programs, each second."""
+"""The kernel's timer units per second in its interface to programs."""
 
 NHMSG = Struct("=BBBBI")
 """struct nhmsg: family, scope, protocol, reserved, flags."""
@@ -42,7 +42,7 @@ GROUP_ENTRY = Struct("=IBBH")
 
 
 def encode(nexthop: Nexthop, indices: dict[str, int]) -> bytes:
-    """The body that creates or replaces a nexthop. Raises OSError (ENODEV) where its interface is not there."""
+    """The body that creates or replaces a nexthop. Raises OSError (ENODEV) if its interface is missing."""
     parts = attribute_u32(NHA_ID, nexthop.id)
     if nexthop.group:
         entries = b"".join(GROUP_ENTRY.pack(m.id, m.weight - 1, 0, 0) for m in nexthop.group)
@@ -72,7 +72,7 @@ def encode_delete(nexthop: Nexthop) -> bytes:
 
 
 def decode(body: bytes, names: dict[int, str]) -> Observed[Nexthop]:
-    """A nexthop from its RTM_NEWNEXTHOP body. Others' kinds (blackhole, fdb) come with what can be said of them."""
+    """A nexthop from its RTM_NEWNEXTHOP body. Foreign types (blackhole, fdb) are reported as far as a Nexthop can."""
     family, _, protocol, _, _ = NHMSG.unpack_from(body)
     found = attributes(body, NHMSG.size)
     oif, gateway = found.get(NHA_OIF), found.get(NHA_GATEWAY)
@@ -106,9 +106,9 @@ def _resilient(payload: bytes | None) -> Resilient | None:
 
 
 class NexthopDriver:
-    """Nexthop objects; on a kernel without them (before 5.3) they are kept in the table that routes are made from.
+    """Nexthop objects. On a kernel without them (before 5.3) they are stored in the table that the route driver uses.
 
-    On one without resilient groups (before 5.13) groups are plain, and reported as they were asked for.
+    On a kernel without resilient groups (before 5.13) groups are plain, but are reported as they were requested.
     """
 
     def __init__(self, netlink: Netlink, table: NexthopTable | None = None) -> None:
@@ -116,7 +116,7 @@ class NexthopDriver:
         self._table = table or NexthopTable()
         self._interfaces = Interfaces(netlink)
         self._plain: dict[int, Resilient] = {}
-        """Groups that the kernel could only make plain, and how they were wanted."""
+        """Groups that the kernel could only create as plain ones, and their wanted form."""
 
     def observe(self) -> list[Observed[Nexthop]]:
         self._interfaces.refresh()
@@ -136,9 +136,9 @@ class NexthopDriver:
         return replace(observed, resource=observed.resource.model_copy(update={"resilient": wanted}))
 
     def apply(self, changes: Sequence[Change]) -> list[Failure]:
-        """In the order given, so that members stand before their groups.
+        """Apply in the given order, so that members exist before their groups.
 
-        The kernel takes no protocol when it deletes, so what is another's now is looked up and passed over.
+        Deletion does not compare the protocol, so the driver looks up nexthops that are foreign now, and skips them.
         """
         there = {o.resource.id: o for o in self.observe()} if any(c.after is None for c in changes) else {}
         if self._table.in_use:
@@ -158,7 +158,7 @@ class NexthopDriver:
         return failures + self._differing(exist)
 
     def _made_plain(self, failed: Failure) -> bool:
-        """Whether a resilient group that was refused could be made as a plain one."""
+        """Whether a refused resilient group could be created as a plain one."""
         wanted = failed.change.after
         if failed.code != "EINVAL" or not isinstance(wanted, Nexthop) or wanted.resilient is None:
             return False
@@ -172,7 +172,7 @@ class NexthopDriver:
         return True
 
     def _keep(self, changes: Sequence[Change]) -> list[Failure]:
-        """For a kernel without nexthop objects."""
+        """Apply on a kernel without nexthop objects."""
         for change in changes:
             nexthop = change.resource
             assert isinstance(nexthop, Nexthop)
@@ -183,7 +183,7 @@ class NexthopDriver:
         return []
 
     def _differing(self, exist: list[Failure]) -> list[Failure]:
-        """Of nexthops that could not be created because one is there, those where that is another one."""
+        """The failed creations for which a different nexthop exists."""
         if not exist:
             return []
         there = {_bare(observed.resource) for observed in self.observe()}
@@ -191,7 +191,7 @@ class NexthopDriver:
 
 
 def _bare(nexthop: Resource) -> tuple[object, ...]:
-    """A nexthop without what need not be said: the order of its members, the family of its interface."""
+    """A nexthop without what may differ in form: the order of its members, the family of its interface."""
     assert isinstance(nexthop, Nexthop)
     members = frozenset((m.id, m.weight) for m in nexthop.group)
     return nexthop.id, nexthop.dev, nexthop.via, members, nexthop.resilient

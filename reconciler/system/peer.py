@@ -1,4 +1,4 @@
-"""WireGuard peers: one delta per peer, all of a device in as few messages as a move without a gap takes."""
+"""WireGuard peers: one delta per peer, and as few messages per device as a gapless move allows."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ NameEndpoint = tuple[str, str]
 class PeerDriver:
     """Peers of every WireGuard device.
 
-    The kernel knows no names. What this driver set for a name is reported under that name as long as it stays, so
-    that a plan that moves a peer to another name differs from what is observed.
+    The kernel stores no DNS names. An endpoint that this driver set for a name is reported under that name while it
+    stays the same, so that a plan with another name for the peer differs from the observation.
     """
 
     def __init__(self, devices: Devices, secret: Callable[[SecretRef], bytes], resolve: Callable[[str], str]) -> None:
@@ -72,11 +72,11 @@ class PeerDriver:
 
     def _apply_to(self, name: str, device: Device | None, changes: list[Change]) -> list[Failure]:
         if device is None or device.marker != ALIAS:
-            # Deletions have nothing of ours to delete. Peers are never added to a device that is not ours.
+            # Deletions have nothing of ours to delete. Peers are never added to a foreign device.
             number = errno.ENODEV if device is None else errno.EPERM
             refusal = OSError(number, f"no WireGuard device {name}" if device is None else f"{name} is not ours")
             return [failure(change, refusal) for change in changes if change.after is not None]
-        # Whoever gains a prefix has it before anybody loses one, and before whoever had it goes.
+        # A peer that gains a prefix gets it before another loses it, and before its old peer is deleted.
         failures: list[Failure] = []
         addresses: dict[str, str] = {}
         carried: list[Change] = []
@@ -91,7 +91,7 @@ class PeerDriver:
                 failures.append(failure(change, error))
         refused = _send(device, [step for step in steps if not step[0].idle])
         failures += refused
-        # A prefix whose new peer was refused is taken away all the same: its old peer is no longer to have it.
+        # A prefix is removed even if its new peer was refused: its old peer must no longer have it.
         lost = {id(failed.change) for failed in refused}
         failures += _send(device, parked(freed(change for change in carried if id(change) not in lost)))
         device.backend.remember(name, [one for change in carried if isinstance(one := change.after, Peer)])
@@ -104,9 +104,9 @@ class PeerDriver:
         return PeerSet(decode(change.before.public_key), remove=True)
 
     def _delta(self, change: Change, addresses: dict[str, str], failures: list[Failure]) -> PeerSet:
-        """What to set of a peer that stays, but for the prefixes that it loses.
+        """What to set on a peer that stays, except for the prefixes that it loses.
 
-        A name that cannot be resolved costs the endpoint only: the peer may still speak first.
+        If a name cannot be resolved, only the endpoint is omitted: the peer may still connect first.
         """
         before, after = change.before, change.after
         assert (before is None or isinstance(before, Peer)) and isinstance(after, Peer)
@@ -122,7 +122,7 @@ class PeerDriver:
         return PeerSet(
             decode(after.public_key),
             update_only=before is not None,
-            # A new peer that is there already may have more than it should; one that is not there has nothing to lose.
+            # A new peer that already exists may have too many prefixes; a missing one has none to lose.
             replace_allowed_ips=before is None,
             allowed_ips=gained(before, after),
             endpoint=endpoint,
@@ -131,7 +131,7 @@ class PeerDriver:
         )
 
     def _endpoint(self, peer: Peer, endpoint: str, addresses: dict[str, str]) -> tuple[str, int]:
-        """The address and port to set. Raises OSError (EAGAIN) where a name cannot be resolved."""
+        """The address and port to set. Raises OSError (EAGAIN) if a name cannot be resolved."""
         host, port = endpoint_parts(endpoint)
         if not is_name(endpoint):
             self._names.pop(peer.key, None)
@@ -146,7 +146,7 @@ class PeerDriver:
         return address, port
 
     def _preshared_key(self, reference: SecretRef) -> bytes:
-        """The key from where the host keeps it. Raises OSError, never with the key in it."""
+        """Read the key from the host's secrets. Raises OSError, never with the key in its text."""
         try:
             key = self._secret(reference)
         except (LookupError, ValueError):
@@ -157,7 +157,7 @@ class PeerDriver:
 
 
 def _send(device: Device, steps: Sequence[PeerStep]) -> list[Failure]:
-    """Set peers in their order; what was refused, as failures of the changes that it was for."""
+    """Set peers in their order. Returns the refused ones as failures of their changes."""
     failures: list[Failure] = []
     for position, error in device.backend.set_peers(device.name, [peer for peer, _ in steps]).items():
         of_step = steps[position][1]

@@ -1,4 +1,4 @@
-"""Asking what has to answer: gateways, addresses, ports, web servers, resolvers; and making WireGuard peers speak."""
+"""Probes gateways, addresses, ports, web servers and resolvers, and provokes packets from WireGuard peers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 from reconciler.kinds.peer import endpoint_parts
 
 SYNS = 8
-"""Connections begun where an answer may come by any of several tunnels: each has a port, and so a way, of its own."""
+"""Number of connections if an answer may come through any of several tunnels; each has its own port, so its own
+path."""
 DISCARD = 9
-"""The port that is asked (RFC 863). Where nobody listens, the refusal is the answer that is wanted."""
+"""The port to connect to (RFC 863). If nothing listens there, the refusal is the desired answer."""
 AGAIN = 0.2
 """Seconds between two tries of one question."""
 _REQUEST, _REPLY = {4: 8, 6: 128}, {4: 0, 6: 129}
@@ -26,7 +27,7 @@ _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
 def ask_all(questions: Iterable[Callable[[float], bool]], seconds: float) -> list[bool]:
-    """Which of the questions were answered in time; all are asked at once, each from a thread of its own."""
+    """Whether each question was answered in time; all are asked at once, each in its own thread."""
     end = time.monotonic() + seconds
     asked = list(questions)
     answers = [False] * len(asked)
@@ -44,7 +45,7 @@ def ask_all(questions: Iterable[Callable[[float], bool]], seconds: float) -> lis
 
 
 def gateway(address: str, dev: str, seconds: float) -> bool:
-    """Whether a router of this link is there: it answers an echo, or at least says where it is (ARP, NDP)."""
+    """Whether a router on this link is alive: it answers an echo, or at least ARP or NDP."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         if ping(address, min(0.25, left), dev) or _neighbour(address, dev):
@@ -53,7 +54,7 @@ def gateway(address: str, dev: str, seconds: float) -> bool:
 
 
 def _neighbour(address: str, dev: str) -> bool:
-    """Whether a neighbour answers the kernel: it is asked anew, and what was known of it does not count."""
+    """Whether a neighbour answers the kernel, which is made to ask again."""
     _ip("neigh", "change", address, "dev", dev, "nud", "probe")
     time.sleep(0.1)
     return "REACHABLE" in _ip("neigh", "show", "to", address, "dev", dev)
@@ -108,12 +109,12 @@ def _connect(host: str, port: int, seconds: float) -> bool:
 
 
 def web(url: str, seconds: float) -> bool:
-    """Whether a URL gives a status below 400."""
+    """Whether a URL returns a status below 400."""
     return _until(seconds, lambda left: _get(url, left))
 
 
 def _get(url: str, seconds: float) -> bool:
-    import http.client  # here: 10 ms that few hosts need
+    import http.client  # here, because it costs 10 ms and few hosts need it
 
     parts = urlsplit(url)
     make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
@@ -128,14 +129,14 @@ def _get(url: str, seconds: float) -> bool:
 
 
 def resolves(name: str, server: str, seconds: float) -> bool:
-    """Whether a name resolves, at a server where one is given."""
+    """Whether a name resolves, at the given server if there is one."""
     if not server:
         return _until(seconds, lambda left: bool(socket.getaddrinfo(name, None)))
     return _until(seconds, lambda left: _query(name, server, min(left, 1.0)))
 
 
 def _query(name: str, server: str, seconds: float) -> bool:
-    """One question for an A record (RFC 1035); any answer with a record in it will do."""
+    """Send one query for an A record (RFC 1035); any answer with a record counts."""
     number = os.urandom(2)
     labels = b"".join(bytes([len(label)]) + label.encode() for label in name.rstrip(".").split("."))
     question = number + struct.pack("!HHHHH", 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!HH", 1, 1)
@@ -160,11 +161,11 @@ def _until(seconds: float, ask: Callable[[float], bool]) -> bool:
 
 
 def provoke(dev: str, address: str, shared: bool) -> None:
-    """Send something through a tunnel that its far end answers by itself.
+    """Send a packet through a tunnel that its far end answers by itself.
 
-    An echo request that may go no further than there: whoever has the address answers, and any other router says that
-    its time is over. Where several tunnels lead to one host, that answer takes the same one each time, so connections
-    are begun too: the refusals of many ports come by all of them.
+    It is an echo request with a TTL of one hop: the owner of the address answers it, and any other router reports that
+    its time is exceeded. If several tunnels lead to one host, this answer always takes the same one. So connections are
+    begun too: the refusals from many ports come through all tunnels.
     """
     version = _version(address)
     with suppress(OSError), _raw(version, dev) as connection:
@@ -179,7 +180,7 @@ def provoke(dev: str, address: str, shared: bool) -> None:
 
 
 def _raw(version: int, dev: str) -> socket.socket:
-    """A raw socket, of one interface where it is named. Raises OSError."""
+    """A raw socket, bound to an interface if one is named. Raises OSError."""
     connection = socket.socket(_FAMILY[version], socket.SOCK_RAW, _PROTOCOL[version])
     try:
         if dev:
@@ -192,7 +193,7 @@ def _raw(version: int, dev: str) -> socket.socket:
 
 
 def _echo(version: int, number: int, sequence: int) -> bytes:
-    """An echo request (RFC 792, RFC 4443); the kernel fills in the checksum of version 6."""
+    """An echo request (RFC 792, RFC 4443); the kernel computes the ICMPv6 checksum."""
     body = struct.pack("!HH8s", number, sequence, b"gitwan\0\0")
     head = bytes([_REQUEST[version], 0])
     return head + (checksum(head + b"\0\0" + body) if version == 4 else b"\0\0") + body

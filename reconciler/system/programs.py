@@ -1,4 +1,4 @@
-"""The programs that may run as services: how each is checked, started, known to be ready, and told something new."""
+"""The programs that may run as services: how each is checked, started, known to be ready, and reconfigured."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ USUAL = Limits()
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """How a daemon is told to check a file and to run with one. The configuration's path follows as the last word."""
+    """A daemon's commands to check a file and to run with one. The configuration's path is appended to both."""
 
     check: tuple[str, ...]
     run: tuple[str, ...]
-    """`{pid}` stands for the pid file, `{ready}` for a file to be there when it is ready."""
+    """`{pid}` stands for the pid file, `{ready}` for a file that appears when it is ready."""
     package: str
     ready: Callable[[Paths], Ready] | None = None
-    """When it is ready, for a program that stays in the foreground; None for one that puts itself into the background
-    and writes its pid file then."""
+    """The readiness test of a program that stays in the foreground; None for one that goes into the background by
+    itself and then writes its pid file."""
     limits: Limits = USUAL
 
 
@@ -34,7 +34,7 @@ def appears(paths: Paths) -> Ready:
 PROGRAMS: dict[Daemon, Program] = {
     "dnsmasq": Program(
         ("--test", "-C"),
-        # Of itself it would write its pid file only when its sockets are open, which is what is waited for.
+        # dnsmasq writes its pid file only when its sockets are open, which is the sign of readiness.
         ("--keep-in-foreground", "--log-facility=-", "--pid-file={ready}", "-C"),
         package="dnsmasq-base",
         ready=appears,
@@ -46,5 +46,5 @@ PROGRAMS: dict[Daemon, Program] = {
 
 
 def reloads(name: Daemon) -> bool:
-    """Whether SIGHUP has it read its configuration again."""
+    """Whether SIGHUP makes it read its configuration again."""
     return name not in RESTARTED

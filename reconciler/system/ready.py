@@ -1,4 +1,4 @@
-"""Waiting until a program that was started is ready, by what it does rather than by the clock."""
+"""Waits until a started program is ready, judged by its actions, not by the clock."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from typing import Self
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _IN_MODIFY, _IN_CLOSE_WRITE, _IN_MOVED_TO, _IN_CREATE = 0x2, 0x8, 0x80, 0x100
 _AGAIN = 0.05
-"""Seconds between two questions where nothing announces the answer: whether a socket takes connections."""
+"""Seconds between two tests if nothing announces the change: whether a socket accepts connections."""
 
 
 @dataclass(frozen=True, slots=True)
 class Appears:
-    """Ready when a file or a socket is there."""
+    """Ready when a file or a socket exists."""
 
     path: Path
     announced = True
@@ -32,7 +32,7 @@ class Appears:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Ready when a GET for `path` is answered with 200, on a Unix socket or on a port of the loopback interface."""
+    """Ready when a GET for `path` returns 200, on a Unix socket or on a port of the loopback interface."""
 
     at: Path | int
     path: str = "/"
@@ -54,7 +54,7 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """Ready when its process is found, as it writes its own file about that into the folder."""
+    """Ready when its process is found, which writes its own file into the folder."""
 
     found: Callable[[], object]
     announced = True
@@ -67,13 +67,13 @@ Ready = Appears | Answers | Runs
 
 
 class Starting:
-    """A program's start. Made before it, so that nothing that happens in the folder is missed."""
+    """A program's start. Create it before the start, so that no event in the folder is missed."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises OSError where the folder is not there."""
+        """Raises OSError if the folder does not exist."""
         self._changes: int | None = _LIBC.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
         if self._changes == -1:
-            self._changes = None  # wireguard-go takes one of each user's for every tunnel: look again and again then
+            self._changes = None  # wireguard-go uses one of the user's instances per tunnel; if none is left, poll
             return
         mask = _IN_MODIFY | _IN_CLOSE_WRITE | _IN_MOVED_TO | _IN_CREATE
         if _LIBC.inotify_add_watch(self._changes, os.fsencode(folder), mask) == -1:
@@ -89,7 +89,7 @@ class Starting:
             os.close(self._changes)
 
     def wait(self, ready: Ready, process: Callable[[], int | None], seconds: float) -> bool:
-        """Whether it is ready within a time; False as soon as its process, once that is known, has ended."""
+        """Whether it is ready within `seconds`; False as soon as its process, once known, has ended."""
         end = time.monotonic() + seconds
         with _Handle(process) as handle:
             while not ready():
@@ -101,7 +101,7 @@ class Starting:
         return True
 
     def _sleep(self, handle: int | None, seconds: float) -> None:
-        """Until something happens in the folder, the process ends, or the time is over."""
+        """Sleep until something happens in the folder, the process ends, or the time is over."""
         waiting = select.poll()
         for descriptor in (handle, self._changes):
             if descriptor is not None:
@@ -113,7 +113,7 @@ class Starting:
 
 
 class _Handle:
-    """A descriptor of a process that is not known yet at first."""
+    """A descriptor of a process that may not be known at first."""
 
     def __init__(self, process: Callable[[], int | None]) -> None:
         self._process = process
@@ -140,7 +140,7 @@ class _Handle:
 
 
 def ended(handle: int, seconds: float) -> bool:
-    """Whether the process of a descriptor has ended within a time."""
+    """Whether the process of a descriptor has ended within `seconds`."""
     waiting = select.poll()
     waiting.register(handle, select.POLLIN)
     return bool(waiting.poll(seconds * 1000))
@@ -148,7 +148,7 @@ def ended(handle: int, seconds: float) -> bool:
 
 @contextmanager
 def opened(pid: int | None) -> Iterator[int | None]:
-    """A descriptor of a process, which no other can come to stand for; None where it has ended."""
+    """A descriptor of a process, which stays with it even if the id is reused; None if it has ended."""
     try:
         handle = None if pid is None else os.pidfd_open(pid)
     except ProcessLookupError:

@@ -12,14 +12,15 @@ from reconciler.system.aside import Aside
 from schema.plan.base import Family
 
 RESOLVE_SECONDS = 2.0
-"""How long applying may wait for a DNS name; a peer is made without an endpoint then, and pointed later."""
+"""Maximum seconds that applying waits for a DNS name. Then a peer is created without an endpoint, which is set
+later."""
 RESOLVE_AGAIN = 30.0
 AddressLookup = Callable[[str, Family | None], str]
-"""An address of a name, of a family or of any. Raises OSError."""
+"""Looks up an address of a name, of one family or any. Raises OSError."""
 
 
 class Resolver:
-    """Resolves names within a bounded time, and does not ask again at once for one that failed."""
+    """Resolves names within a bounded time, and does not ask again soon for a name that failed."""
 
     def __init__(
         self,
@@ -27,14 +28,14 @@ class Resolver:
         clock: Callable[[], float] = time.monotonic,
         aside: Aside = nullcontext,
     ) -> None:
-        """While it waits it steps `aside` for whoever else wants to reach the kernel."""
+        """While it waits, it steps `aside`, so that other threads can use the kernel."""
         self._aside = aside
         self._lookup = lookup or _first_address
         self._clock = clock
         self._failed: dict[tuple[str, Family | None], float] = {}
 
     def __call__(self, name: str, family: Family | None = None) -> str:
-        """An address, of a family where one is named. Raises OSError."""
+        """An address of a name, of the given family if there is one. Raises OSError."""
         key = (name, family)
         if self._clock() < self._failed.get(key, 0.0):
             raise OSError(f"{name} did not resolve a moment ago")
@@ -50,7 +51,7 @@ class Resolver:
         return answer[0]
 
     def _ask(self, name: str, family: Family | None, answer: list[str]) -> None:
-        with suppress(OSError, UnicodeError):  # no answer says it all
+        with suppress(OSError, UnicodeError):  # a missing answer is the result
             answer.append(self._lookup(name, family))
 
 

@@ -1,6 +1,6 @@
 """Routes over rtnetlink (rtnetlink(7), linux/rtnetlink.h), in batches.
 
-The bytes of a route in a dump are the same as long as the route is, so what they stand for is remembered by them.
+An unchanged route has the same bytes in every dump, so decoded routes are cached by these bytes.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ RTMSG = Struct("=BBBBBBBBI")
 """struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags."""
 _KEY4 = Struct("=HH4sHHIHHI")
 _KEY6 = Struct("=HH16sHHIHHI")
-"""RTA_DST, RTA_TABLE and RTA_PRIORITY, each with length and type: one call, because routes come by the ten thousand."""
+"""RTA_DST, RTA_TABLE and RTA_PRIORITY, each with length and type, in one call: there may be 10,000s of routes."""
 
 
 def _place(route: Route) -> tuple[int, int, bytes]:
-    """Family, prefix length, and the attributes that make up a route's key."""
+    """Family, prefix length, and the attributes of a route's key."""
     address, _, length = route.dst.partition("/")
     if ":" in address:
         key = _KEY6.pack(
@@ -62,7 +62,7 @@ def _place(route: Route) -> tuple[int, int, bytes]:
 
 
 def encode(route: Route, indices: dict[str, int], nexthops: NexthopTable | None = None) -> bytes:
-    """The body that creates or replaces a route. Raises OSError (ENODEV) where its interface is not there.
+    """The body that creates or replaces a route. Raises OSError (ENODEV) if its interface is missing.
 
     `nexthops` are those that the kernel has no objects for.
     """
@@ -88,14 +88,14 @@ def encode(route: Route, indices: dict[str, int], nexthops: NexthopTable | None 
 
 
 def _gateway(address: bytes, family: int) -> bytes:
-    """RTA_GATEWAY, or RTA_VIA where an IPv4 route leaves by an IPv6 router."""
+    """RTA_GATEWAY, or RTA_VIA for an IPv4 route through an IPv6 router."""
     if (len(address) == 4) == (family == AF_INET):
         return attribute(RTA_GATEWAY, address)
     return attribute(RTA_VIA, U16.pack(AF_INET if len(address) == 4 else AF_INET6) + address)
 
 
 def encode_delete(route: Route) -> bytes:
-    """The body that deletes a route of ours by its key. The kernel passes over routes of another protocol."""
+    """The body that deletes a route of ours by its key. The kernel skips routes of another protocol."""
     family, length, parts = _place(route)
     table = route.table if route.table < 256 else 0
     return RTMSG.pack(family, length, 0, 0, table, PROTOCOL, SCOPE_NOWHERE, 0, 0) + parts
@@ -104,8 +104,8 @@ def encode_delete(route: Route) -> bytes:
 def decode(body: bytes, names: dict[int, str]) -> Observed[Route] | None:
     """A route from its RTM_NEWROUTE body; None for the kernel's own (local, broadcast, multicast, cached).
 
-    Other owners' routes may be more than a `Route` can say (metric 0, several ways out): they are built without
-    validation, and hold what can be said. Raises KeyError where the interface is not in `names`.
+    Foreign routes may have properties that a `Route` cannot express (metric 0, several nexthops): they are built
+    without validation, from what it can express. Raises KeyError if the interface is not in `names`.
     """
     family, length, _, _, table, protocol, _, number, flags = RTMSG.unpack_from(body)
     kind = TYPE_NAMES.get(number)
@@ -120,7 +120,7 @@ def decode(body: bytes, names: dict[int, str]) -> Observed[Route] | None:
     src = unpack(known[RTA_PREFSRC]) if RTA_PREFSRC in known else None
     nhid = _number(known, RTA_NH_ID, 0) if RTA_NH_ID in known else None
     if nhid is not None or kind != "unicast":
-        dev = via = None  # the kernel repeats here what the nexthop object says, and lo for IPv6 blackholes
+        dev = via = None  # the kernel repeats the nexthop object's data here, and lo for IPv6 blackholes
     route = Route.model_construct(
         None, kind="route", table=table, dst=f"{dst}/{length}", metric=metric, type=cast(Any, kind),
         dev=dev, via=via, nhid=nhid, src=src,
@@ -142,7 +142,7 @@ class RouteDriver:
     """Routes of all tables."""
 
     def __init__(self, netlink: Netlink, nexthops: NexthopTable | None = None) -> None:
-        """`nexthops` are shared with the nexthop driver, for a kernel that has no objects for them."""
+        """`nexthops` are shared with the nexthop driver, for a kernel without objects for them."""
         self._netlink = netlink
         self._nexthops = nexthops or NexthopTable()
         self._version = 0
@@ -171,12 +171,13 @@ class RouteDriver:
         try:
             route = self._known[body] = self._over_kept(decode(body, self._interfaces.names), body)
         except KeyError:
-            # The interface came or went while we read: what is foreign stays so, and the next look will tell.
+            # The interface came or went during the dump: the route counts as foreign, and the next reading corrects
+            # that.
             route = None
         return route
 
     def _over_kept(self, observed: Observed[Route] | None, body: bytes) -> Observed[Route] | None:
-        """A route of ours over nexthops that the kernel has no objects for, under their number."""
+        """A route of ours over nexthops without kernel objects, with their number."""
         if observed is None or not self._nexthops.in_use or observed.marker != PROTOCOL:
             return observed
         route, indices = observed.resource, self._interfaces.indices
@@ -192,14 +193,14 @@ class RouteDriver:
         return replace(observed, resource=route.model_copy(update={"nhid": number, "dev": None, "via": None}))
 
     def apply(self, changes: Sequence[Change]) -> list[Failure]:
-        """Creates never replace; changes replace what has the same table, prefix and metric, which is ours."""
+        """A create never replaces a route; a change replaces ours with the same table, prefix and metric."""
         self._interfaces.refresh()
         indices = self._interfaces.indices
         failures, exist = send(self._netlink, changes, lambda change: _message(change, indices, self._nexthops))
         return failures + self._differing(exist)
 
     def _differing(self, exist: list[Failure]) -> list[Failure]:
-        """Of routes that could not be created because one is there, those where that is another one."""
+        """The failed creations for which a different route exists."""
         if not exist:
             return []
         there = {observed.resource for observed in self.observe()}

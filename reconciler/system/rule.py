@@ -57,7 +57,7 @@ def encode(rule: Rule) -> bytes:
 
 
 def decode(body: bytes) -> Observed[Rule] | None:
-    """A rule from its RTM_NEWRULE body; None for what leads to no table, and for families other than the two."""
+    """A rule from its RTM_NEWRULE body; None for rules without a table, and for other families."""
     family, dst_len, src_len, _, table, action, flags = FIBRULE.unpack_from(body)
     found = attributes(body, FIBRULE.size)
     if action != FR_ACT_TO_TBL or family not in NAMES:
@@ -81,7 +81,7 @@ def decode(body: bytes) -> Observed[Rule] | None:
         dst=f"{unpack(found[FRA_DST])}/{dst_len}" if FRA_DST in found else None,
         iif=text(FRA_IIFNAME),
         oif=text(FRA_OIFNAME),
-        # The kernel prints a full mask where none was given, and says mark 0 by leaving it out.
+        # The kernel reports a full mask if none was given, and omits mark 0.
         fwmark=0 if fwmark is None and fwmask is not None else fwmark,
         fwmask=None if fwmask == NONE else fwmask,
         invert=bool(flags & FIB_RULE_INVERT),
@@ -104,14 +104,14 @@ class RuleDriver:
         return [rule for rule in map(decode, bodies) if rule is not None]
 
     def apply(self, changes: Sequence[Change]) -> list[Failure]:
-        """A change of a rule can only be its marker: ours is made beside the other one."""
+        """A change of a rule can only concern its marker: ours is created beside the foreign one."""
         ours = {o.resource for o in self.observe() if o.marker == PROTOCOL}
 
         def pack_one(change: Change) -> Message | None:
             rule = change.resource
             assert isinstance(rule, Rule)
             if (change.after is None) != (rule in ours):
-                return None  # already as it should be; a deletion by its fields might hit another owner's rule
+                return None  # already as wanted; a deletion by fields could delete a foreign rule
             if change.after is None:
                 ours.discard(rule)
                 return RTM_DELRULE, 0, encode(rule)

@@ -1,4 +1,4 @@
-"""Daemons of the host that run with our configuration, one of each in a state folder (`service_files.py`)."""
+"""The host's daemons that run with our configuration, at most one of each in a state folder (`service_files.py`)."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from schema.plan import Change, Service
 from schema.plan.service import Daemon
 
 SECONDS = 5.0
-"""How long a daemon may take to check, to start or to end."""
+"""Maximum seconds for a daemon to check a configuration, to start or to end."""
 _WORDS = 3
-"""Lines of a complaint that are shown."""
+"""Maximum lines of an error text that are shown."""
 
 
 class ServiceDriver:
-    """A process is ours if our pid file names it, it is the right program, and our file stands on its command line.
+    """A process is ours if our pid file names it, it is the right program, and our file is on its command line.
 
-    They are no children of the agent, and stay when it ends.
+    Daemons are not children of the agent, and keep running when it ends.
     """
 
     def __init__(self, folder: Path, aside: Aside = nullcontext, ends: Ends | None = None) -> None:
@@ -67,7 +67,7 @@ class ServiceDriver:
         return failures
 
     def _tell(self, service: Service) -> None:
-        """Bring a daemon to run with a configuration. One that it refuses leaves the running one alone."""
+        """Make a daemon run with a configuration. If it refuses the configuration, the running daemon is left alone."""
         name, paths = service.name, self._paths(service.name)
         if files.told(paths, name) == service and self._process(name) is not None:
             return
@@ -83,7 +83,7 @@ class ServiceDriver:
         files.note(service, paths)
 
     def _check(self, service: Service) -> None:
-        """Show a configuration with all of its files to the daemon's own check. Raises OSError with its words."""
+        """Test a configuration and all its files with the daemon's own check. Raises OSError with its text."""
         name, program = service.name, PROGRAMS[service.name]
         new = Paths(self._folder, f"{service.name}.new")
         try:
@@ -98,8 +98,8 @@ class ServiceDriver:
         program, paths = PROGRAMS[name], self._paths(name)
         pid, ready, log = (paths.path(ending) for ending in ("pid", "ready", "log"))
         for old in [ready, *self._folder.glob(f"{name}.pid*")]:
-            old.unlink(missing_ok=True)  # it would not start where one names a process that is there
-        # With our file as the last word, by which `_process` knows the daemon again.
+            old.unlink(missing_ok=True)  # it would not start if an old file names an existing process
+        # With our file as the last word, by which `_process` recognises the daemon.
         words = [*(word.format(pid=pid, ready=ready) for word in program.run), str(paths.path("conf"))]
         said_before = files.size(log)
         with Starting(self._folder) as starting:
@@ -119,7 +119,7 @@ class ServiceDriver:
         lines = files.tail(log, files.size(log) - said_before).strip().splitlines()
         why = lines[-1] if lines else "the system's log says why"
         if self._process(name) is not None:
-            self._end(name)  # it would hold what the next one needs
+            self._end(name)  # it would hold resources that the next one needs
             raise OSError(errno.ETIMEDOUT, f"{name} was not ready within {SECONDS:g} s: {why}")
         raise OSError(errno.EIO, f"{name} ended as soon as it was started: {why}")
 
@@ -129,7 +129,7 @@ class ServiceDriver:
         return launch.run([name, *words], PROGRAMS[name].limits, SECONDS, self._aside)
 
     def _stop(self, name: Daemon) -> None:
-        """End a daemon, however long it takes to say goodbye, and remove its files."""
+        """End a daemon, however long it takes to shut down, and remove its files."""
         self._end(name)
         files.remove(self._paths(name))
 
@@ -146,7 +146,7 @@ class ServiceDriver:
         raise OSError(errno.ETIMEDOUT, f"{name} does not end")
 
     def _signal(self, name: Daemon, number: signal.Signals) -> bool:
-        """Whether there was a process to tell."""
+        """Send a signal. Returns whether there was a process."""
         with self._handle(name) as handle:
             if handle is None:
                 return False
@@ -155,13 +155,13 @@ class ServiceDriver:
 
     @contextmanager
     def _handle(self, name: Daemon) -> Iterator[int | None]:
-        """A descriptor of the daemon's process, which no other can come to stand for; None where none runs."""
+        """A descriptor of the daemon's process, which stays with it even if the id is reused; None if none runs."""
         pid = self._process(name)
         with opened(pid) as handle:
             yield handle if self._process(name) == pid else None
 
     def _process(self, name: str) -> int | None:
-        """The process of a daemon of ours, if it lives."""
+        """The process id of our daemon, if it is alive."""
         paths = self._paths(name)
         pid = files.number(paths.path("pid"))
         if pid is None:

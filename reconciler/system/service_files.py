@@ -1,11 +1,11 @@
-"""What stands in the folder of the daemons about each of them.
+"""The files of each daemon in the folder for daemons.
 
-NAME.conf   the configuration, written whole after the daemon itself has found it good
-NAME.d/     the files that it refers to, and what the daemon keeps beside them
+NAME.conf   the configuration, written atomically after the daemon's own check has accepted it
+NAME.d/     the files that it refers to, and the daemon's own files
 NAME.told   the digest of what the running daemon was told last, and a line for each of its files
-NAME.pid    its pid file, which the daemon writes or we do
+NAME.pid    its pid file, which the daemon or the agent writes
 NAME.ready  written by a daemon when it is ready
-NAME.log    what one in the foreground says
+NAME.log    the output of a foreground daemon
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from schema.plan import Service
 from schema.plan.service import FOLDER, Daemon, ServiceFile
 
 LOG_BYTES = 1 << 20
-"""A log that has grown beyond this is cut to its last quarter at the next look."""
+"""A larger log is cut to its last quarter at the next reading."""
 
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """Where what belongs to one daemon is, all of it in the folder of all of them."""
+    """The paths of one daemon's files, in the folder for all daemons."""
 
     folder: Path
     name: str
@@ -41,7 +41,7 @@ class Paths:
 
 
 def told(paths: Paths, name: Daemon) -> Service | None:
-    """What a daemon was told last; nothing where a file is another by now; None where it was told nothing."""
+    """What a daemon was told last; an unknown service if a file has changed since; None if it was told nothing."""
     try:
         config = _text(paths.path("conf"))
     except FileNotFoundError:
@@ -71,14 +71,14 @@ def unknown(name: Daemon) -> Service:
 
 
 def _rendered(service: Service, paths: Paths) -> tuple[str, list[tuple[str, str]]]:
-    """The configuration and the files, with the folder in which they are."""
+    """The configuration and the files, with their folder's path filled in."""
     here = str(paths.files)
     files = [(file.name, file.text.replace(FOLDER, here)) for file in service.files or ()]
     return service.config.replace(FOLDER, here), files
 
 
 def write(service: Service, paths: Paths) -> None:
-    """Every file whole, the configuration last. Raises OSError."""
+    """Write every file atomically, the configuration last. Raises OSError."""
     config, files = _rendered(service, paths)
     if files:
         paths.files.mkdir(exist_ok=True, mode=0o700)
@@ -96,7 +96,7 @@ def remove(paths: Paths) -> None:
 
 
 def note(service: Service, paths: Paths) -> None:
-    """Note what the daemon has been told by now."""
+    """Note what the daemon has been told."""
     config, files = _rendered(service, paths)
     lines = [_digest(config, files), *(name for name, _ in files)]
     write_atomic(paths.path("told"), "\n".join(lines).encode())
@@ -112,7 +112,7 @@ def told_of(paths: Paths) -> tuple[str, list[str]]:
 
 
 def _text(path: Path) -> str:
-    """Byte for byte, but for what is no text, and then nobody has told it. Raises OSError."""
+    """The text of a file; invalid bytes are replaced, so that it differs from anything told. Raises OSError."""
     return path.read_bytes().decode(errors="replace")
 
 
@@ -138,7 +138,7 @@ def size(path: Path) -> int:
 
 
 def tail(path: Path, most: int) -> str:
-    """The last bytes of a file."""
+    """The last `most` bytes of a file."""
     if most <= 0:
         return ""
     with path.open("rb") as file:
@@ -147,7 +147,7 @@ def tail(path: Path, most: int) -> str:
 
 
 def trim(log: Path) -> None:
-    """Cut a log in place: whoever writes it appends, so what it writes next follows what is left."""
+    """Cut a log in place: its writer appends, so its next output follows the rest."""
     if size(log) > LOG_BYTES:
         rest = tail(log, LOG_BYTES // 4).partition("\n")[2]
         os.truncate(log, 0)

@@ -14,14 +14,14 @@ from reconciler.system.failure import failure
 from schema.plan import Change, Sysctl
 
 ROOT = Path("/proc/sys")
-"""Below net/, the kernel shows the network namespace of whoever opens a file."""
+"""Below net/, the kernel shows the network namespace of the process that opens a file."""
 LONGEST = 1 << 16
-"""Bytes of a value that are read; a list of ports is the longest that there is."""
+"""Maximum bytes that are read of a value; the longest known value is a list of ports."""
 _PREFIX = "sysctl:"
 
 
 class OldValues(Protocol):
-    """Where the values from before us are kept (reconciler/state/inventory.py)."""
+    """Stores the values from before us (reconciler/state/inventory.py)."""
 
     def names(self) -> Sequence[str]: ...
     def get(self, name: str) -> str | None: ...
@@ -30,8 +30,8 @@ class OldValues(Protocol):
 
 
 class SysctlDriver:
-    """Only what the inventory names is observed: of a thousand parameters a plan names a few, and each has a value
-    before we come, which is no conflict but what we give back."""
+    """Observes only parameters in the inventory: a plan names a few of a thousand, and a value from before us is not a
+    conflict, but the value to restore."""
 
     def __init__(self, inventory: OldValues, root: Path = ROOT) -> None:
         self._inventory = inventory
@@ -78,9 +78,9 @@ class SysctlDriver:
         self._inventory.forget(_PREFIX + name)
 
     def _read(self, name: str) -> str | None:
-        """The value, several divided by single spaces; None where there is no such parameter (any more)."""
+        """The value, with single spaces between several; None if the parameter does not exist (any more)."""
         try:
-            # All of them are read every few seconds: without a text stream that takes a third of the time.
+            # All are read every few seconds: without a text stream this takes a third of the time.
             descriptor = os.open(self._path(name), os.O_RDONLY)
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -90,7 +90,7 @@ class SysctlDriver:
             os.close(descriptor)
 
     def _write(self, name: str, value: str) -> None:
-        # The kernel takes a value in one write; no file is made where there is none.
+        # The kernel accepts a value in one write; no missing file is created.
         descriptor = os.open(self._path(name), os.O_WRONLY)
         try:
             os.write(descriptor, f"{value}\n".encode())

@@ -1,4 +1,4 @@
-"""WireGuard as both of its interfaces speak of it: what a device holds, and what to set. No effects here."""
+"""The common model of WireGuard's two interfaces: a device's state, and what to set. No effects here."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from schema.plan import Peer, SecretRef
 from schema.plan.fingerprint import preshared_fingerprint
 
 ALLOWED_IPS = 500
-"""Allowed IPs of one peer in one message; 40 bytes each with netlink, whose attributes have 64 KiB."""
+"""Maximum allowed IPs of one peer in one message; each takes 40 bytes in netlink, whose attributes have 64 KiB."""
 
 
 @dataclass(slots=True)
 class DeviceState:
-    """A device as read. The private key is turned into its public key before it gets here."""
+    """A device as read. It contains the public key in place of the private one."""
 
     name: str
     public_key: str = ""
-    """Empty where no private key is set."""
+    """Empty if no private key is set."""
     listen_port: int = 0
     fwmark: int = 0
     peers: list[tuple[Peer, Session]] = field(default_factory=list)
@@ -29,7 +29,7 @@ class DeviceState:
 
 @dataclass(frozen=True, slots=True)
 class DeviceSet:
-    """What to set on a device; None leaves a field as it is."""
+    """What to set on a device; None leaves a field unchanged."""
 
     private_key: bytes | None = field(default=None, repr=False)
     listen_port: int | None = None
@@ -38,21 +38,21 @@ class DeviceSet:
 
 @dataclass(frozen=True, slots=True)
 class PeerSet:
-    """What to set on a peer; None leaves a field as it is."""
+    """What to set on a peer; None leaves a field unchanged."""
 
     public_key: bytes
     remove: bool = False
     update_only: bool = False
-    """Do nothing where the peer is gone."""
+    """Do nothing if the peer is gone."""
     replace_allowed_ips: bool = False
-    """Drop the allowed IPs that it has before adding these."""
+    """Remove its present allowed IPs before adding these."""
     allowed_ips: Sequence[str] = ()
     endpoint: tuple[str, int] | None = None
     """A numeric address and a port."""
     keepalive: int | None = None
     preshared_key: bytes | None = field(default=None, repr=False)
     transient: bool = False
-    """Remove it again in the same message, never to be separated, so it may have ALLOWED_IPS prefixes at most."""
+    """Remove it again in the same message, which must not be split: so at most ALLOWED_IPS prefixes."""
 
     @property
     def idle(self) -> bool:
@@ -64,7 +64,7 @@ class Backend(Protocol):
     """One of WireGuard's two interfaces: the kernel's netlink family, or wireguard-go's socket."""
 
     def read(self, name: str) -> DeviceState:
-        """Raises OSError, ENODEV where there is no such device."""
+        """Raises OSError, ENODEV if there is no such device."""
         ...
 
     def set_device(self, name: str, settings: DeviceSet) -> None:
@@ -72,11 +72,11 @@ class Backend(Protocol):
         ...
 
     def set_peers(self, name: str, peers: Sequence[PeerSet]) -> dict[int, OSError]:
-        """In as few messages as possible; the errors by the position of the peer that caused them."""
+        """Set peers in as few messages as possible. Returns the errors by the position of their peers."""
         ...
 
     def remember(self, name: str, peers: Iterable[Peer]) -> None:
-        """These were set: one that is read as it was set is that object, and takes no second place in memory."""
+        """Remember peers that were set. A later reading that is equal returns the same object and needs no memory."""
         ...
 
 
@@ -85,20 +85,20 @@ NEVER = Session(None, None)
 
 
 class PeerMemory:
-    """A device's peers as they were read or set last, so that an unchanged one costs a look and no memory."""
+    """A device's peers as last read or set, so that an unchanged one needs a look-up and no memory."""
 
     def __init__(self) -> None:
         self._known: dict[str, Peer] = {}
         self._seen: dict[str, Peer] = {}
 
     def learn(self, peers: Iterable[Peer]) -> None:
-        """What was set. What has a name for people is left out: it is read without one."""
+        """Remember peers that were set, except those with a name for people, because peers are read without it."""
         self._known.update((peer.public_key, peer) for peer in peers if not peer.name)
 
     def peer(
         self, dev: str, public: str, preshared: bytes, endpoint: str | None, keepalive: int, allowed: list[str]
     ) -> Peer:
-        """A peer, built without validation: it comes from the kernel."""
+        """A peer, built without validation, because it comes from the kernel."""
         secret = preshared_fingerprint(preshared) if preshared and preshared != NO_KEY else None
         allowed.sort()
         ips = tuple(allowed)
@@ -112,12 +112,12 @@ class PeerMemory:
         return peer
 
     def turn(self) -> None:
-        """A whole device was read: forget what was not in it."""
+        """After a whole device was read, forget the peers that were not in it."""
         self._known, self._seen = self._seen, {}
 
 
 def one_by_one(backend: Backend, name: str, peers: Sequence[PeerSet]) -> dict[int, OSError]:
-    """Set peers each in a message of its own, to learn which of a refused group were refused."""
+    """Set each peer in its own message, to find out which of a refused group were refused."""
     errors: dict[int, OSError] = {}
     for position, peer in enumerate(peers):
         for error in backend.set_peers(name, [peer]).values():

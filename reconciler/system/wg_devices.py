@@ -1,4 +1,4 @@
-"""The host's WireGuard devices, whichever backend each has. Shared by the drivers of devices and of peers."""
+"""The host's WireGuard devices with their backends. The drivers of devices and of peers share this."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from reconciler.system.wg_netlink import NetlinkBackend
 from reconciler.system.wg_uapi import UapiBackend
 
 FEW = 4
-"""As many interfaces are asked for one by one rather than all at once."""
+"""Up to this number, interfaces are read one by one instead of all at once."""
 _SHARE_SECONDS = 0.25
-"""For so long may a look use what the one just before it has found: which devices there are, and their peers."""
+"""Seconds for which a reading may use the devices and peers of the previous reading."""
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device, its owner's mark and how to speak to it."""
+    """A device, its owner's mark, and its backend."""
 
     name: str
     marker: str | None
@@ -39,10 +39,10 @@ class Devices:
         self._read: tuple[Collection[str] | None, list[tuple[Device, DeviceState]]] | None = None
         self._read_at = 0.0
         self._answered: dict[str, float] = {}
-        """When a process was last behind each TUN device."""
+        """The last time at which each TUN device had a process."""
 
     def is_device(self, interface: InterfaceInfo) -> bool:
-        """Whether an interface is a WireGuard device: the kernel's, or a TUN device with wireguard-go behind it."""
+        """Whether an interface is a WireGuard device: the kernel's, or a TUN device of wireguard-go."""
         return interface.kind == "wireguard" or (interface.kind == "tun" and self._answers(interface.name))
 
     def _answers(self, name: str) -> bool:
@@ -60,7 +60,7 @@ class Devices:
         return {interface.name: self._of(interface) for interface in interfaces if self.is_device(interface)}
 
     def some(self, names: Collection[str]) -> dict[str, Device]:
-        """Those of these devices that there are. Raises OSError."""
+        """The existing ones of these devices. Raises OSError."""
         if len(names) > FEW:
             return {name: device for name, device in self.named().items() if name in names}
         found = (read_interface(self._netlink, name) for name in names)
@@ -71,7 +71,7 @@ class Devices:
         return Device(interface.name, interface.alias, backend)
 
     def read(self, only: Collection[str] | None = None) -> list[tuple[Device, DeviceState]]:
-        """The devices with their states, all or some; what vanishes meanwhile is left out. Raises OSError."""
+        """All or some devices with their states; a device that vanishes meanwhile is left out. Raises OSError."""
         found: list[tuple[Device, DeviceState]] = []
         for device in self.named().values():
             if only is not None and device.name not in only:
@@ -85,7 +85,7 @@ class Devices:
         return found
 
     def read_shared(self, only: Collection[str] | None = None) -> list[tuple[Device, DeviceState]]:
-        """What `read` found of the same devices a moment ago, once; else as `read`. A dump is worth sharing."""
+        """The result of `read` for the same devices a moment ago, used once; otherwise read. Saves a second dump."""
         shared, self._read = self._read, None
         if shared is not None and shared[0] == only and time.monotonic() - self._read_at <= _SHARE_SECONDS:
             return shared[1]
@@ -94,6 +94,6 @@ class Devices:
         return found
 
     def changed(self) -> None:
-        """Forget what was read: something is about to change."""
+        """Forget the last reading, because something is about to change."""
         self._read = None
         self._answered.clear()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 
 NO_KEY = bytes(32)
-"""What stands for no key in both of WireGuard's interfaces."""
+"""Stands for no key in both of WireGuard's interfaces."""
 
 
 def public_key(private: bytes) -> str:
-    """The public key in base64 of a private key in 32 raw bytes. Raises ValueError, without the key in it."""
+    """The public key in base64, from a private key of 32 raw bytes. Raises ValueError, without the key in its text."""
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
     if len(private) != 32:
@@ -18,7 +18,7 @@ def public_key(private: bytes) -> str:
 
 
 def generate_private() -> bytes:
-    """A new private key in 32 raw bytes, clamped as `wg genkey` does it."""
+    """A new private key of 32 raw bytes, clamped as `wg genkey` does."""
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
     key = bytearray(X25519PrivateKey.generate().private_bytes_raw())

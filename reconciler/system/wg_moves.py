@@ -1,9 +1,9 @@
-"""How prefixes change hands on a WireGuard device without a gap: no other prefix is ever with nobody. Pure.
+"""Moves prefixes between peers of a WireGuard device without a gap: no other prefix is ever without a peer. Pure.
 
-WireGuard gives a prefix to the last peer that claims it, at once, and tells nobody who had it before. It has no way
-that every kernel knows to take a single prefix away: setting a peer's list anew empties the list first, and packets for
-the prefixes that stay are lost meanwhile. So a prefix that goes to another peer is claimed by that peer, and one that
-goes to nobody is claimed by a parked peer, which is removed in the same message and takes the prefix with it.
+WireGuard gives a prefix at once to the last peer that claims it, without telling the former one. No message known to
+every kernel removes a single prefix: setting a peer's list again empties it first, and packets for the remaining
+prefixes are lost meanwhile. So a moving prefix is claimed by its new peer. A prefix without a new peer is claimed by a
+parked peer, which is removed in the same message and takes the prefix with it.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from schema.plan import Change, Peer
 
 
 def _parked() -> bytes:
-    """A public key that a hash chose, so that nobody can have the private key to it. Its topmost bit is unused."""
+    """A public key made by a hash, so that nobody can have its private key. Its topmost bit is unused."""
     key = bytearray(blake2b(b"gitwan: the parked peer", digest_size=32).digest())
     key[31] &= 0x7F
     return bytes(key)
 
 
 PARKED = _parked()
-"""The public key of the peer that takes prefixes away. One that a crash left behind is a peer like any other that no
-plan has: the next diff deletes it."""
+"""The public key of the peer that takes prefixes away. A crash may leave it behind; then the next diff deletes it like
+any other peer that no plan has."""
 
 
 def gained(before: Peer | None, after: Peer) -> tuple[str, ...]:
-    """The prefixes that a peer claims: all of them where it is new."""
+    """The prefixes that a peer claims; all of its prefixes if it is new."""
     had = frozenset(before.allowed_ips) if before else frozenset()
     return tuple(prefix for prefix in after.allowed_ips if prefix not in had)
 
 
 def freed(changes: Iterable[Change]) -> dict[str, Change]:
-    """The prefixes that these changes of one device's peers leave to nobody, each with the change that gives it up.
+    """The prefixes that these changes of one device's peers leave without a peer, each with its change.
 
-    What a deleted peer has is not among them: it goes with the peer.
+    The prefixes of a deleted peer are not included, because they are removed with the peer.
     """
     lost: dict[str, Change] = {}
     kept: set[str] = set()
@@ -52,7 +52,7 @@ def freed(changes: Iterable[Change]) -> dict[str, Change]:
 
 
 def parked(prefixes: Mapping[str, Change]) -> list[tuple[PeerSet, list[Change]]]:
-    """What takes prefixes away, each message's part with the changes that it carries out."""
+    """The parked peers that take prefixes away, one per message part, with the changes that it carries out."""
     names = list(prefixes)
     found = []
     for start in range(0, len(names), ALLOWED_IPS):

@@ -58,8 +58,8 @@ _ENDPOINT6 = Struct("=HHH2sI16sI")
 _KEEPALIVE = Struct("=HHHxx")
 _IP = Struct("=HHHHHxxHH4sHHBxxx")
 _IP6 = Struct("=HHHHHxxHH16sHHBxxx")
-"""Attributes with their lengths and types, one call for what stands together: peers come by the thousand. The
-endpoints hold a struct sockaddr_in or sockaddr_in6."""
+"""Attributes with lengths and types, adjacent ones in one call, because there may be thousands of peers. The endpoints
+contain a struct sockaddr_in or sockaddr_in6."""
 TIMESPEC = Struct("=qq")
 U64 = Struct("=Q")
 
@@ -80,7 +80,7 @@ def encode_device(name: str, settings: DeviceSet) -> bytes:
 
 
 def encode_peer(peer: PeerSet) -> bytes:
-    """One peer as it stands among a device's peers; one that is transient stands there twice."""
+    """One peer in the list of a device's peers; a transient one is encoded twice."""
     flags = (
         REMOVE_ME * peer.remove | REPLACE_ALLOWEDIPS * peer.replace_allowed_ips | UPDATE_ONLY * peer.update_only
     )  # fmt: skip
@@ -116,7 +116,7 @@ def encode_endpoint(address: str, port: int) -> bytes:
 
 
 def decode_endpoint(data: bytes) -> str | None:
-    """`address:port`; None where the peer has none."""
+    """`address:port`; None if the peer has no endpoint."""
     if len(data) < 8:
         return None
     family, port = U16.unpack_from(data)[0], int.from_bytes(data[2:4], "big")
@@ -128,14 +128,14 @@ def decode_endpoint(data: bytes) -> str | None:
 
 
 def split_peer(peer: PeerSet) -> Iterator[PeerSet]:
-    """A peer with more allowed IPs than fit into a message as several: the first, then additions to it."""
+    """Split a peer with too many allowed IPs for a message: the first part, then additions to it."""
     yield replace(peer, allowed_ips=peer.allowed_ips[:ALLOWED_IPS]) if len(peer.allowed_ips) > ALLOWED_IPS else peer
     for start in range(ALLOWED_IPS, len(peer.allowed_ips), ALLOWED_IPS):
         yield PeerSet(peer.public_key, update_only=True, allowed_ips=peer.allowed_ips[start : start + ALLOWED_IPS])
 
 
 def encode_peers(name: str, peers: Sequence[PeerSet]) -> list[tuple[bytes, list[int]]]:
-    """Bodies of SET_DEVICE messages, each with the positions of the peers in it."""
+    """Bodies of SET_DEVICE messages, each with the positions of its peers."""
     head = GENL.pack(SET_DEVICE, 1, 0) + attribute_text(WGDEVICE_IFNAME, name)
     groups: list[tuple[list[bytes], list[int]]] = []
     size = MESSAGE_BYTES
@@ -153,9 +153,9 @@ def encode_peers(name: str, peers: Sequence[PeerSet]) -> list[tuple[bytes, list[
 
 
 def decode(name: str, bodies: Sequence[bytes], memory: PeerMemory, now: float) -> DeviceState:
-    """A device from the answers to GET_DEVICE; `now` in seconds since the epoch.
+    """A device from the responses to GET_DEVICE; `now` is in seconds since the epoch.
 
-    Peers span messages, and so may the allowed IPs of one peer: what continues names the public key again.
+    Peers and even one peer's allowed IPs may continue in the next message, which then repeats the public key.
     """
     device = DeviceState(name)
     peers: dict[bytes, dict[int, bytes]] = {}
@@ -204,7 +204,7 @@ def _session(fields: dict[int, bytes], endpoint: str | None, now: float) -> Sess
 
 
 class NetlinkBackend:
-    """Devices of the kernel. Opens its socket when it is first needed: the family may come with a module."""
+    """Devices of the kernel. The socket is opened at first use, because the family may come with a module."""
 
     def __init__(self) -> None:
         self._netlink: Netlink | None = None
@@ -234,7 +234,7 @@ class NetlinkBackend:
             if len(peers) == 1:
                 errors[0] = error
                 continue
-            # The kernel stops at the first peer of a message that it does not like, and does not say which it was.
+            # The kernel stops at the first peer of a message that it refuses, and does not tell which one.
             for place, one in one_by_one(self, name, [peers[position] for position in positions]).items():
                 errors[positions[place]] = one
         return errors
@@ -255,7 +255,7 @@ class NetlinkBackend:
 
 
 def _family_id(netlink: Netlink, name: str) -> int:
-    """The number that the kernel gave a generic netlink family. Raises OSError, ENOENT where it is not there."""
+    """The kernel's number of a generic netlink family. Raises OSError, ENOENT if there is none."""
     body = GENL.pack(_CTRL_GETFAMILY, 1, 0) + attribute_text(_CTRL_FAMILY_NAME, name)
     answer = netlink.request((_CTRL, 0, body))
     return int(U16.unpack(attributes(answer[0], GENL.size)[_CTRL_FAMILY_ID])[0])

@@ -18,7 +18,7 @@ from schema.plan import Peer
 
 RUN = Path("/var/run/wireguard")
 TIMEOUT = 10.0
-"""Seconds for one question; 1,000 peers take some hundredths of one."""
+"""Seconds for one request; 1,000 peers take some hundredths of a second."""
 _GROUP = 1000
 _GONE = {errno.ENOENT, errno.ECONNREFUSED}
 
@@ -42,8 +42,8 @@ def encode_peer(peer: PeerSet) -> str:
         return f"{name}remove=true\n"
     lines = [name]
     if peer.transient:
-        # Named twice before it is given anything: making a peer and starting its routines takes time, in which it
-        # shall not have what a wider prefix of somebody else covers too.
+        # Name it twice before it gets prefixes: creating a peer and its routines takes time, during which it must not
+        # hold prefixes that a wider prefix of another peer covers too.
         lines.append(name)
     if peer.update_only:
         lines.append("update_only=true\n")
@@ -62,7 +62,7 @@ def encode_peer(peer: PeerSet) -> str:
 
 
 def decode(name: str, text: str, memory: PeerMemory, now: float) -> DeviceState:
-    """A device from the answer to `get=1`; `now` in seconds since the epoch, to tell the age of handshakes."""
+    """A device from the response to `get=1`; `now` is in seconds since the epoch, to compute the age of handshakes."""
     device = DeviceState(name)
     head, *peers = text.split("public_key=")
     for key, value in _pairs(head):
@@ -108,14 +108,14 @@ def _pairs(text: str) -> Iterable[tuple[str, str]]:
 
 
 class UapiBackend:
-    """Devices of wireguard-go. A socket file for each lies in one directory of the mount namespace."""
+    """Devices of wireguard-go. Each has a socket file in one directory of the mount namespace."""
 
     def __init__(self, run: Path = RUN) -> None:
         self._run = run
         self._memories: dict[str, PeerMemory] = {}
 
     def connect(self, name: str) -> socket.socket:
-        """A connection to the process behind a device. Raises OSError, ENODEV where there is none."""
+        """A connection to a device's process. Raises OSError, ENODEV if there is none."""
         client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         client.settimeout(TIMEOUT)
         try:
@@ -128,7 +128,7 @@ class UapiBackend:
         return client
 
     def answers(self, name: str) -> bool:
-        """Whether there is a process behind a device. A stale socket file answers nothing."""
+        """Whether a device has a process. A stale socket file does not answer."""
         try:
             self.connect(name).close()
         except OSError:
@@ -153,13 +153,13 @@ class UapiBackend:
             try:
                 self._ask(name, "set=1\n" + "".join(map(encode_peer, group)) + "\n")
             except OSError as error:
-                # The process stops at the first line that it does not like, and does not say which it was.
+                # The process stops at the first line that it refuses, and does not tell which one.
                 found = one_by_one(self, name, group) if len(group) > 1 else {0: error}
                 errors |= {start + position: error for position, error in found.items()}
         return errors
 
     def _ask(self, name: str, question: str) -> str:
-        """Ask one question; the answer without its `errno=` line. Raises OSError for any but `errno=0`."""
+        """Send one request. Returns the response without its `errno=` line. Raises OSError unless it is `errno=0`."""
         answer = bytearray()
         with self.connect(name) as client:
             client.sendall(question.encode())

@@ -14,7 +14,7 @@ from schema.plan import Change, SecretRef, Wireguard
 
 
 class WireguardDriver:
-    """Devices with a private key; one without is as good as not there."""
+    """Devices with a private key; a device without one counts as missing."""
 
     def __init__(self, devices: Devices, secret: Callable[[SecretRef], bytes]) -> None:
         self._devices = devices
@@ -55,7 +55,7 @@ class WireguardDriver:
             assert isinstance(wanted, Wireguard)
             device = named.get(wanted.dev)
             if change.after is None and (device is None or device.marker != ALIAS):
-                continue  # nothing of ours is there
+                continue  # none of ours exists
             try:
                 if device is None:
                     raise OSError(errno.ENODEV, f"no WireGuard device {wanted.dev}")
@@ -72,7 +72,7 @@ class WireguardDriver:
         return failures
 
     def _delta(self, wanted: Wireguard, public: str, port: int, mark: int) -> DeviceSet:
-        """Only what differs: setting a key again, even the same, resets every session."""
+        """Only the differences: setting a key again, even the same one, resets every session."""
         same_key = public == wanted.private_key.fingerprint
         fwmark = wanted.fwmark or 0
         return DeviceSet(
@@ -82,7 +82,7 @@ class WireguardDriver:
         )
 
     def _private_key(self, reference: SecretRef) -> bytes:
-        """The key from where the host keeps it. Raises OSError, never with the key in it."""
+        """Read the key from the host's secrets. Raises OSError, never with the key in its text."""
         try:
             private = self._secret(reference)
             public = public_key(private)

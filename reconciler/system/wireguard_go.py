@@ -1,4 +1,4 @@
-"""Starting and ending wireguard-go, for kernels without WireGuard."""
+"""Starts and ends wireguard-go, for kernels without WireGuard."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _SECONDS = 10.0
 
 
 def start(name: str, uapi: UapiBackend, aside: Aside = nullcontext) -> None:
-    """Start wireguard-go for a new device, in a session of its own, and wait until it answers. Raises OSError.
+    """Start wireguard-go for a new device, in its own session, and wait until it answers. Raises OSError.
 
-    What interrupts the agent at a terminal interrupts its whole session, and its tunnels outlive the agent.
+    An interrupt at the agent's terminal goes to the whole session, but tunnels must outlive the agent.
 
-    It opens the TUN device and its socket before it puts itself into the background, so when the command has ended
-    the socket takes connections, and the first answer says that the process behind it runs.
+    wireguard-go opens the TUN device and its socket before it goes into the background. So when the command has ended,
+    the socket accepts connections, and the first response shows that the process is running.
     """
     environment = {"PATH": os.environ.get("PATH", os.defpath), "LOG_LEVEL": "silent"}
     try:
@@ -46,15 +46,15 @@ def start(name: str, uapi: UapiBackend, aside: Aside = nullcontext) -> None:
         with aside():
             uapi.read(name)
     except ConnectionError:
-        # It watches its socket by inotify, of which a user may have a number of instances: 128 unless told otherwise.
+        # It watches its socket by inotify, whose instances are limited per user: 128 by default.
         text = f"wireguard-go for {name} ended at once; where there are many, raise fs.inotify.max_user_instances"
         raise OSError(errno.EMFILE, text) from None
 
 
 def await_end(connection: socket.socket, aside: Aside = nullcontext) -> None:
-    """Wait until the process on the other side of a connection has ended, which it does when its device is gone.
+    """Wait until the process at the other end of a connection has ended, which it does when its device is gone.
 
-    It removes its socket file as its last act: a successor that starts before that would lose its own.
+    It removes its socket file last: a successor that starts before that would lose its own file.
     """
     connection.settimeout(_SECONDS)
     with connection, aside():

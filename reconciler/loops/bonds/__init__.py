@@ -1,4 +1,4 @@
-"""Whether the bonds under tunnels work: LACP and carriers, and what the switch makes of tunnels that it sends here."""
+"""Checks whether the bonds under tunnels work: LACP, carriers, and how the switch distributes incoming tunnels."""
 
 from __future__ import annotations
 

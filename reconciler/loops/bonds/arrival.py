@@ -1,7 +1,7 @@
-"""By which leg of a bond each tunnel arrives: the switch decides that, and tells nobody. Pure.
+"""Estimates the leg of a bond on which each tunnel arrives, because the switch decides that and tells nobody. Pure.
 
-A leg's bytes are those of its tunnels and of others. So the tunnels are put on legs such that the least is left that
-goes up and down on a leg without a tunnel that does the same; what is left and steady is somebody else's.
+A leg's bytes are those of its tunnels and of other traffic. So the tunnels are assigned to legs such that the least
+variation of a leg remains without a tunnel that varies likewise; the steady remainder is other traffic.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 Series = Sequence[float]
-"""Bytes that came in between one look and the next."""
+"""Bytes received between two readings."""
 NOISE = 0.001
-"""Of a leg's energy: what headers that the tunnels' counters leave out, and looks that are late, may make."""
+"""The share of a leg's energy that uncounted headers and late readings may cause."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
     leg: int
     confidence: float
-    """From 0 (it may as well be another leg) to 1."""
+    """From 0 (it may be any other leg) to 1."""
 
 
 def arrivals(legs: Sequence[Series], tunnels: Sequence[Series]) -> list[Arrival]:
-    """The leg of each tunnel, from as many samples of each."""
+    """The leg of each tunnel, from equally many samples of each."""
     guess = _Guess(legs, tunnels)
     guess.improve()
     best = guess.cost
@@ -40,12 +40,12 @@ LegMoves = tuple[tuple[int, int], ...]
 
 
 class _Guess:
-    """Tunnels on legs, and what that leaves unexplained."""
+    """An assignment of tunnels to legs, and the traffic that it leaves unexplained."""
 
     def __init__(self, legs: Sequence[Series], tunnels: Sequence[Series]) -> None:
         self.tunnels = tunnels
         self.rest = [list(leg) for leg in legs]
-        """What a leg has beside its tunnels."""
+        """The traffic of each leg that its tunnels do not explain."""
         self.place = [-1] * len(tunnels)
         for n in sorted(range(len(tunnels)), key=lambda n: -sum(tunnels[n])):
             self.place[n] = min(range(len(legs)), key=lambda leg: _left(self._without(leg, n)) - _left(self.rest[leg]))
@@ -56,7 +56,7 @@ class _Guess:
         return sum(map(_left, self.rest))
 
     def improve(self) -> None:
-        """Move one tunnel, or swap two, as long as that leaves less."""
+        """Move one tunnel or swap two, as long as that leaves less unexplained."""
         while True:
             every = [change for n in range(len(self.place)) for change in self.changes(n)]
             least = min(every, key=self.cost_of, default=None)
@@ -67,7 +67,7 @@ class _Guess:
                 self.place[n] = leg
 
     def changes(self, n: int) -> list[LegMoves]:
-        """What would put a tunnel on another leg."""
+        """The changes that would put a tunnel on another leg."""
         own = self.place[n]
         moves: list[LegMoves] = [((n, leg),) for leg in range(len(self.rest)) if leg != own]
         return moves + [((n, leg), (m, own)) for m, leg in enumerate(self.place) if leg != own]
@@ -88,7 +88,7 @@ class _Guess:
 
 
 def _left(series: Series) -> float:
-    """The energy of what is not steady; a leg cannot have brought less than nothing."""
+    """The energy of the varying part; a leg's steady part cannot be negative."""
     steady = max(0.0, sum(series) / len(series))
     return sum((value - steady) ** 2 for value in series)
 

@@ -1,4 +1,4 @@
-"""Looks at the bonds that the plan names, and says what the policy makes of them."""
+"""Reads the bonds that the plan names, and reports the policy's findings."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from reconciler.report.conditions import Condition
 from schema.plan import WatchedBond
 
 INTERVAL = 10.0
-"""Seconds between two looks."""
+"""Seconds between two readings."""
 
 
 class Reader(Protocol):
-    """Where bonds are read (`system/bond.py`)."""
+    """Reads bonds (`system/bond.py`)."""
 
     def read(self, names: Collection[str]) -> tuple[dict[str, BondState], dict[str, int]]: ...
 
@@ -32,13 +32,13 @@ class BondsLoop(Quiet):
         self._policies: dict[WatchedBond, BondPolicy] = {}
 
     async def run(self) -> None:
-        """Until cancelled. Raises OSError where the kernel cannot be asked."""
+        """Check the bonds until cancelled. Raises OSError if the kernel cannot be asked."""
         while True:
             await asyncio.sleep(INTERVAL)
             await self._ground.remark("Bond", await self._ground.in_lane(self.look))
 
     def look(self) -> Condition | None:
-        """Once. A bond that is none on this machine, as in the lab, is the link driver's business or nobody's."""
+        """Check the bonds once. An interface that is no bond here, as in the lab, is left to the link driver."""
         wanted: tuple[WatchedBond, ...] = self._ground.settings
         self._policies = {bond: self._policies.get(bond) or BondPolicy(bond) for bond in wanted}
         if not wanted:

@@ -1,8 +1,8 @@
-"""What is wrong with a bond, from looks at it every few seconds. Pure.
+"""Finds out what is wrong with a bond, from readings every few seconds. Pure.
 
-The state comes first: a partner that speaks no LACP, other options than the plan has (where the operating system made
-the bond: the kernel's own default is another hash), a leg that is apart from the others, one without a carrier. Where
-all that is well, it is what arrives: two busy tunnels on one leg while another is idle.
+The bond's state is judged first: a partner without LACP, options other than the plan's (if the operating system made
+the bond: the kernel's default hash is different), a leg in another aggregator, a leg without a carrier. If the state is
+good, arrivals are judged: it is a collision if two busy tunnels are on one leg while another leg is idle.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from schema.leg import Sender
 from schema.plan import Rider, WatchedBond
 
 PATIENCE = 2
-"""Looks in a row that have to find the same: LACP takes seconds to negotiate."""
+"""Number of consecutive readings with the same finding before it is reported: LACP takes seconds to negotiate."""
 WINDOW = 30
 FEWEST = 6
-"""Looks from which arrivals are judged: at the least, and again after as many."""
+"""Arrivals are judged after at least this many readings, and again after as many."""
 BUSY = 1_000_000.0
-"""Bytes between two looks from which a tunnel counts as busy."""
+"""With more bytes between two readings, a tunnel counts as busy."""
 MOST = 16
-"""The busiest tunnels that are judged."""
+"""At most this many of the busiest tunnels are judged."""
 SHARE, IDLE = 0.2, 0.1
-"""A tunnel collides that brings so much of its leg's bytes; a leg is idle with so much of the busiest one's."""
+"""A tunnel with this share of its leg's bytes collides. A leg with this share of the busiest one's bytes is idle."""
 SURE = 0.5
 TRIED, SUGGESTED = 64, 3
 
@@ -39,7 +39,7 @@ class Complaint:
 
 
 class BondPolicy:
-    """One bond, look by look."""
+    """One bond, reading by reading."""
 
     def __init__(self, bond: WatchedBond) -> None:
         self.bond = bond
@@ -50,7 +50,7 @@ class BondPolicy:
         self._collision: Complaint | None = None
 
     def look(self, state: BondState, received: Mapping[str, int]) -> Complaint | None:
-        """What is wrong now. `received` are the bytes that came in by each interface since it was made."""
+        """Judge a reading. `received` holds the bytes received by each interface since it was created."""
         found = complaint(self.bond, state)
         self._times = self._times + 1 if found and self._last and found.reason == self._last.reason else 1
         self._last = found
@@ -63,7 +63,7 @@ class BondPolicy:
         names = (*self.bond.members, *(rider.dev for rider in self.bond.tunnels))
         now = {name: received.get(name, 0) for name in names}
         if self._looks and any(now[name] < self._looks[-1][name] for name in names):
-            self._looks.clear()  # something was made anew
+            self._looks.clear()  # an interface was created anew
             self._collision = None
         self._looks.append(now)
         self._until_judged -= 1
@@ -77,7 +77,7 @@ class BondPolicy:
 
 
 def complaint(bond: WatchedBond, state: BondState) -> Complaint | None:
-    """What is wrong with the state of a bond, the worst first."""
+    """The fault in the state of a bond, the worst first."""
     legs = {leg.name: leg for leg in state.legs}
     lacp = state.mode == "802.3ad"
     alone = [name for name in bond.members if name not in legs]
@@ -103,7 +103,7 @@ def complaint(bond: WatchedBond, state: BondState) -> Complaint | None:
 
 
 def collision(bond: WatchedBond, series: Mapping[str, Sequence[float]]) -> Complaint | None:
-    """Two busy tunnels that certainly arrive by one leg while another is idle."""
+    """Two busy tunnels that certainly arrive on one leg while another is idle."""
     count = len(next(iter(series.values()), ()))
     if bond.mode == "active-backup" or len(bond.members) < 2 or not count:
         return None
@@ -140,9 +140,9 @@ def _collision_text(bond: WatchedBond, leg: str, those: Sequence[Rider], idle: S
 
 
 def ports_to_try(bond: WatchedBond, rider: Rider) -> list[tuple[int, int]]:
-    """Pairs (here, there) that the usual hash puts on another leg on the way here, and on the same one on the way out.
+    """Pairs (here, there) of ports that the usual hash puts on another leg inbound, and on the same leg outbound.
 
-    What else listens at the far end is not known here: the compiler says so where it does.
+    Other listeners at the far end are not known here; the compiler reports a port in use.
     """
     own = {other.port for other in bond.tunnels}
     far = {other.far_port for other in bond.tunnels if other.target == rider.target}
@@ -160,7 +160,7 @@ def ports_to_try(bond: WatchedBond, rider: Rider) -> list[tuple[int, int]]:
 
 
 def _near(rider: Rider) -> Iterator[tuple[int, int]]:
-    """Pairs not far from a tunnel's own, its own port first: then only the other end's changes."""
+    """Pairs near a tunnel's own, with its own port first, so that only the other end's port changes."""
     for step in range(TRIED):
         for there in range(rider.far_port + 1, min(rider.far_port + TRIED, 65536)):
             if rider.port + step < 65536:

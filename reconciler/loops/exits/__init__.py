@@ -1,4 +1,4 @@
-"""Exits of a home edge: the best gateway of a provider, always, and never a leak."""
+"""Exits of a home edge: always the best gateway of a provider, and never a leak."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What has to wait: pauses that grow, and gateways that failed. Pure."""
+"""Growing pauses, and the gateways that failed recently. Pure."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from reconciler.loops.exits.providers.base import Gateway, ProviderError
 
 BACKOFF, LONGEST_BACKOFF = 5.0, 600.0
 REMEMBERED = 600.0
-"""Seconds for which a failure counts, at least, while something else is well."""
+"""Minimum seconds for which a failure counts while other gateways are well."""
 ACCOUNT = frozenset({"CredentialsRefused", "CredentialsUnreadable", "DeviceLimit", "NotPinned"})
-"""What no other gateway of the provider would answer otherwise."""
+"""Reasons for which every gateway of the provider would refuse."""
 EITHER = frozenset({"TokenExpired", "ClockWrong"})
-"""What may be one gateway's fault: it is the account's, or this host's, where a second one says the same."""
+"""Reasons that may be one gateway's fault. If a second one gives the same, the account or this host is at fault."""
 
 
 @dataclass(slots=True)
 class Pause:
-    """What has to wait, each time for longer."""
+    """A pause that grows with each failure."""
 
     until: float = 0.0
     failures: int = 0
@@ -34,14 +34,14 @@ class Pause:
 
 @dataclass(slots=True)
 class Account:
-    """Whose fault it is that a gateway refuses: its own, or that of the account, which waits as a whole."""
+    """Decides whether a refusal is the fault of a gateway or of the account, which then pauses as a whole."""
 
     pause: Pause = field(default_factory=Pause)
     _last: tuple[str, str] = "", ""
-    """Who refused last, and for what reason."""
+    """The gateway that refused last, and the reason."""
 
     def refused(self, gateway: str, error: ProviderError, now: float) -> bool:
-        """Whether the gateway is surely not to blame."""
+        """Record a refusal. Returns whether the gateway is certainly not at fault."""
         (other, reason), self._last = self._last, (gateway, error.reason)
         sure = error.reason in ACCOUNT
         if sure or (error.reason in EITHER and error.reason == reason and gateway != other):
@@ -51,18 +51,18 @@ class Account:
 
 @dataclass(slots=True)
 class Cooling:
-    """Gateways that failed: until when each is not taken where there is another, and whose turn it is."""
+    """Failed gateways: how long each is avoided while there are others, and which one is tried next."""
 
     _until: dict[str, float] = field(default_factory=dict)
     _barred: dict[str, float] = field(default_factory=dict)
-    """Until when one does not want to be asked, whether there is another or not."""
+    """The time until which a gateway does not want to be asked, even if there is no other."""
     _failed: dict[str, float] = field(default_factory=dict)
     _silent: set[str] = field(default_factory=set)
 
     def fail(
         self, gateway: str, now: float, seconds: float, *, barred: float | None = None, silent: bool = False
     ) -> None:
-        """`barred`: seconds that the gateway itself has asked for. `silent`: it answered no echo before."""
+        """Record a failure. `barred`: seconds that the gateway asked for. `silent`: it answered no echo before."""
         self._failed[gateway] = now
         (self._silent.add if silent else self._silent.discard)(gateway)
         self.rest(gateway, now, max(seconds, barred or 0.0))
@@ -70,7 +70,7 @@ class Cooling:
             self._barred[gateway] = now + barred
 
     def rest(self, gateway: str, now: float, seconds: float) -> None:
-        """It is not to be taken for a while, but has not failed."""
+        """Avoid a gateway for a while, without a failure."""
         self._until[gateway] = max(self._until.get(gateway, 0.0), now + seconds)
 
     def cools(self, gateway: str, now: float) -> bool:
@@ -80,30 +80,30 @@ class Cooling:
         return self._barred.get(gateway, 0.0) > now
 
     def lift(self, gateway: str) -> None:
-        """As if it had never failed."""
+        """Forget the failures of a gateway."""
         for times in (self._until, self._barred, self._failed):
             times.pop(gateway, None)
 
     def answers(self, gateway: str) -> None:
-        """One that answered no echo when it failed does now: it may have been away."""
+        """A gateway that answered no echo when it failed answers now: forget its failure, as it may have been down."""
         if gateway in self._silent:
             self._silent.discard(gateway)
             for times in (self._until, self._failed):
                 times.pop(gateway, None)
 
     def unbar(self) -> None:
-        """Somebody wants all to be asked, now."""
+        """Allow all gateways to be asked, because a person wants it now."""
         self._barred.clear()
 
     def forget(self, before: float) -> None:
-        """Older failures say nothing about whose turn it is."""
+        """Forget failures before a time."""
         if any(at < before for at in self._failed.values()):
             self._failed = {gateway: at for gateway, at in self._failed.items() if at >= before}
 
     def turn(self, gateways: Iterable[Gateway]) -> list[Gateway]:
-        """Those that have not failed, else the one whose failure is longest ago.
+        """The gateways that have not failed; if all have, the one whose failure is the oldest.
 
-        Otherwise the nearest few would be tried for ever, for a proof takes longer than a short cool-down.
+        Without this, the nearest few would be tried forever, because a proof takes longer than a short cool-down.
         """
         there = list(gateways)
         first = min((self._failed.get(gateway.id, 0.0) for gateway in there), default=0.0)

@@ -1,4 +1,4 @@
-"""Which gateways a provider has, and how far away each is: when to ask again, and what the answers were. Pure."""
+"""A provider's gateways and their latencies, and when to ask for either again. Pure."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from reconciler.loops.exits.tunnel import Action, server
 LIST_LIFE = 6 * 3600.0
 """Seconds after which the provider is asked for its gateways again."""
 LIST_AGAIN = 60.0
-"""Seconds between two lists where a gateway may not be where the last one says."""
+"""Seconds between two lists while a gateway may have moved."""
 FRESH = 30.0
-"""Seconds for which a latency is as good as new."""
+"""Seconds for which a latency counts as new."""
 UNTOLD = 120.0
-"""Seconds after which an outcome is waited for no longer: a provider may take a minute, after others have."""
+"""Seconds after which a missing outcome is given up. A provider may take a minute, after other requests."""
 
 
 @dataclass(slots=True)
 class Directory:
-    """The gateways of one exit. Times are seconds on a monotonic clock."""
+    """The gateways of one exit. Times are in seconds of a monotonic clock."""
 
     gateways: dict[str, Gateway] = field(default_factory=dict)
     latencies: dict[str, float | None] = field(default_factory=dict)
-    """Seconds of a round trip outside the tunnels; None where none came back."""
+    """Round trips outside the tunnels, in seconds; None if no echo was answered."""
     _listed: float | None = None
     _measured: float | None = None
     _doubted: bool = False
-    """Whether something has failed since that another list may mend."""
+    """Whether a failure since the last list may be solved by a new one."""
     _pause: Pause = field(default_factory=Pause)
     _busy: dict[str, float] = field(default_factory=dict)
-    """What is under way, and since when."""
+    """The actions under way, and their start times."""
 
-    # What happened
+    # Events
 
     def known(self, gateways: Iterable[Gateway]) -> None:
-        """An earlier list, until there is a new one."""
+        """Use an earlier list until there is a new one."""
         self.gateways = {gateway.id: gateway for gateway in gateways}
 
     def discovered(self, gateways: Iterable[Gateway], now: float) -> list[str]:
-        """A new list; the names that stand for another server than before, which has not been measured yet."""
+        """Record a new list. Returns the names that now stand for another server, whose latency is unknown."""
         self._busy.pop("discover", None)
         before = self.gateways
         self.known(gateways)
@@ -59,12 +59,12 @@ class Directory:
         return moved
 
     def not_discovered(self, error: ProviderError, now: float) -> None:
-        """There is no new list."""
+        """Record that there is no new list."""
         self._busy.pop("discover", None)
         self._pause.fail(now, error.retry_after)
 
     def measured(self, samples: Mapping[str, Sequence[float | None]], now: float) -> list[str]:
-        """New round trips; the gateways that have answered."""
+        """Record new round trips. Returns the gateways that have answered."""
         self._busy.pop("measure", None)
         self._measured = now
         found = {name: latency(times) for name, times in samples.items()}
@@ -73,31 +73,31 @@ class Directory:
         return [name for name, seconds in found.items() if seconds is not None]
 
     def doubt(self) -> None:
-        """A gateway failed: another list may say where it is."""
+        """Note that a gateway failed, so that a new list may be needed."""
         self._doubted = True
 
     def measure_again(self, now: float | None = None) -> None:
-        """The latencies are old: from now on, or after a pause that begins `now`."""
+        """Declare the latencies old, at once or after a pause that begins `now`."""
         self._measured = None if now is None else now - max(self.age(now), FRESH - BACKOFF)
 
     def expire(self, now: float) -> None:
-        """Wait no longer for an outcome that nobody tells."""
+        """Give up actions whose outcome is overdue."""
         self._busy = {verb: since for verb, since in self._busy.items() if now - since <= UNTOLD}
 
-    # What is so
+    # State
 
     def age(self, now: float) -> float:
         """Seconds since the latencies were measured."""
         return LIST_LIFE if self._measured is None else now - self._measured
 
     def gone(self, name: str) -> bool:
-        """Whether the provider's list no longer has a gateway."""
+        """Whether the provider's list no longer contains a gateway."""
         return self._listed is not None and name not in self.gateways
 
-    # What to do
+    # Actions
 
     def discover(self, now: float, *, doubted: bool) -> list[Action]:
-        """Ask for a new list, where it is time; sooner where the last one may be wrong."""
+        """Ask for a new list if it is due; sooner if the last one may be wrong."""
         life = LIST_AGAIN if doubted or self._doubted else LIST_LIFE
         old = self._listed is None or now - self._listed > life
         return self._start("discover", now) if old and self._pause.over(now) else []

@@ -1,4 +1,4 @@
-"""Which gateway is the best one. Pure."""
+"""Elects the best gateway. Pure."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from reconciler.loops.exits.providers.base import Gateway
 from schema.plan import Exit
 
 SAMPLES = 3
-"""Round trips that a latency is the median of."""
+"""A latency is the median of this many round trips."""
 TIE, LEAST_TIE = 0.1, 0.002
-"""Latencies are alike within this share of the best one, and within so many seconds: then weight decides."""
+"""Latencies within this share of the best one, or within this many seconds, are equal; then the weight decides."""
 
 
 def candidates(exit: Exit, gateways: Iterable[Gateway]) -> list[Gateway]:
-    """Those that may be taken at all."""
+    """The gateways that the exit's settings allow."""
     return [
         gateway
         for gateway in gateways
@@ -30,13 +30,13 @@ def named(gateway: Gateway, words: Collection[str]) -> bool:
 
 
 def latency(samples: Sequence[float | None]) -> float | None:
-    """The median of what was answered; None where most was not."""
+    """The median of the answered samples, in seconds; None if most were not answered."""
     answered = [sample for sample in samples if sample is not None]
     return median(answered) if 2 * len(answered) > len(samples) else None
 
 
 def standing(exit: Exit, gateway: Gateway, pinned: str | None) -> int:
-    """0 for what a person chose, 1 for what is preferred, 2 for all others: no latency outweighs it."""
+    """The rank of a gateway: 0 if a person chose it, 1 if preferred, 2 otherwise. It outweighs any latency."""
     if gateway.id == pinned:
         return 0
     return 1 if named(gateway, exit.prefer) else 2
@@ -50,9 +50,10 @@ def elect(
     *,
     silent: bool = False,
 ) -> Gateway | None:
-    """The best of those that answered: by standing, then latency; of those as near, the one that can take most.
+    """The best gateway that answered: by standing, then latency; of equals, the one with the largest weight.
 
-    `silent`: else one that did not, for a server may answer no echo and carry a tunnel; what a person chose before all.
+    `silent`: also elect one that did not answer, because a server may ignore echoes and still carry a tunnel; a pinned
+    one comes first.
     """
     gateways = list(gateways)
     there = [(gateway, seconds) for gateway in gateways if (seconds := latencies.get(gateway.id)) is not None]

@@ -1,4 +1,4 @@
-"""The port of a gateway that leads here, as far as it is known, and when it has to be asked for. Pure."""
+"""The forwarded port of an exit's gateway, and when to request it again. Pure."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from reconciler.loops.exits.providers.base import PortForward, ProviderError
 
 AGAIN = 60.0
-"""Seconds after which a port is asked for again that was not given."""
+"""Seconds until a refused port is requested again."""
 LEAST = 10.0
-"""Seconds between two times, whatever the provider says."""
+"""Minimum seconds between two requests, whatever the provider says."""
 
 
 @dataclass(slots=True)
 class Forwarding:
-    """Of one exit."""
+    """The forwarded port of one exit."""
 
     port: tuple[str, int] | None = None
     """A tunnel's device, and the port that leads to it."""
     trouble: ProviderError | None = None
-    """Why there is none."""
+    """The reason why there is no port."""
     asking: bool = False
     _dev: str | None = None
-    """By which tunnel it was asked for last."""
+    """The tunnel of the last request."""
     _again: float = 0.0
 
     @property
@@ -30,13 +30,13 @@ class Forwarding:
         return self.port[1] if self.port else None
 
     def due(self, dev: str | None, now: float) -> bool:
-        """Whether it has to be asked for by this tunnel, which carries traffic: by another one it is another port."""
+        """Whether to request the port through this tunnel, which carries traffic. Another tunnel means another port."""
         if self._dev not in (None, dev):
             self.port, self.trouble, self._dev, self._again = None, None, None, 0.0
         return dev is not None and not self.asking and now >= self._again
 
     def given(self, dev: str, found: PortForward | None, now: float, date: float) -> None:
-        """`date` is `now` in seconds since the epoch. None: the provider has none to give."""
+        """Record an answer. `date` is `now` in seconds since the epoch. `found` is None if no ports are forwarded."""
         if found is None:
             self.refused(dev, ProviderError("PortRefused", "this gateway forwards no ports"), now)
             return

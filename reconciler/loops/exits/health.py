@@ -1,9 +1,9 @@
-"""Whether a gateway that is in use is still fit, from what its probes say. Pure.
+"""Judges from probes whether a gateway in use is still fit. Pure.
 
-As smart-vpn-client has it: the first round trips over a new tunnel are its baseline; a probe without an answer is a
-strike, and so is one after which the mean of the window, in which every sample weighs e times less than the one after
-it, is above so many times the baseline. Strikes count in a row. Beside that: a fixed threshold for a round trip, loss,
-and what is answered, but by somebody else.
+As in smart-vpn-client, the first round trips through a new tunnel are its baseline. A strike is a probe without an
+answer, or one after which the window's mean exceeds a multiple of the baseline; in this mean, each sample weighs e
+times less than the next newer one. Consecutive strikes count. Further faults are a round trip above a fixed threshold,
+loss, and an answer from another server.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from reconciler.kinds.peer import REJECT_AFTER
 from schema.plan import HealthSettings
 
 BASELINE = 3
-"""Round trips that the baseline is the median of."""
+"""The baseline is the median of this many round trips."""
 Fault = Literal["", "Silent", "CaptivePortal", "Slow", "Lossy"]
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What became of a probe."""
+    """The result of a probe."""
 
     rtt: float | None
-    """Seconds; None where nothing came in time."""
+    """The round trip in seconds; None if no answer came in time."""
     genuine: bool = True
-    """Whether what came is what was asked for."""
+    """Whether the answer is from the server that was asked."""
 
     @property
     def good(self) -> bool:
@@ -44,18 +44,18 @@ class Pulse:
     settings: HealthSettings
     baseline: float | None = None
     window: deque[float | None] = field(default_factory=deque)
-    """Round trips, the newest last; None for a probe that failed."""
+    """Round trips, newest last; None for a failed probe."""
     strikes: int = 0
     misses: int = 0
-    """Probes in a row that failed."""
+    """Consecutive failed probes."""
     fault: Fault = ""
-    """Of the last strike."""
+    """The fault of the last strike."""
     handshake: float | None = None
-    """Seconds since the last one."""
+    """Seconds since the last handshake."""
     first: list[float] = field(default_factory=list)
 
     def note(self, answer: ProbeResult) -> None:
-        """A probe ended."""
+        """Record the result of a probe."""
         self.window.append(answer.rtt if answer.good else None)
         while len(self.window) > self.settings.window:
             self.window.popleft()
@@ -83,7 +83,7 @@ class Pulse:
 
     @property
     def limit(self) -> float | None:
-        """Seconds: what makes a mean, or a round trip, too slow."""
+        """The mean or round trip, in seconds, above which the tunnel is too slow."""
         if self.settings.threshold is not None:
             return self.settings.threshold
         if self.baseline is None or self.settings.factor is None:
@@ -104,13 +104,13 @@ class Pulse:
 
     @property
     def dead(self) -> bool:
-        """Nothing comes back at all."""
+        """Whether nothing is received any more."""
         gone = self.handshake is not None and self.handshake > REJECT_AFTER
         return self.misses >= self.settings.strikes or (gone and self.misses > 0)
 
 
 def weighted_mean(samples: Sequence[float]) -> float | None:
-    """Σ x e^(-i) / Σ e^(-i), where i is 0 for the newest, which stands last. None of nothing."""
+    """Σ x e^(-i) / Σ e^(-i), where i is 0 for the newest sample, which is the last. None if there are no samples."""
     if not samples:
         return None
     weights = [exp(-i) for i in range(len(samples))]

@@ -1,7 +1,7 @@
-"""Carries out what the policy of each exit wants, and has the kernel hold its tunnels.
+"""Carries out the actions of each exit's policy, and puts the tunnels into the kernel.
 
-Providers and probes wait for the network, each in a thread; the policy is only touched in the event loop, and the
-kernel only by whoever holds the lane.
+Providers and probes wait for the network, each in a thread. The policy is used only in the event loop, and the kernel
+only by the holder of the lane.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from reconciler.report.conditions import Condition
 from schema.plan import Exit
 
 TICK = 0.25
-"""Seconds between two looks at what is due, where nothing happens."""
+"""Maximum seconds between two checks for due actions."""
 THREADS = 16
 QUIET, QUIET_BYTES = 30.0, 4096
-"""A tunnel over which so little passed in so many seconds has no flow left: a session's own packets are fewer."""
+"""With fewer bytes in this many seconds, a tunnel has no flows left; a session's own packets are fewer."""
 
 
 class ExitsLoop:
@@ -54,11 +54,11 @@ class ExitsLoop:
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.rows: list[dict[str, Any]] = []
-        """One for each exit, as the kernel has it, for status and metrics."""
+        """One row per exit as the kernel has it, for status and metrics."""
         self._condition: Condition | None = None
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run the exits until cancelled."""
         try:
             while True:
                 self._wake.clear()
@@ -90,7 +90,7 @@ class ExitsLoop:
     # The plan
 
     def _follow(self, exits: tuple[Exit, ...], now: float) -> None:
-        """Look after these exits from now on; what is up stays up."""
+        """Manage these exits from now on; existing tunnels stay up."""
         if exits and not self._used:
             self._used = True
             self._tools.first()
@@ -120,17 +120,17 @@ class ExitsLoop:
         self._runs = runs
 
     async def _release(self, run: Run) -> None:
-        """An exit is gone for good: its provider may forget our key. Best effort."""
+        """Release the keys of an exit that is gone for good, so that its provider can forget them. Best effort."""
         for session in [tunnel.session for tunnel in run.policy.tunnels.values() if tunnel.session]:
             try:
                 await self._in_thread(partial(run.provider.release, session))
-            except Exception as error:  # whatever it is: what is kept of it goes
+            except Exception as error:  # any error: what is stored of the exit is deleted anyway
                 found = self._understood(run, "release", error)
                 self._ground.say("warning", f"cannot take back the key of the exit {run.memory.name}: {found}")
         await asyncio.to_thread(self._keep, run, [], None)
 
     def _adopt(self, run: Run, now: float, before: ExitPolicy | None) -> None:
-        """What carries goes on, as far as it is still used: first what was well, as an earlier policy knows."""
+        """Continue with the tunnels in use, if they are still wanted: first those that an earlier policy found well."""
         tunnels, run.policy.pinned = run.memory.tunnels()
         slots = {slot.dev: n for n, slot in enumerate(run.policy.exit.slots)}
         well = {tunnel.gateway.id for tunnel in before.carrying} if before else set()
@@ -139,7 +139,7 @@ class ExitsLoop:
             ends = now if before else end_of(kept.session, now)
             run.policy.adopt(slots[kept.dev], kept.session, kept.baseline, now, ends)
 
-    # What the kernel says
+    # Readings from the kernel
 
     def _notice(self, now: float) -> None:
         devs = [slot.dev for run in self._runs.values() for slot in run.policy.exit.slots]
@@ -160,10 +160,10 @@ class ExitsLoop:
                 elif now - since > QUIET:
                     run.policy.drained(slot)
 
-    # A port that leads here
+    # Port forwarding
 
     def _forward(self, run: Run, now: float) -> None:
-        """Have a port kept at the gateway that carries traffic."""
+        """Request or keep a port at the gateway that carries traffic."""
         exit = run.policy.exit
         tunnel = next(iter(run.policy.carrying), None) if exit.port_forward else None
         dev = exit.slots[tunnel.slot].dev if tunnel else None
@@ -176,17 +176,17 @@ class ExitsLoop:
         try:
             found = await self._in_thread(partial(run.provider.forward, session, dev))
             run.forwarding.given(dev, found, clock(), time.time())
-        except Exception as error:  # whatever it is: it would never be asked for again
+        except Exception as error:  # any error: otherwise the port would never be requested again
             trouble = self._understood(run, "forward", error)
             self._ground.say("warning", f"exit {run.memory.name}: no port is forwarded: {trouble}")
             run.forwarding.refused(dev, trouble, clock())
         finally:
             self._wake.set()
 
-    # What the policy wants
+    # Actions of the policy
 
     async def _publish(self) -> None:
-        """Remember what there is now, have the kernel hold it, and say so: a crash in between forgets no tunnel."""
+        """Store the current tunnels, then put them into the kernel, then report: a crash in between loses no tunnel."""
         rows = self._describe()
         held = [Held(run.policy.exit, run.key, placed(run.policy), run.forwarding.port) for run in self._runs.values()]
         for run in self._runs.values():
@@ -201,7 +201,7 @@ class ExitsLoop:
         await self._say(rows)
 
     async def _say(self, rows: list[dict[str, Any]]) -> None:
-        """How exits are now, for whoever asks next."""
+        """Update the status of exits."""
         self.rows = rows
         self._ground.show(rows)
         found = conclude(rows)
@@ -242,13 +242,13 @@ class ExitsLoop:
                     answer = await self._in_thread(partial(self._prober.ask, policy.exit, action.session, dev))
                     run.unprobed = None
                     policy.probed(slot, action.gateway.id, answer, clock())
-        except Exception as error:  # whatever it is: a policy that is not told its outcome waits for ever
+        except Exception as error:  # any error: a policy without an outcome waits forever
             self._failed(run, action, self._understood(run, action.verb, error), clock())
         finally:
             self._wake.set()
 
     def _understood(self, run: Run, what: str, error: Exception) -> ProviderError:
-        """What went wrong, for people; of what nobody foresaw only its kind, for there may be a secret in it."""
+        """The error for people. An unexpected error is reduced to its class, because its text may contain a secret."""
         match error:
             case ProviderError():
                 return error
@@ -277,7 +277,7 @@ class ExitsLoop:
     async def _in_thread(self, function: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
-    # What people ask
+    # Orders from people
 
     def order(self, request: Mapping[str, Any]) -> Reply:
         name = request.get("exit")
@@ -300,17 +300,17 @@ class ExitsLoop:
         return sorted(found, key=lambda one: str(one["name"]))
 
     def gateways(self, name: str | None) -> list[dict[str, Any]]:
-        """Every gateway that may be taken, the nearest first."""
+        """Every gateway that may be used, nearest first."""
         now = time.monotonic()
         found = [one for run in self._chosen(name) for one in choices(run.policy, now)]
         return sorted(found, key=lambda one: (one["exit"], one["latency"] is None, one["latency"], one["gateway"]))
 
     def next(self, name: str | None) -> str:
-        """Have other gateways chosen. What is wrong with that, if anything."""
+        """Choose other gateways. Returns an error text, or ""."""
         return self._order(name, lambda policy: policy.next())
 
     def pin(self, name: str | None, gateway: str | None) -> str:
-        """Choose a gateway by hand, or none. What is wrong with that, if anything."""
+        """Choose a gateway by hand, or None. Returns an error text, or ""."""
         runs = self._chosen(name)
         if gateway is not None and len(runs) == 1:
             known = {one.id for one in candidates(runs[0].policy.exit, runs[0].policy.directory.gateways.values())}
@@ -328,7 +328,7 @@ class ExitsLoop:
         return "" if runs else self.unknown(name) or f"{name or 'no exit'} has no key yet: see `gitwan exits status`"
 
     def unknown(self, name: str | None) -> str:
-        """What is wrong with the name of an exit, if anything; None stands for all of them."""
+        """The error text for an unknown exit, or ""; None stands for all exits."""
         there = sorted({*self._runs, *self._broken})
         if not there:
             return "this host has no exits"

@@ -1,8 +1,8 @@
-"""What an exit's tunnels are, kept over restarts: so that nothing is connected anew, and no key is ever another.
+"""Stores an exit's tunnels across restarts, so that sessions continue and keys stay the same.
 
-exits/NAME/private.key    the exit's private key, made here
-exits/NAME/tunnels.json   which gateways its devices lead to
-exits/NAME/*.json         what its provider keeps (`providers/cache.py`)
+exits/NAME/private.key    the exit's private key, created here
+exits/NAME/tunnels.json   the gateways of its devices
+exits/NAME/*.json         data of its provider (`providers/cache.py`)
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FOLDER = EXITS
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A tunnel on a device, as it was last."""
+    """The last state of a tunnel on a device."""
 
     dev: str
     session: Registration
@@ -39,7 +39,7 @@ _KEPT = TypeAdapter(Kept)
 
 
 def is_name(text: str) -> bool:
-    """Whether an exit can be called so, and thus its folder."""
+    """Whether a text is a valid name of an exit, and so of its folder."""
     return re.fullmatch(NAME, text) is not None
 
 
@@ -51,18 +51,18 @@ class Memory:
         self.name = name
 
     def public_key(self) -> str:
-        """Of the exit's private key, which is made where there is none. Raises OSError."""
+        """The public key of the exit's private key, which is created if missing. Raises OSError."""
         try:
             return ensure_file(self.folder / "private.key")[0]
         except KeyFileError as error:
             raise OSError(str(error)) from None
 
     def key(self, exit: Exit) -> SecretRef:
-        """The private key of an exit's tunnels: what the plan names, else the exit's own. Raises OSError."""
+        """The private key of an exit's tunnels: the plan's, otherwise the exit's own. Raises OSError."""
         return exit.key or SecretRef(secret=EXIT + self.name, fingerprint=self.public_key())
 
     def tunnels(self) -> tuple[list[Kept], str | None]:
-        """What was kept, and the gateway that a person chose. What no tunnel can be made of is left out."""
+        """The stored tunnels, and the gateway that a person chose. Unusable entries are left out."""
         try:
             value = read_object(self.folder / "tunnels.json")[0] or {}
         except OSError:
@@ -72,7 +72,7 @@ class Memory:
         return [one for one in kept if one is not None], pinned if isinstance(pinned, str) else None
 
     def keep(self, tunnels: Iterable[Kept], pinned: str | None) -> None:
-        """Raises OSError."""
+        """Store the tunnels and the chosen gateway. Raises OSError."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         value = {"tunnels": [asdict(one) for one in tunnels], "pinned": pinned}
         write_atomic(self.folder / "tunnels.json", dump_json(value))
@@ -87,9 +87,9 @@ def _kept(value: object) -> Kept | None:
 
 
 def remembered(state: Path, exits: Sequence[Exit]) -> list[Resource]:
-    """What the tunnels of these exits need in the kernel, as far as they are known: before anything is restored.
+    """The resources that these exits' tunnels need, as far as they are known, before anything is restored.
 
-    An agent has to start whatever stands there, so what is of no use is left out.
+    Unusable entries are left out, because an agent must start whatever the file contains.
     """
     found = []
     for exit in exits:

@@ -1,4 +1,4 @@
-"""The metrics of exits: under the names of smart-vpn-client in its unit, and under our own in seconds."""
+"""The metrics of exits: under smart-vpn-client's names in its unit, and under our own names in seconds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 
 class ExitMetrics:
-    """Set from the rows of the loop."""
+    """Metrics that are set from the rows of the loop."""
 
     def __init__(self, to: CollectorRegistry) -> None:
         labels = ["exit", "gateway"]

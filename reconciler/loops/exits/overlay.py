@@ -1,4 +1,4 @@
-"""What a host holds for the tunnels of its exits. Pure."""
+"""Computes a host's resources for the tunnels of its exits. Pure."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from schema.plan.ranges import (
 )
 
 BUCKETS, IDLE_TIMER = 1024, 120
-"""Of the group that spreads flows: a flow stays with its gateway, and a pause of 2 minutes ends it."""
+"""For the group that spreads flows: a flow stays with its gateway until it pauses for 2 minutes."""
 EVERYTHING: dict[Family, str] = {"inet": "0.0.0.0/0", "inet6": "::/0"}
 
 
@@ -49,7 +49,7 @@ class Placed:
     slot: ExitSlot
     session: Registration
     carrying: bool
-    """Whether new flows take it."""
+    """Whether new flows use it."""
 
     @property
     def families(self) -> list[Family]:
@@ -59,25 +59,25 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An exit with all of its tunnels."""
+    """An exit with all its tunnels."""
 
     exit: Exit
     key: SecretRef
-    """The private key of all of its tunnels."""
+    """The private key of all its tunnels."""
     tunnels: Sequence[Placed]
     port: tuple[str, int] | None = None
     """A tunnel's device, and the port that its provider forwards to it."""
 
     @property
     def dns(self) -> tuple[str, ...]:
-        """Who is asked for names: as written, or as the gateways that carry traffic say."""
+        """The DNS servers: the written ones, otherwise those of the gateways that carry traffic."""
         if self.exit.dns is not None:
             return self.exit.dns
         return tuple(dict.fromkeys(server for one in self.tunnels if one.carrying for server in one.session.dns))
 
 
 def overlay(exits: Sequence[Held]) -> list[Resource]:
-    """Everything for these exits; an exit without a tunnel has nothing, and what the plan refuses stays refused."""
+    """All resources for these exits. An exit without a tunnel has none, and the plan's refusals stay in force."""
     found: list[Resource] = []
     for held in exits:
         for placed in held.tunnels:
@@ -94,7 +94,7 @@ def _device(held: Held, placed: Placed) -> Iterator[Resource]:
     dev, session = placed.slot.dev, placed.session
     yield Link(name=dev, type="wireguard", mtu=held.exit.mtu, group=EXIT_TUNNELS.first)
     yield Wireguard(dev=dev, private_key=held.key, listen_port=placed.slot.port, fwmark=held.exit.marked.bypass)
-    # Loose: the way back to the internet is another one in the main table.
+    # Loose: the main table routes the internet through another interface.
     yield Sysctl(name=f"net/ipv4/conf/{dev}/rp_filter", value="2")
     yield Sysctl(name=f"net/ipv6/conf/{dev}/disable_ipv6", value="0" if "inet6" in placed.families else "1")
     for address in session.addresses:
@@ -108,14 +108,14 @@ def _device(held: Held, placed: Placed) -> Iterator[Resource]:
         name=session.gateway.id,
     )
     if "inet6" in placed.families:
-        # A socket that is bound to a device leaves by it without a route by IPv4 only, and probes come before traffic.
+        # Only an IPv4 socket bound to a device can send without a route, and probes come before traffic.
         yield Rule(family="inet6", priority=BOUND_RULES.first, table=placed.slot.table, oif=dev)
     for family in placed.families:
         yield Route(table=placed.slot.table, dst=EVERYTHING[family], dev=dev)
 
 
 def _routes(held: Held, family: Family) -> Iterator[Resource]:
-    """The one route that new flows take: by a tunnel, or by a group of them."""
+    """The route for new flows: through a tunnel, or through a group of tunnels."""
     devs = [one.slot for one in held.tunnels if one.carrying and family in one.families]
     table, dst = held.exit.table, EVERYTHING[family]
     if not devs:
@@ -133,12 +133,12 @@ def _routes(held: Held, family: Family) -> Iterator[Resource]:
 
 
 def _number(table: int, family: Family) -> int:
-    """Of the nexthop, or of the group, that the route of an exit's or a tunnel's table has."""
+    """The number of the nexthop or group in the route of an exit's or a tunnel's table."""
     return EXIT_NEXTHOPS.first + NEXTHOPS_EACH * (table - EXIT_TABLES.first) + (family == "inet6")
 
 
 def _ways_to_names(held: Held) -> Iterator[Rule]:
-    """A gateway's own server is reached by its tunnel, whatever network of ours has the same private address."""
+    """Route a gateway's own DNS server through its tunnel, even if a network of ours has the same private address."""
     servers = {server: one.slot for one in reversed(held.tunnels) if one.carrying for server in one.session.dns}
     for server, slot in sorted(servers.items()) if held.exit.dns is None else ():
         family = family_of(server)
@@ -148,7 +148,7 @@ def _ways_to_names(held: Held) -> Iterator[Rule]:
 
 
 def _names(exits: Sequence[Held]) -> Iterator[Resource]:
-    """Whoever is asked for names by those who take an exit: its servers answer."""
+    """Redirect the DNS queries of an exit's users to its servers, whichever server they ask on the internet."""
     for family in EVERYTHING:
         arriving: list[str] = []
         leaving: list[str] = []
@@ -159,14 +159,14 @@ def _names(exits: Sequence[Held]) -> Iterator[Resource]:
             ours = [prefix for prefix in held.exit.ours if family_of(prefix) == family]
             for lan in held.exit.lans:
                 if not held.exit.own:
-                    # This host would look names up for them by another way than theirs.
+                    # This host would forward their queries by another path than the exit.
                     arriving += [f"-i {lan} {rule}" for rule in _dnat(servers[0], "-m addrtype --dst-type LOCAL ")]
                 arriving += [f"-d {prefix} -i {lan} -j RETURN" for prefix in ours]
                 arriving.append(f"-i {lan} -m addrtype --dst-type LOCAL -j RETURN")
                 arriving += [f"-i {lan} {rule}" for rule in _dnat(servers[0])]
             if held.exit.own:
                 leaving += [f"-d {prefix} -j RETURN" for prefix in [*ours, _LOOPBACK[family]]]
-                # What has the mark already is the agent's, which goes beside the exit.
+                # Packets with the mark are the agent's, which bypass the exit.
                 marked = f"-m mark ! --mark {held.exit.marked.match(BYPASS_MARK.first)} "
                 leaving += _dnat(servers[0], marked)
         if arriving:
@@ -176,7 +176,7 @@ def _names(exits: Sequence[Held]) -> Iterator[Resource]:
 
 
 def _ports(exits: Sequence[Held]) -> Iterator[Resource]:
-    """What comes to a forwarded port is let in; the plan refuses all else that comes in by an exit unasked."""
+    """Accept traffic to a forwarded port; the plan refuses all other unrequested traffic from exits."""
     for family in EVERYTHING:
         rules = []
         for held in exits:

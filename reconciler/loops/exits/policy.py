@@ -1,10 +1,10 @@
-"""Which gateways an exit uses, and what to do next. Pure: what happened and the time are told.
+"""Decides which gateways an exit uses, and what to do next. Pure: callers pass the events and the time.
 
     electing ──register──> proving ──answers──> carrying ──strikes──> failed ──its successor is proven──> gone
                               └ no answer: the next one                └ and draining, where flows stay
 
-What carries goes only when its successor has proven itself, so there is no gap between two, and a healthy exit is never
-given up for one that may not work. Nothing here ever wants a route to the underlay: without a tunnel there is no route.
+A tunnel in use is removed only after its replacement has answered a probe. So there is no gap between two tunnels, and
+a healthy one is never given up for one that may not work. No route to the underlay is ever wanted: no tunnel, no route.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from reconciler.loops.exits.tunnel import Action, ExitTunnel, Phase, server
 from schema.plan import Exit
 
 ASK_EVERY = 1.0
-"""Seconds between two probes of a tunnel that is to prove itself; less where the interval is less."""
+"""Maximum seconds between two probes of a tunnel that must prove itself; a shorter interval of the exit applies."""
 PROOF = 15.0
-"""Seconds that it has."""
+"""Seconds for a tunnel to prove itself."""
 DRAIN = 600.0
-"""Seconds after which open flows are not waited for any longer."""
+"""Seconds after which a draining tunnel is removed despite open flows."""
 LONGEST_AGAIN = 60.0
-"""Seconds between two tries where every gateway has failed: one that works again is not to wait for long."""
+"""Maximum seconds between two tries if every gateway has failed, so that a recovered one is soon found."""
 RENEW_AGAIN = 60.0
 
 UNWANTED = 3
-"""The standing of a gateway that the list no longer has, or that may not be taken any more."""
+"""The standing of a gateway that is no longer in the list or no longer allowed."""
 
 
 @dataclass(slots=True)
@@ -43,21 +43,21 @@ class ExitPolicy:
     tunnels: dict[int, ExitTunnel] = field(default_factory=dict)
     pinned: str | None = None
     trouble: ProviderError | None = None
-    """What the provider did last that it should not have done."""
+    """The provider's last error."""
     switches: int = 0
     switched: float | None = None
-    """When what carries changed last."""
+    """The time of the last change of the carrying tunnels."""
     _cooling: Cooling = field(default_factory=Cooling)
     _forced: bool = False
     _account: Account = field(default_factory=Account)
     _again: Pause = field(default_factory=lambda: Pause(longest=LONGEST_AGAIN))
-    """Of gateways that failed already or answered no echo, where there are no others."""
+    """The pause before gateways that failed or answered no echo are tried again, if there are no others."""
 
-    # What is so
+    # State
 
     @property
     def carrying(self) -> list[ExitTunnel]:
-        """What new flows take: those that are fit, or all where none is, because nothing better is known."""
+        """The tunnels for new flows: the fit ones, or all if none is fit, because nothing better is known."""
         found = self._of("carrying")
         return [tunnel for tunnel in found if not tunnel.pulse.degraded] or found
 
@@ -75,12 +75,12 @@ class ExitPolicy:
     def cooling(self, gateway: str, now: float) -> bool:
         return self._cooling.cools(gateway, now)
 
-    # What happened
+    # Events
 
     def adopt(
         self, slot: int, session: Registration, baseline: float | None, now: float, ends: float | None = None
     ) -> None:
-        """A tunnel that carries traffic already: this process is not the first. No more than are used."""
+        """Adopt a tunnel that carried traffic for an earlier process, unless enough tunnels do already."""
         if len(self._of("carrying")) < self.exit.use:
             pulse = Pulse(self.exit.health, baseline)
             self.tunnels[slot] = ExitTunnel(
@@ -101,7 +101,7 @@ class ExitPolicy:
             self._cooling.answers(name)
 
     def registered(self, slot: int, session: Registration, now: float, ends: float | None = None) -> None:
-        """`ends`: when the session does, on the same clock."""
+        """A gateway accepted our key. `ends`: the end of the session, on the same clock."""
         tunnel = self.tunnels.get(slot)
         if tunnel is None or tunnel.phase != "registering" or tunnel.gateway.id != session.gateway.id:
             return
@@ -122,13 +122,13 @@ class ExitPolicy:
     def renewed(self, slot: int, session: Registration, now: float, ends: float | None = None) -> None:
         if (tunnel := self.tunnels.get(slot)) and tunnel.gateway.id == session.gateway.id:
             if tunnel.phase == "proving" and session != tunnel.session:
-                tunnel.since = now  # it has to prove itself as this one
+                tunnel.since = now  # it must prove itself with the new session
             tunnel.session, tunnel.renewing, tunnel.renewed = session, False, now
             tunnel.began, tunnel.ends = now, ends
             self.trouble = None
 
     def not_renewed(self, slot: int, error: ProviderError, now: float) -> None:
-        """The tunnel stays as it is: whether it works is for its probes to say."""
+        """The tunnel stays; its probes tell whether it works."""
         self.trouble = error
         if tunnel := self.tunnels.get(slot):
             tunnel.renewing, tunnel.renewed = False, now
@@ -136,7 +136,7 @@ class ExitPolicy:
     def probed(self, slot: int, gateway: str, answer: ProbeResult, now: float) -> None:
         tunnel = self.tunnels.get(slot)
         if tunnel is None or tunnel.gateway.id != gateway or tunnel.asked is None:
-            return  # of a tunnel that is no longer there
+            return  # the probed tunnel no longer exists
         sent, tunnel.asked = tunnel.asked, None
         settings = self.exit.health
         pause = settings.interval if tunnel.phase == "carrying" else min(settings.interval, ASK_EVERY)
@@ -145,7 +145,7 @@ class ExitPolicy:
             if answer.good:
                 self._take_over(tunnel, now)
             elif answer.rtt is not None:
-                self._fail(tunnel, now)  # somebody else answers for what is asked: waiting does not help
+                self._fail(tunnel, now)  # another server answers: waiting does not help
         elif tunnel.phase == "carrying":
             tunnel.pulse.note(answer)
             if tunnel.pulse.degraded:
@@ -154,23 +154,23 @@ class ExitPolicy:
                 self._cooling.forget(now - max(REMEMBERED, self.exit.cool_down))
 
     def handshakes(self, ages: Mapping[str, float | None]) -> None:
-        """Device -> seconds since its last handshake."""
+        """Record the seconds since each device's last handshake."""
         for slot, tunnel in self.tunnels.items():
             if (dev := self.exit.slots[slot].dev) in ages:
                 tunnel.pulse.handshake = ages[dev]
 
     def drained(self, slot: int) -> None:
-        """No flow is left on a tunnel that drains."""
+        """Remove a draining tunnel, because no flow is left on it."""
         if (tunnel := self.tunnels.get(slot)) and tunnel.phase == "draining":
             del self.tunnels[slot]
 
     def next(self) -> None:
-        """Somebody wants another gateway than those in use."""
+        """A person wants other gateways than the current ones."""
         self._forced = True
         self._at_once()
 
     def pin(self, gateway: str | None) -> None:
-        """Somebody wants this one and no other while it works; None: whichever is best."""
+        """A person wants this gateway while it works; None: the best one."""
         self.pinned = gateway
         self._forced = gateway is not None and all(one.gateway.id != gateway for one in self.tunnels.values())
         if gateway is not None:
@@ -183,10 +183,10 @@ class ExitPolicy:
         self._again.until = self._account.pause.until = 0.0
         self._cooling.unbar()
 
-    # What to do
+    # Actions
 
     def step(self, now: float) -> list[Action]:
-        """What time has brought about, and what is to be done now. Each action is told its outcome once."""
+        """The actions that are due now. Each action gets exactly one outcome."""
         self._expire(now)
         actions = self.directory.discover(now, doubted=any(tunnel.pulse.dead for tunnel in self._of("carrying")))
         actions += self._elect(now)
@@ -213,9 +213,9 @@ class ExitPolicy:
                 del self.tunnels[tunnel.slot]
 
     def _wanted(self, now: float) -> tuple[list[Gateway], bool]:
-        """Gateways of which one should come: none where what carries is well, and as many as there should be.
+        """Gateways of which one should be added; none if the carrying tunnels are well and enough.
 
-        And whether it may be one that answers no echo, which is not worth a try for a better standing only.
+        And whether a gateway that answers no echo may be tried, which a better standing alone does not justify.
         """
         carrying = self._of("carrying")
         used = {tunnel.gateway.id for tunnel in self.tunnels.values() if self._current(tunnel)}
@@ -225,7 +225,7 @@ class ExitPolicy:
         again = free if self._again.over(now) else []
         worst = self._worst()
         if worst is None or len(carrying) < self.exit.use:
-            # Better one that failed before than none.
+            # A gateway that failed before is better than none.
             return cool or ([] if carrying else again), True
         if self._forced or worst.pulse.dead:
             self._forced = self._forced and bool(free)
@@ -247,7 +247,7 @@ class ExitPolicy:
         return self.directory.latencies.get(gateway)
 
     def _current(self, tunnel: ExitTunnel) -> bool:
-        """Whether a tunnel leads to a gateway as the list has it, and may go on."""
+        """Whether a tunnel leads to a gateway as the list has it, and may continue."""
         now = self.directory.gateways.get(tunnel.gateway.id)
         if tunnel.phase == "draining" or self.directory.gone(tunnel.gateway.id):
             return False
@@ -257,7 +257,7 @@ class ExitPolicy:
         return standing(self.exit, tunnel.gateway, self.pinned) if self._current(tunnel) else UNWANTED
 
     def _worst(self) -> ExitTunnel | None:
-        """The one to be replaced first."""
+        """The carrying tunnel to replace first."""
         return max(
             self._of("carrying"),
             key=lambda t: (t.pulse.degraded, t.pulse.dead, self._standing(t), -t.since),
@@ -271,21 +271,21 @@ class ExitPolicy:
         wanted, silent = self._wanted(now) if asks else ([], False)
         age = self.directory.age(now)
         if (wanted or suspicious or lost) and age > FRESH:
-            # A strike is reason enough to look around: at the last one the others' latencies are known.
+            # Measure at the first strike, so that the other latencies are known at the last one.
             return self._look_around(now)
         tried = silent and self._again.over(now)
         among = [gateway for gateway in wanted if tried or self._latency(gateway.id) is not None]
         chosen = elect(self.exit, self._cooling.turn(among), self.directory.latencies, self.pinned, silent=tried)
         if chosen is None:
             if lost and all(self._latency(gateway.id) is None for gateway in self._candidates()):
-                # What carries goes on, and all are asked again soon: the network may be what is away.
+                # Carrying tunnels stay, and all gateways are measured again soon: the network itself may be down.
                 self.directory.measure_again(now)
             elif not lost and not silent:
                 for gateway in wanted:
                     self._cooling.rest(gateway.id, now, max(self.exit.cool_down, BACKOFF))
             return []
         if self._latency(chosen.id) is None and age > BACKOFF:
-            return self._look_around(now)  # one that does answer may be back
+            return self._look_around(now)  # one that answers may be back
         slot = self._free_slot()
         if slot is None:
             return []
@@ -296,7 +296,8 @@ class ExitPolicy:
         return self.directory.measure(now, tuple(self._candidates()))
 
     def _free_slot(self) -> int | None:
-        """A device for another tunnel; the oldest that drains makes room. None where all carry."""
+        """A device for another tunnel; the oldest draining tunnel is removed if necessary. None if all carry
+        traffic."""
         for slot in range(len(self.exit.slots)):
             if slot not in self.tunnels:
                 return slot
@@ -314,11 +315,11 @@ class ExitPolicy:
         del self.tunnels[tunnel.slot]
 
     def _take_over(self, tunnel: ExitTunnel, now: float) -> None:
-        """A proven tunnel carries traffic from now on, in place of the worst where there are enough."""
+        """Let a proven tunnel carry traffic; it replaces the worst one if there are enough."""
         before = len(self._of("carrying"))
         worst = self._worst() if before >= self.exit.use else None
         if worst is not None and not self._may_replace(worst, tunnel.gateway, now):
-            del self.tunnels[tunnel.slot]  # what it was to replace is well again
+            del self.tunnels[tunnel.slot]  # the tunnel that it was to replace is well again
             return
         tunnel.phase, tunnel.since = "carrying", now
         self._again.until, self._again.failures = 0.0, 0
@@ -335,13 +336,13 @@ class ExitPolicy:
                 del self.tunnels[worst.slot]
 
     def _renew(self, now: float) -> list[Action]:
-        """Before a session ends, and where it fell silent: the provider may have forgotten our key."""
+        """Renew sessions that end soon or are silent, because the provider may have forgotten our key."""
         actions = []
         for tunnel in self._of("carrying") + self._of("proving"):
             session = tunnel.session
             if session is None or tunnel.renewing or now - tunnel.renewed < RENEW_AGAIN:
                 continue
-            # One that is to prove itself may have a session that its provider only remembers.
+            # The session of a tunnel that is being proven may exist only in the provider's records.
             late = tunnel.phase == "proving" and now - tunnel.since > self._proof / 2
             if tunnel.old(now) or late or tunnel.pulse.misses:
                 tunnel.renewing, tunnel.renewed = True, now

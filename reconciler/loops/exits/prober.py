@@ -1,4 +1,4 @@
-"""Asks, through the tunnel of a gateway, for what proves that it leads to the internet."""
+"""Probes through a gateway's tunnel whether it leads to the internet."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from schema.plan import Exit, family_of
 from schema.plan.base import Family
 
 RESOLVED = 60.0
-"""Seconds for which the address of who is asked is good."""
+"""Seconds for which the resolved address of a probe's target is used."""
 LIMIT = 64 << 10
-"""Bytes of an answer."""
+"""Maximum bytes of an answer."""
 SERVERS, SERVER_SECONDS = 2, 2.0
-"""Of DNS within a tunnel, that are asked at most, and seconds that each of them has."""
+"""Maximum number of DNS servers asked within a tunnel, and seconds for each."""
 SOMEBODY_ELSE = ("CertificateWrong", "TlsFailed", "NotHttp", "TooLarge")
-"""Who answers in another way than a web server, or under another name, is not the one that was asked."""
+"""Failures that show that another server answered than the one that was asked."""
 
 ResolveName = Callable[[str, Family], str]
-"""An address for a name, beside every tunnel. Raises OSError."""
+"""Resolves a name outside every tunnel. Raises OSError."""
 AskName = Callable[[str, str, Family, str, float], str]
-"""The same from a server, by a device, within seconds. Raises OSError."""
+"""Asks a server for a name, through a device, within a number of seconds. Raises OSError."""
 
 
 class ExitProber:
@@ -39,9 +39,9 @@ class ExitProber:
         self._resolved: dict[tuple[str, Family, str], tuple[float, str]] = {}
 
     def ask(self, exit: Exit, session: Registration, dev: str) -> ProbeResult:
-        """One probe through a tunnel. Raises ProviderError where the name of who is asked has no address.
+        """Send one probe through a tunnel. Raises ProviderError if the target's name has no address.
 
-        Blocks for at most its timeout, and before that for as long as looking up a name takes.
+        Blocks for at most the probe's timeout, plus the time to resolve the name.
         """
         health = exit.health
         url = urlsplit(health.check)
@@ -66,7 +66,7 @@ class ExitProber:
         return ProbeResult(self._clock() - started, response.status == health.expect)
 
     def _address(self, name: str, exit: Exit, session: Registration, dev: str) -> str:
-        """Of who is asked, in a family that the tunnel has; looked up beforehand, as no part of the round trip."""
+        """The target's address, in a family of the tunnel. It is resolved before the round trip is measured."""
         try:
             parse_address(name)
         except ValueError:
@@ -79,7 +79,8 @@ class ExitProber:
         return found
 
     def _found(self, name: str, exit: Exit, session: Registration, dev: str) -> Iterator[str]:
-        """Beside the tunnel, or else from the servers within: a resolver that is a process of its own is refused."""
+        """Resolve outside the tunnel, else with the servers inside: the kill switch refuses a separate resolver
+        process."""
         there = {family_of(address) for address in session.addresses}
         families: list[Family] = [family for family in ("inet", "inet6") if family in there]
         for family in families:
@@ -88,7 +89,7 @@ class ExitProber:
         seconds = min(SERVER_SECONDS, exit.health.timeout)
         for family in families:
             for server in servers[:SERVERS]:
-                # Of one gateway only: another need not believe what this one says.
+                # Only for this gateway: others need not trust its answer.
                 look_up = partial(self._ask_name, server, name, family, dev, seconds)
                 yield from self._kept(name, family, session.gateway.id, look_up)
 
@@ -99,7 +100,7 @@ class ExitProber:
             try:
                 address = look_up()
             except OSError:
-                pass  # the last one may still be right
+                pass  # the last address may still be right
             else:
                 self._resolved[key] = (now, address)
         if address:

@@ -1,4 +1,4 @@
-"""How exits are, as rows for machines. Pure."""
+"""The state of exits as rows for machines. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from schema.plan import Exit
 def row(
     policy: ExitPolicy, now: float, forwarding: Forwarding | None = None, unprobed: ProviderError | None = None
 ) -> dict[str, Any]:
-    """One exit. Seconds throughout. `unprobed`: why its probes are not sent."""
+    """The row of one exit. Times are in seconds. `unprobed`: the reason why its probes are not sent."""
     return {
         "name": policy.exit.name,
         "provider": policy.exit.provider,
@@ -33,7 +33,7 @@ def row(
 
 
 def broken(exit: Exit, error: ProviderError) -> dict[str, Any]:
-    """An exit that cannot be looked after."""
+    """The row of an exit that cannot be managed."""
     found = {"name": exit.name, "provider": exit.provider, "kill_switch": exit.kill_switch}
     return {**found, "tunnels": [], "trouble": _said(error)}
 
@@ -67,7 +67,7 @@ def _tunnel(policy: ExitPolicy, tunnel: ExitTunnel, now: float) -> dict[str, Any
 
 
 def choices(policy: ExitPolicy, now: float) -> list[dict[str, Any]]:
-    """The gateways that an exit may take."""
+    """The gateways that an exit may use."""
     used = {tunnel.gateway.id: tunnel.phase for tunnel in policy.tunnels.values()}
     return [
         {

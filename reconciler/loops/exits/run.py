@@ -1,4 +1,4 @@
-"""What one exit is looked after with, and what reaches outside for it."""
+"""The objects that manage one exit, and their effects."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ from schema.plan import Exit, SecretRef
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What reaches outside."""
+    """The effects."""
 
     provider: Callable[[Exit], Provider]
     measure: Callable[[int, Mapping[str, str]], Mapping[str, list[float | None]]]
-    """The mark of what may leave beside the tunnels, and name -> address, to name -> round trips."""
+    """Measures gateways: takes the bypass mark and name -> address, returns name -> round trips in seconds."""
     http: Http
     resolve: ResolveName
     ask_name: AskName
     first: Callable[[], None] = lambda: None
-    """Called once, when there is an exit to look after."""
+    """Called once, when there is an exit to manage."""
 
 
 @dataclass(slots=True)
 class Run:
-    """An exit that is looked after."""
+    """A managed exit."""
 
     policy: ExitPolicy
     memory: Memory
     provider: Provider
     key: SecretRef
     quiet: dict[int, tuple[float, int]] = field(default_factory=dict)
-    """Slot that drains -> since when how many bytes have passed."""
+    """Draining slot -> a time, and the bytes that had passed by then."""
     kept: object = None
     forwarding: Forwarding = field(default_factory=Forwarding)
     unprobed: ProviderError | None = None
-    """Why the last probe was not sent."""
+    """The reason why the last probe was not sent."""
 
 
 def placed(policy: ExitPolicy) -> list[Placed]:
-    """An exit's tunnels as the overlay has to know them."""
+    """An exit's tunnels in the form that the overlay needs."""
     carrying = {tunnel.slot for tunnel in policy.carrying}
     return [
         Placed(policy.exit.slots[slot], tunnel.session, slot in carrying)
@@ -58,12 +58,12 @@ def placed(policy: ExitPolicy) -> list[Placed]:
 
 
 def remembered(policy: ExitPolicy, tunnel: ExitTunnel) -> Kept:
-    """What is remembered of a tunnel that has a session."""
+    """The stored form of a tunnel with a session."""
     assert tunnel.session is not None
     dev = policy.exit.slots[tunnel.slot].dev
     return Kept(dev, tunnel.session, tunnel.phase == "carrying", tunnel.pulse.baseline)
 
 
 def end_of(session: Registration, now: float) -> float | None:
-    """When a session does, on the clock of `now`."""
+    """The end of a session, on the clock of `now`; None if unknown."""
     return None if session.expires is None else now + session.expires - time.time()

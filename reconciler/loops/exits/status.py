@@ -1,4 +1,4 @@
-"""What the rows of exits say: one condition, and a line each for people. Pure."""
+"""Turns the rows of exits into one condition, and a line each for people. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from reconciler.report.conditions import Condition
 
 
 def conclude(rows: Sequence[Mapping[str, Any]]) -> Condition | None:
-    """The condition `Exits`: whether every exit has what it should have. None where there are none."""
+    """The condition `Exits`: whether every exit has the tunnels that it should have. None if there are no exits."""
     if not rows:
         return None
     for one in rows:
@@ -31,13 +31,13 @@ def conclude(rows: Sequence[Mapping[str, Any]]) -> Condition | None:
         found = trouble["trouble"]
         return Condition("Exits", "False", found["reason"], f"{trouble['name']} stays as it is: {found['message']}")
     names = [f"{one['name']} by {t['gateway']}" for one in rows for t in one["tunnels"] if t["phase"] == "carrying"]
-    # The way to the internet is there, which is what this condition is about; what is missing is said beside it.
+    # The condition is about the path to the internet, which exists; the message names what is missing.
     ports = [f"{one['name']} has no port: {one['port_trouble']['message']}" for one in rows if one.get("port_trouble")]
     return Condition("Exits", "True", "Connected", "; ".join([", ".join(names), *ports]))
 
 
 def _fate(one: Mapping[str, Any]) -> str:
-    """What becomes of traffic that has no gateway."""
+    """The fate of traffic without a gateway."""
     return "is refused" if one.get("kill_switch", True) else "leaves by the underlay"
 
 
@@ -85,7 +85,7 @@ def _state(tunnel: Mapping[str, Any]) -> str:
 
 
 def span(seconds: float | None) -> str:
-    """`14 ms`, `2.02 s`."""
+    """A duration as `14 ms` or `2.02 s`."""
     if seconds is None:
         return "unknown"
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"

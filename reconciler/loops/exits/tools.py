@@ -1,4 +1,4 @@
-"""What exits are found, measured and asked with, on this machine."""
+"""The effects of exits on this machine: providers, latencies, probes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from schema.plan import Exit
 
 
 def tools(ground: Ground) -> Tools:
-    """The ways to providers, their gateways, and whatever an exit leads to."""
+    """Returns access to providers, to their gateways, and to probe targets through exits."""
     config = ground.config
     secret = secret_reader(config.keys, Store(ground.folder).sealed, config.identity)
     resolve = Resolver()
@@ -30,7 +30,7 @@ def tools(ground: Ground) -> Tools:
         return build(exit, ground.folder / FOLDER, config.pia, http, time.time, secret, resolve)
 
     def first() -> None:
-        """Where exits are used, also where their metrics were before there was gitwan."""
+        """On a host with exits, also serve the metrics at the address of smart-vpn-client."""
         if (there := config.exit_metrics_address) is not None:
             with suppress(OSError):
                 ground.serve_metrics(*there)

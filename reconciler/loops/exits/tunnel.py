@@ -1,4 +1,4 @@
-"""A tunnel of an exit in the course of its life, and what is to be done for it. Pure."""
+"""The life of an exit's tunnel, and the actions for it. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Phase = Literal["registering", "proving", "carrying", "draining"]
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """Something to do now, whose outcome is told."""
+    """An action to carry out now. The policy is told its outcome."""
 
     verb: Literal["discover", "measure", "register", "renew", "probe"]
     slot: int = -1
@@ -26,26 +26,26 @@ class Action:
 
 @dataclass(slots=True)
 class ExitTunnel:
-    """One of an exit's devices, and what it is used for."""
+    """One of an exit's devices, and its current use."""
 
     slot: int
     gateway: Gateway
     phase: Phase
     pulse: Pulse
     since: float
-    """When its phase began."""
+    """The start of its phase."""
     session: Registration | None = None
     asked: float | None = None
-    """When the probe was sent that is not answered yet."""
+    """The send time of the unanswered probe."""
     next_probe: float = 0.0
     renewed: float = 0.0
     renewing: bool = False
     began: float = 0.0
     ends: float | None = None
-    """When its session does, as far as that is known."""
+    """The end of its session, if known."""
 
     def old(self, now: float) -> bool:
-        """Whether its session will end before long."""
+        """Whether its session ends soon."""
         return self.ends is not None and now > self.began + RENEW_EARLY * (self.ends - self.began)
 
     @property
@@ -54,5 +54,5 @@ class ExitTunnel:
 
 
 def server(gateway: Gateway) -> tuple[object, ...]:
-    """What a tunnel to a gateway depends on."""
+    """The properties of a gateway that a tunnel depends on."""
     return gateway.addresses, gateway.port, gateway.public_key, gateway.server_name

@@ -1,4 +1,4 @@
-"""Which tunnels of a link are alive, by a probe inside each."""
+"""Decides which tunnels of a link are alive, by a probe inside each."""
 
 from __future__ import annotations
 

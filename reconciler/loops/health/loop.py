@@ -1,4 +1,4 @@
-"""Sends the probes, hears the answers, and has traffic follow what the policy makes of them."""
+"""Sends probes, receives answers, and moves traffic to the tunnels that the policy finds alive."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from reconciler.loops.health.policy import HealthPolicy, Verdict
 from reconciler.report.conditions import Condition
 
 IDLE = 1.0
-"""Seconds between two looks at whether there is anything to watch."""
+"""Seconds between two checks for tunnels to watch."""
 LEAST = 0.005
 HANDSHAKES = 2.0
-"""Seconds between two looks at the sessions that the engine reads anyway."""
+"""Seconds between two readings of the sessions, which the engine reads anyway."""
 
 
 class Echoes(Protocol):
-    """Where probes go (`system/echo.py`)."""
+    """Sends and receives probes (`system/echo.py`)."""
 
     def fileno(self) -> int: ...
     def send(self, dev: str, source: str, target: str, sequence: int, size: int | None) -> None: ...
@@ -39,7 +39,7 @@ class HealthLoop(Quiet):
         self._devices: frozenset[str] = frozenset()
 
     async def run(self) -> None:
-        """Until cancelled. Raises OSError where probes cannot be sent."""
+        """Probe the tunnels until cancelled. Raises OSError if probes cannot be sent."""
         loop = asyncio.get_running_loop()
         echo = self._new_echo()
         loop.add_reader(echo.fileno(), self._hear, echo)
@@ -67,7 +67,7 @@ class HealthLoop(Quiet):
                 looked = now
                 policy.handshakes(self._handshakes())
                 ground.annotate(_notes(policy.verdicts()))
-            # What has come in is heard before anything is judged: this process may have been away for a while.
+            # Received answers are processed before tunnels are judged: this process may have been paused.
             self._hear(echo)
             self._look(now)
             for ask in policy.probes(now):
@@ -75,7 +75,7 @@ class HealthLoop(Quiet):
             await asyncio.sleep(self._pause(loop.time()))
 
     def _pause(self, now: float) -> float:
-        """Until there is something to send or to judge."""
+        """Seconds until there is something to send or to judge."""
         due = self._policy.due(now)
         return IDLE if due is None else max(LEAST, due - now)
 
@@ -93,7 +93,7 @@ class HealthLoop(Quiet):
             self._changed.set()
 
     def _handshakes(self) -> dict[str, float | None]:
-        """Seconds since the last handshake of each watched tunnel, when the engine looked."""
+        """Seconds since the last handshake of each watched tunnel, at the engine's last reading."""
         seen = (one for dev in self._devices for one in dict(self._ground.observed("peer", dev)).values())
         return {one.resource.dev: one.session.handshake_age for one in seen if one.session}
 
@@ -112,7 +112,7 @@ def _notes(verdicts: Iterable[Verdict]) -> dict[str, TunnelNote]:
 
 
 def conclude(verdicts: Sequence[Verdict]) -> Condition | None:
-    """Which of the watched tunnels carry nothing, and why; None where none is watched."""
+    """The condition for the watched tunnels that are dead, with the reasons; None if no tunnel is watched."""
     if not verdicts:
         return None
     dead = [verdict for verdict in verdicts if not verdict.alive]

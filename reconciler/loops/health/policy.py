@@ -1,10 +1,10 @@
-"""When a tunnel is dead, and when it is back. Pure: what was sent, what came back and the time are told.
+"""Decides when a tunnel is dead, and when it is alive again. Pure: callers pass what was sent, received, and the time.
 
     new ──answers──> alive ──silent | lossy | too small | no session──> dead ──well for the hold-down──> alive
 
-A tunnel that is new waits until it has answered, so that a change never sends flows where the far end has not followed.
-While no tunnel of a link ever answered a probe (the far end's plan is older than probes are, or something filters
-them), its sessions are the only witness.
+A new tunnel gets no traffic until it has answered, so that a change never sends flows before the far end has followed.
+If no tunnel of a link ever answered a probe (the far end's plan has no probes yet, or a filter drops them), only its
+sessions are judged.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from reconciler.kinds.peer import REJECT_AFTER
 from schema.plan import Watch
 
 WINDOW = 50
-"""Probes of which the share that was lost is counted."""
+"""The number of probes over which the loss is measured."""
 LATE = 2.0
-"""Seconds after which a probe without an answer is lost; three intervals where these are longer."""
+"""Seconds after which an unanswered probe is lost, or three intervals if that is longer."""
 FULL_EVERY = 5
-"""Beside each so many-th probe one of the full size is sent."""
+"""Every FULL_EVERY-th probe is accompanied by one of full MTU size."""
 FULL_MISSES = 5
-"""So many full-size probes in a row without an answer, while small ones are answered."""
+"""This many consecutive lost full-size probes, while small ones are answered, mean that packets are too big."""
 WELL = 3
-"""Answers in a row from a tunnel that is new."""
+"""A new tunnel needs this many consecutive answers."""
 RELAPSES = 5
-"""After so many relapses the hold-down grows no more: it is 32 times as long then."""
+"""The hold-down stops growing after this many relapses, at 32 times its length."""
 FORGIVEN = 16.0
-"""A tunnel that stays alive for so many hold-downs has its relapses forgotten."""
+"""A tunnel's relapses are forgotten after it was alive for this many hold-downs."""
 DeadReason = Literal["", "New", "Silent", "Lossy", "PacketTooBig", "NoSession"]
 
 
@@ -48,18 +48,18 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is known of one tunnel."""
+    """The findings about one tunnel."""
 
     link: str
     dev: str
     alive: bool
     reason: DeadReason
     text: str
-    """Why it is not alive, for people."""
+    """The reason why it is not alive, for people."""
     rtt: float | None
-    """Seconds: the last answer's."""
+    """The last round trip, in seconds."""
     loss: float
-    """Share of the last probes."""
+    """The share of recent probes that were lost."""
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ class _Sent:
 
 @dataclass(slots=True)
 class _Tunnel:
-    """What is remembered of one tunnel."""
+    """The memory about one tunnel."""
 
     alive: bool
     new: bool = False
@@ -78,19 +78,19 @@ class _Tunnel:
     open: dict[int, _Sent] = field(default_factory=dict)
     """Sequence -> a probe without an answer so far."""
     missed: deque[float] = field(default_factory=deque)
-    """When the small probes were sent that are younger than any that was answered."""
+    """The send times of the small probes after the last answered one."""
     lost: deque[bool] = field(default_factory=lambda: deque(maxlen=WINDOW))
-    """Of the small ones."""
+    """Whether each of the last small probes was lost."""
     heard: bool = False
-    """Whether anything ever came back."""
+    """Whether anything was ever received."""
     answers: int = 0
-    """In a row."""
+    """Consecutive answers."""
     full_misses: int = 0
     rtt: float | None = None
     slowest: float = LATE
-    """The longest round trip of late; older ones count less and less. Until there was one, it may be as long."""
+    """The longest recent round trip; older ones count less and less. Before the first answer it is LATE."""
     handshake: float | None = None
-    """Seconds since the last one when it was looked at; None where there was none."""
+    """Seconds since the last handshake at the last reading; None if there was none."""
     well_since: float | None = None
     changed: float = 0.0
     relapses: int = 0
@@ -98,7 +98,7 @@ class _Tunnel:
     turn: int = 0
 
     def send(self, now: float, full: bool) -> int:
-        """The sequence of a probe that is sent now."""
+        """Record a probe sent now. Returns its sequence number."""
         self.sequence = (self.sequence + 1) & 0xFFFF
         self.open[self.sequence] = _Sent(now, full)
         if not full:
@@ -118,13 +118,13 @@ class HealthPolicy:
         self._tunnels: dict[str, _Tunnel] = {}
         self._next: dict[str, float] = {}
         self._speaking: set[str] = set()
-        """Links of which a tunnel has answered."""
+        """Links with a tunnel that has answered a probe."""
 
     def follow(self, watches: Iterable[Watch], standing: frozenset[str], out: frozenset[str], now: float) -> None:
-        """Watch these from now on.
+        """Set the watched links.
 
-        `standing` are the tunnels that carry traffic already: they count as alive. Those that are `out` were left out
-        by whoever watched before: they count as dead, and have their hold-down before them.
+        Tunnels in `standing` carry traffic already and count as alive. Tunnels in `out` were removed by the last
+        prober: they count as dead, and their hold-down begins now.
         """
         self._watches = {watch.name: watch for watch in watches}
         wanted = {tunnel.dev for watch in self._watches.values() for tunnel in watch.tunnels}
@@ -145,16 +145,16 @@ class HealthPolicy:
 
     @property
     def reasons(self) -> list[tuple[str, DeadReason]]:
-        """Why those that are not alive are not."""
+        """The reason for each tunnel that is not alive."""
         return [(dev, tunnel.reason) for dev, tunnel in self._tunnels.items() if not tunnel.alive]
 
     @property
     def alive(self) -> frozenset[str]:
-        """As it was judged last."""
+        """The live tunnels at the last judgement."""
         return frozenset(dev for dev, tunnel in self._tunnels.items() if tunnel.alive)
 
     def due(self, now: float) -> float | None:
-        """When there is something to send, or a tunnel will have been silent for too long; None without tunnels."""
+        """The time of the next probe or of a tunnel's death by silence; None without tunnels."""
         silent = (
             _silent_at(state, watch)
             for watch in self._watches.values()
@@ -165,12 +165,12 @@ class HealthPolicy:
         return min(times, default=None)
 
     def probes(self, now: float) -> list[Ask]:
-        """What to send now."""
+        """The probes to send now."""
         asks: list[Ask] = []
         for name, watch in self._watches.items():
             if self._next[name] > now:
                 continue
-            # After a pause of the whole process the probes that were not sent are not sent in a burst.
+            # After a pause of the whole process, the probes that were not sent are skipped, not sent in a burst.
             self._next[name] = max(self._next[name] + watch.interval, now)
             for tunnel in watch.tunnels:
                 state = self._tunnels[tunnel.dev]
@@ -182,7 +182,7 @@ class HealthPolicy:
         return asks
 
     def answered(self, dev: str, sequence: int, now: float) -> None:
-        """An answer came. One that nobody waits for any more (late, or a copy) says nothing."""
+        """Record an answer. An answer that is late or a copy is ignored."""
         tunnel = self._tunnels.get(dev)
         sent = tunnel.open.pop(sequence, None) if tunnel else None
         if tunnel is None or sent is None:
@@ -191,7 +191,7 @@ class HealthPolicy:
             tunnel.full_misses = 0
             return
         if not tunnel.heard or tunnel.reason in ("Silent", "New"):
-            # What was lost while it was silent is no sign of how it is now.
+            # Losses during the silence say nothing about the present.
             tunnel.open = {number: one for number, one in tunnel.open.items() if one.time > sent.time}
             tunnel.lost.clear()
             tunnel.full_misses = 0
@@ -204,13 +204,13 @@ class HealthPolicy:
         tunnel.lost.append(False)
 
     def handshakes(self, ages: Mapping[str, float | None]) -> None:
-        """Device -> seconds since its last handshake, as just seen."""
+        """Record the seconds since each device's last handshake, as just read."""
         for dev, age in ages.items():
             if dev in self._tunnels:
                 self._tunnels[dev].handshake = age
 
     def judge(self, now: float) -> frozenset[str]:
-        """The tunnels that are alive."""
+        """Judge every tunnel. Returns those that are alive."""
         for watch in self._watches.values():
             states = [self._tunnels[tunnel.dev] for tunnel in watch.tunnels]
             for state in states:
@@ -223,8 +223,8 @@ class HealthPolicy:
             for state in states:
                 _judge(state, watch, speaks, now)
             if not watch.backed and not any(state.alive for state in states):
-                # The hold-down is for those who have something better, and grows for those that fail alone: a far end
-                # that starts again takes all of its tunnels along, and that is no relapse of any of them.
+                # The hold-down applies if something better exists, and grows for tunnels that fail alone. A far end
+                # that restarts fails all its tunnels at once, which is no relapse of any of them.
                 for state in states:
                     state.relapses = min(state.relapses, 1)
                     if state.well_since is not None:
@@ -232,7 +232,7 @@ class HealthPolicy:
         return self.alive
 
     def verdicts(self) -> list[Verdict]:
-        """What is known of every tunnel, in the order of the plan."""
+        """The findings about every tunnel, in the order of the plan."""
         found = []
         for watch in self._watches.values():
             for tunnel in watch.tunnels:
@@ -243,7 +243,7 @@ class HealthPolicy:
 
 
 def _expire(tunnel: _Tunnel, watch: Watch, now: float) -> None:
-    """Count what was sent too long ago as lost."""
+    """Count probes that are too old as lost."""
     limit = now - max(LATE, 3 * watch.interval)
     for sequence in [sequence for sequence, sent in tunnel.open.items() if sent.time <= limit]:
         if tunnel.open.pop(sequence).full:
@@ -276,10 +276,10 @@ def _revive(tunnel: _Tunnel, now: float) -> None:
 
 
 def _fault(tunnel: _Tunnel, watch: Watch, speaks: bool, now: float) -> DeadReason:
-    """What is wrong with a tunnel right now."""
+    """The fault that a tunnel has now."""
     silent = _silent(tunnel, watch, now)
     if not speaks:
-        # Nothing of this link ever answered a probe: the session is all there is to go by.
+        # No tunnel of this link ever answered a probe: only the session can be judged.
         if tunnel.handshake is not None and tunnel.handshake < REJECT_AFTER:
             return "New" if tunnel.new and not silent else ""
         return "NoSession" if silent or not tunnel.alive else ""
@@ -295,23 +295,23 @@ def _fault(tunnel: _Tunnel, watch: Watch, speaks: bool, now: float) -> DeadReaso
 
 
 def _silent(tunnel: _Tunnel, watch: Watch, now: float) -> bool:
-    """Whether so many probes are without an answer for longer than answers take.
+    """Whether enough probes are unanswered for longer than answers take.
 
-    Counted in probes, not in seconds: where this process had no time to send any, none is missing.
+    This counts probes, not seconds: if this process had no time to send any, none is missing.
     """
     at = _silent_at(tunnel, watch)
     return at is not None and now >= at
 
 
 def _silent_at(tunnel: _Tunnel, watch: Watch) -> float | None:
-    """When a tunnel will have been silent for too long, if nothing more is heard; None where too little was sent."""
+    """The time at which a tunnel is silent for too long if no answer comes; None if too few probes are unanswered."""
     if len(tunnel.missed) < watch.misses:
         return None
     return tunnel.missed[watch.misses - 1] + watch.interval / 4 + tunnel.slowest
 
 
 def _hold(tunnel: _Tunnel, watch: Watch) -> float:
-    """The hold-down, twice as long after each relapse (as RFC 2439 damps routes, with a simpler penalty)."""
+    """The hold-down in seconds, doubled after each relapse (as RFC 2439 damps routes, with a simpler penalty)."""
     return float(watch.hold * 2 ** min(max(tunnel.relapses - 1, 0), RELAPSES))
 
 

@@ -1,1 +1,1 @@
-"""Where exits come from. Each provider is a small adapter that is pure but for the effects it is handed (`base.py`)."""
+"""Providers of exits. Each is a small adapter that is pure except for the effects passed to it (`base.py`)."""

@@ -1,4 +1,4 @@
-"""Questions to a provider, and what its answers mean; nothing of a secret in what people read."""
+"""Requests to a provider, and the meaning of its responses, without secrets in texts for people."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from schema.ip import parse_address
 from schema.plan import Peer
 
 LIST_SECONDS, LIST_LIMIT = 15.0, 4 << 20
-"""The lists of 2026 have half a megabyte; the original gave them 15 s."""
+"""The lists of 2026 have half a megabyte; smart-vpn-client allowed 15 s."""
 LONGEST_WORD, LONGEST_TEXT = 24, 160
 LONGEST_WAIT = 86_400.0
 LEAST_SECRET = 4
-"""Shorter than this, taking a secret out of a text would only make it unreadable."""
+"""Removing a shorter secret from a text would only make the text unreadable."""
 
 
 def ask(http: Http, request: Request) -> Response:
-    """Any answer, whatever its status. Raises ProviderError where there is none."""
+    """Send a request. Returns any response, whatever its status. Raises ProviderError if there is none."""
     try:
         return http(request)
     except WebError as error:
@@ -32,7 +32,7 @@ def ask(http: Http, request: Request) -> Response:
 
 
 def parsed(request: Request, response: Response) -> Any:
-    """The JSON of an answer. Raises ProviderError."""
+    """The JSON of a response. Raises ProviderError."""
     try:
         return json.loads(response.body)
     except (ValueError, RecursionError):
@@ -40,12 +40,12 @@ def parsed(request: Request, response: Response) -> Any:
 
 
 def unreadable(request: Request) -> ProviderError:
-    """An answer in another form than the protocol has."""
+    """The error for a response that does not follow the protocol."""
     return ProviderError("AnswerUnreadable", f"{request.title} answers in a form that is none of this protocol")
 
 
 def session_of(session: Registration) -> Registration:
-    """What a provider's answers make, where a tunnel can be made of it. Raises ProviderError."""
+    """A session from a provider's responses, checked so that a tunnel can be built from it. Raises ProviderError."""
     try:
         return checked(session)
     except ValueError:
@@ -54,7 +54,7 @@ def session_of(session: Registration) -> Registration:
 
 
 def http_error(request: Request, response: Response, secrets: Collection[str] = ()) -> ProviderError:
-    """A status that means nothing in particular."""
+    """The error for a status without a special meaning."""
     said = words(response, secrets)
     text = f"{request.title} answers with HTTP {response.status}{f': {said}' if said else ''}"
     if 300 <= response.status < 400:
@@ -63,13 +63,13 @@ def http_error(request: Request, response: Response, secrets: Collection[str] = 
 
 
 def retry_after(response: Response) -> float | None:
-    """Seconds of `Retry-After` (RFC 9110, 10.2.3), where it is a number."""
+    """Seconds of `Retry-After` (RFC 9110, 10.2.3), if it is a number."""
     text = response.headers.get("retry-after", "")
     return min(float(text), LONGEST_WAIT) if re.fullmatch(r"\d{1,9}", text) else None
 
 
 def words(response: Response, secrets: Collection[str] = ()) -> str:
-    """What a provider says in its error, without what was sent to it; empty where it says nothing fit to be shown."""
+    """The provider's error text, without anything secret that was sent; empty if it has no presentable text."""
     try:
         value = json.loads(response.body)
     except (ValueError, RecursionError):
@@ -81,12 +81,12 @@ def words(response: Response, secrets: Collection[str] = ()) -> str:
 
 
 def clean(text: str, secrets: Collection[str]) -> str:
-    """A text from outside as people may read it: without secrets in any coding, on one line, and short."""
+    """A foreign text for people: without secrets in any encoding, on one line, and short."""
     text = _hide(text, secrets)
     text = " ".join("".join(character if character.isprintable() else " " for character in text).split())
-    # Again: one that was broken over two lines may have come together.
+    # Again: a secret that was split over two lines may be whole now.
     text = _hide(text, secrets)
-    # Whatever is as long as a key or a token is not for people.
+    # Anything as long as a key or a token is not for people.
     return " ".join("…" if len(word) > LONGEST_WORD else word for word in text.split(" "))[:LONGEST_TEXT]
 
 
@@ -98,7 +98,7 @@ def _hide(text: str, secrets: Collection[str]) -> str:
 
 
 def opened(credentials: Credentials, what: str) -> str:
-    """A secret's text. Raises ProviderError."""
+    """The text of a secret. Raises ProviderError."""
     try:
         return credentials().decode().strip()
     except (LookupError, ValueError, OSError):
@@ -106,7 +106,7 @@ def opened(credentials: Credentials, what: str) -> str:
 
 
 def is_key(value: object) -> bool:
-    """Whether it is a WireGuard public key, as the plan takes one."""
+    """Whether it is a WireGuard public key that a plan accepts."""
     try:
         return isinstance(value, str) and bool(Peer(dev="wg", public_key=value))
     except ValueError:
@@ -114,7 +114,7 @@ def is_key(value: object) -> bool:
 
 
 def is_address(value: object) -> bool:
-    """Whether it is an address without a length, and without an interface of ours."""
+    """Whether it is an address without prefix length and interface."""
     try:
         return isinstance(value, str) and bool(parse_address(value))
     except ValueError:
@@ -122,23 +122,23 @@ def is_address(value: object) -> bool:
 
 
 def is_name(value: object) -> bool:
-    """Whether it is a name of a region or a server that may stand in ids, logs and requests."""
+    """Whether it is a name of a region or a server that may appear in ids, logs and requests."""
     return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value) is not None
 
 
 def title_of(value: object, otherwise: str) -> str:
-    """What people call something, as a provider says it."""
+    """The provider's title for people, or `otherwise`."""
     return clean(value, ()) or otherwise if isinstance(value, str) else otherwise
 
 
 def country_of(value: object) -> str:
-    """A code of ISO 3166 in lower case; empty where it is none."""
+    """An ISO 3166 country code in lower case; empty if it is none."""
     return value.lower() if isinstance(value, str) and re.fullmatch("[A-Za-z]{2}", value) else ""
 
 
 def moment(text: str) -> float:
-    """A time of ISO 8601, by itself in UTC, in seconds since the epoch. Raises ValueError or TypeError."""
-    # Nine digits of a second are more than Python reads.
+    """An ISO 8601 time, UTC by default, in seconds since the epoch. Raises ValueError or TypeError."""
+    # Python cannot read nine decimal digits of a second.
     found = datetime.fromisoformat(re.sub(r"\.\d+", "", text))
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 

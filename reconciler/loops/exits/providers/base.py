@@ -1,4 +1,4 @@
-"""What the loop wants of a provider of exits."""
+"""The interface of a provider of exits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schema.ip import Interface, endpoint_text
 from schema.plan import Address, Peer
 
 KEEPALIVE = 15
-"""Seconds, as smart-vpn-client had it: less than any NAT forgets after."""
+"""Seconds, as in smart-vpn-client: shorter than the timeout of any NAT."""
 
 ProviderReason = Literal[
     web.HttpFailure,
@@ -36,52 +36,52 @@ ProviderReason = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """Something that can be connected to: one server, of which a region may have several."""
+    """A server to connect to; a region may have several."""
 
     id: str
     """Stable: `uk/london401`, `se-mma/se-mma-wg-001`."""
     region: str
     name: str
     country: str
-    """ISO 3166, in lower case; empty where nobody said."""
+    """ISO 3166, in lower case; empty if unknown."""
     addresses: tuple[str, ...]
-    """IPv4, IPv6 or both: of the server that will carry the tunnel, which is led to the first of them."""
+    """IPv4, IPv6 or both: addresses of the server for the tunnel. The tunnel uses the first one."""
     port: int
     weight: int = 1
     public_key: str | None = None
-    """Mullvad, static: known from the list. PIA: what registering gives."""
+    """Mullvad and static: known from the list. PIA: returned by registering."""
     server_name: str | None = None
     """PIA: the common name in the server's certificate."""
     port_forward: bool = False
 
     @property
     def endpoint(self) -> str:
-        """Where its tunnel leads, as WireGuard writes it."""
+        """The tunnel's endpoint, as WireGuard writes it."""
         return endpoint_text(self.addresses[0], self.port)
 
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What registering gives: all that a tunnel needs but the private key."""
+    """The result of registering: everything that a tunnel needs except the private key."""
 
     gateway: Gateway
     public_key: str
     endpoint: str
     """`203.0.113.1:1337` or `[2001:db8::1]:1337`."""
     addresses: tuple[str, ...]
-    """Ours within the tunnel, with their lengths."""
+    """Our addresses within the tunnel, with prefix lengths."""
     dns: tuple[str, ...]
     keepalive: int = KEEPALIVE
     expires: float | None = None
-    """Seconds since the epoch; None: not known before it ends."""
+    """Seconds since the epoch; None if the end is not known in advance."""
     server_vip: str | None = None
     """PIA: the server's address within the tunnel."""
 
 
 def checked(session: Registration) -> Registration:
-    """A session that the kernel can be given, in canonical text. Raises ValueError.
+    """A session that the kernel accepts, in canonical text. Raises ValueError.
 
-    One that cannot would take all exits with it, for they are held together; and again after every start.
+    An invalid session would make all exits fail, because they are applied together, and again after every start.
     """
     host, port = endpoint_parts(session.endpoint)
     endpoint = endpoint_text(Interface.parse(host).address, port)
@@ -96,7 +96,7 @@ def checked(session: Registration) -> Registration:
 
 
 def within(text: str) -> str:
-    """An address of ours within a tunnel with its whole length: a shorter one would be a route. Raises ValueError."""
+    """Our address within a tunnel, with full prefix length; a shorter one would be a route. Raises ValueError."""
     found = Interface.parse(text)
     address = ip_address(found.address)
     if address.is_unspecified or address.is_loopback or address.is_multicast:
@@ -110,51 +110,51 @@ class PortForward:
 
     port: int
     expires: float
-    """Seconds since the epoch; from then on it is another port."""
+    """Seconds since the epoch; then the port changes."""
     again: float
-    """When `forward` has to be called again for it to stay, in seconds since the epoch."""
+    """The time to call `forward` again to keep the port, in seconds since the epoch."""
 
 
 class ProviderError(Exception):
-    """What a provider did not do. The message is for people and holds no token, password or key."""
+    """A provider's failure. The message is for people and contains no token, password or key."""
 
     def __init__(self, reason: ProviderReason, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.reason: ProviderReason = reason
         self.message = message
         self.retry_after = retry_after
-        """Seconds, where the provider has said so."""
+        """Seconds, if the provider named a time."""
 
 
 class Provider(Protocol):
-    """One exit's provider. Every call but `known` may block, for at most a minute, and raises ProviderError."""
+    """One exit's provider. Every call except `known` may block, for at most a minute, and raises ProviderError."""
 
     def known(self) -> list[Gateway]:
-        """The gateways of the last good list, without the network: for a start without it. Empty where none is kept."""
+        """The gateways of the last valid list, for a start without network access. Empty if none is stored."""
         ...
 
     def discover(self) -> list[Gateway]:
-        """The gateways of now, by id. What fails leaves `known` as it was."""
+        """The current gateways, sorted by id. A failure leaves `known` unchanged."""
         ...
 
     def register(self, gateway: Gateway, public_key: str) -> Registration:
-        """Make a gateway take our key. Asks nobody where the provider knows it already."""
+        """Make a gateway accept our key. Sends nothing if the provider knows it already."""
         ...
 
     def renew(self, session: Registration, public_key: str) -> Registration:
-        """Make sure of a session: before it expires, or when its handshakes stop."""
+        """Ensure a session: before it expires, or when its handshakes stop."""
         ...
 
     def release(self, session: Registration) -> None:
-        """Take our key back, when the exit goes for good; a gateway that is left for another needs none of this."""
+        """Remove our key when the exit goes for good. Switching to another gateway does not need this."""
         ...
 
     def forward(self, session: Registration, dev: str) -> PortForward | None:
-        """Get or keep a port by the tunnel `dev`, which has to be up; None where the provider has none to give."""
+        """Get or keep a port through the tunnel `dev`, which must be up; None if the provider forwards none."""
         ...
 
 
 Credentials = Callable[[], bytes]
-"""Opens a secret at the moment of use. Raises LookupError, ValueError or OSError, without the secret in them."""
+"""Opens a secret when it is used. Raises LookupError, ValueError or OSError, without the secret in their texts."""
 Clock = Callable[[], float]
 """Seconds since the epoch."""

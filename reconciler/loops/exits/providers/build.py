@@ -1,4 +1,4 @@
-"""An exit of the plan -> its provider."""
+"""Builds the provider of an exit of the plan."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ PROVIDER_KEY, AUTHORITY = PIA.pinned
 
 @dataclass(frozen=True, slots=True)
 class HostServices:
-    """What an adapter may use of the host."""
+    """The host's services for an adapter."""
 
     exit: Exit
     cache: Cache
     pia: Path
-    """Where PIA's two files are pinned."""
+    """The folder with PIA's two pinned files."""
     http: Http
     clock: Clock
     secret: Callable[[SecretRef], bytes]
@@ -57,7 +57,7 @@ def _static(parts: HostServices) -> Provider:
 
 
 ADAPTERS: dict[str, Adapter] = {"pia": _pia, "mullvad": _mullvad, "static": _static, "site": _static}
-"""What speaks to each provider of `schema/plan/providers.py`."""
+"""The adapter of each provider of `schema/plan/providers.py`."""
 
 
 def build(
@@ -69,10 +69,10 @@ def build(
     secret: Callable[[SecretRef], bytes],
     resolve: Callable[[str], str],
 ) -> Provider:
-    """`folder`: of all exits in the agent's state. `pia`: where PIA's two files are pinned on this host.
+    """Build the provider of an exit. `folder`: for all exits in the agent's state. `pia`: PIA's two pinned files.
 
-    `secret` raises LookupError, ValueError or OSError; `resolve` OSError. Raises ProviderError where the plan lacks
-    what the provider needs, or where nothing here speaks to it.
+    `secret` raises LookupError, ValueError or OSError; `resolve` OSError. Raises ProviderError if the plan lacks what
+    the provider needs, or if there is no adapter.
     """
     facts = exit.facts
     if facts.needs == "credentials" and exit.credentials is None:
@@ -88,7 +88,7 @@ def _unusable(exit: Exit, what: str) -> ProviderError:
 
 
 def pinned(folder: Path) -> Pinned:
-    """What PIA is known by. Raises ProviderError."""
+    """PIA's pinned key and authority. Raises ProviderError."""
     texts = []
     for name in (PROVIDER_KEY, AUTHORITY):
         try:
@@ -100,6 +100,6 @@ def pinned(folder: Path) -> Pinned:
 
 
 def _account(exit: Exit) -> str:
-    """A name for what is kept: tokens and devices of one account are of no use to another."""
+    """The name of an account's cache: tokens and devices of one account are useless for another."""
     fingerprint = exit.credentials.fingerprint if exit.credentials else ""
     return f"{exit.name}-{blake2b(fingerprint.encode(), digest_size=4).hexdigest()}"

@@ -1,4 +1,4 @@
-"""What a provider keeps between two starts: its list, tokens with their expiry, a device, the payload of a port."""
+"""Stores a provider's data between two starts: its list, tokens with expiry, a device, the payload of a port."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from reconciler.base.files import dump_json, read_object, remove, write_atomic
 
 
 class Cache:
-    """A folder of the agent's state, for one exit and one account, readable by its owner only.
+    """A folder in the agent's state, for one exit and one account, readable only by its owner.
 
-    Losing it costs requests, never correctness, so a disk that is full or read-only stops nothing.
+    Its loss costs requests, never correctness, so a full or read-only disk stops nothing.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def load(self, name: str) -> dict[str, Any]:
-        """The object kept under a name; empty where there is none that can be read."""
+        """The stored object of a name; empty if there is none or it cannot be read."""
         try:
             return read_object(self._folder / f"{name}.json")[0] or {}
         except OSError:

@@ -1,6 +1,6 @@
-"""Mullvad: relays with their keys in one list, and one device of the account that every relay knows.
+"""Mullvad: one list of relays with their keys, and one device of the account that every relay knows.
 
-So another gateway costs no question: its peer is known, and so are we.
+So a switch to another gateway needs no request: its peer is known, and it knows us.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _JSON = {"Content-Type": "application/json"}
 
 @dataclass(frozen=True, slots=True)
 class Relays:
-    """What a list says."""
+    """The content of a list."""
 
     gateways: tuple[Gateway, ...]
     dns: tuple[str, ...]
@@ -57,7 +57,7 @@ class Relays:
 
 
 def parse(document: dict[str, Any]) -> Relays:
-    """A list of relays, version 2. Raises ValueError, TypeError, KeyError or AttributeError for another form."""
+    """A list of relays, version 2. Raises ValueError, TypeError, KeyError or AttributeError for another format."""
     wireguard, places = document["wireguard"], document["locations"]
     port = _port(wireguard["port_ranges"])
     gateways = []
@@ -86,7 +86,7 @@ def parse(document: dict[str, Any]) -> Relays:
 
 
 def _port(ranges: list[list[int]]) -> int:
-    """The usual one where it is allowed, else the first that is."""
+    """The usual port if it is allowed, otherwise the first allowed one."""
     if any(low <= PORT <= high for low, high in ranges):
         return PORT
     first = next((low for low, _ in ranges if is_port(low)), None)
@@ -96,7 +96,7 @@ def _port(ranges: list[list[int]]) -> int:
 
 
 class Mullvad:
-    """One account, whose number the credentials open to, and one device for each key of ours."""
+    """One account, whose number is in the credentials, and one device for each of our keys."""
 
     def __init__(self, http: Http, clock: Clock, cache: Cache, credentials: Credentials) -> None:
         self._http, self._clock, self._cache, self._credentials = http, clock, cache, credentials
@@ -193,7 +193,7 @@ class Mullvad:
         return kept
 
     def _same_device(self, public_key: str) -> object:
-        """The device that has our key already: what we kept of it was lost."""
+        """The device that already has our key, in case its record here was lost."""
         request, response = self._ask("GET", DEVICES)
         if response.status != 200:
             raise http_error(request, response)
@@ -220,7 +220,7 @@ class Mullvad:
         )
 
     def renew(self, session: Registration, public_key: str) -> Registration:
-        """Asks whether the device is still there, and makes it again where somebody has removed it."""
+        """Check that the device still exists, and create it again if it was removed."""
         device = self._device()
         if device.get("pubkey") == public_key:
             request, response = self._ask("GET", f"{DEVICES}/{device['id']}")
@@ -245,7 +245,7 @@ class Mullvad:
 
 
 def code_of(response: Response) -> str:
-    """The code of an error, as Mullvad's API gives it: `{"code": "PUBKEY_IN_USE", "detail": …}`."""
+    """The code of an error in Mullvad's API: `{"code": "PUBKEY_IN_USE", "detail": …}`."""
     if response.status < 400:
         return ""
     try:

@@ -1,4 +1,4 @@
-"""PIA: a signed list, a token for a day, a key added at each server, and a port on request.
+"""PIA: a signed list, a token for a day, a key that is added at each server, and a port on request.
 
 The protocol is that of github.com/pia-foss/manual-connections.
 """
@@ -40,9 +40,9 @@ OWN = "dedicated/"
 
 
 class Pia:
-    """One account. `credentials` open to `user:password`, and to the token of a dedicated IP on a second line.
+    """One account. `credentials` contain `user:password`, and on a second line the token of a dedicated IP.
 
-    What is pinned is read when it is needed, so that a file that was missing heals by being put there.
+    The pinned files are read when they are needed, so that adding a missing file solves the problem.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Pia:
         return [self._own(kept, servers)] if _is_own(kept) else []
 
     def _kept(self) -> pia_list.Servers:
-        # The signature is checked again: whoever can write the cache cannot choose where the traffic goes.
+        # The signature is checked again: write access to the cache must not decide where the traffic goes.
         return pia_list.read(str(self._cache.load("list").get("body", "")).encode(), self._pinned().provider_key)
 
     def _account(self) -> tuple[str, str | None]:
@@ -113,7 +113,7 @@ class Pia:
         return self._own(kept, servers)
 
     def _own(self, kept: dict[str, Any], servers: pia_list.Servers) -> Gateway:
-        """A dedicated IP as a gateway: a server of its own, in a region of the list."""
+        """A dedicated IP as a gateway: its own server, in a region of the list."""
         region = next((gateway for gateway in servers.gateways if gateway.region == kept["id"]), None)
         named = region or replace(
             servers.gateways[0], region=kept["id"], name=kept["id"], country="", port_forward=False
@@ -193,11 +193,11 @@ class Pia:
         )
 
     def renew(self, session: Registration, public_key: str) -> Registration:
-        """A server forgets keys when it restarts, or after hours without traffic: it is told again."""
+        """Register again: a server forgets keys when it restarts, or after hours without traffic."""
         return self.register(session.gateway, public_key)
 
     def release(self, session: Registration) -> None:
-        """There is nothing to take back: a server forgets a key that is not used."""
+        """Nothing to do: a server forgets an unused key."""
 
     def forward(self, session: Registration, dev: str) -> PortForward | None:
         return self._ports.forward(session, dev)

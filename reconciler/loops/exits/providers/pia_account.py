@@ -1,4 +1,4 @@
-"""PIA's account: what is pinned, and a token, which there are two ways to get."""
+"""PIA's account: the pinned files, and the two ways to get a token."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reconciler.loops.exits.providers.pia_list import Meta
 TOKEN_LIFE = 24 * 3600.0
 TOKEN_SECONDS = 6.0
 METAS = 2
-"""Servers that are asked for a token by their addresses, where the web site gives none."""
+"""Number of servers that are asked for a token by address if the web site gives none."""
 
 
 API_NAME = "www.privateinternetaccess.com"
@@ -24,18 +24,18 @@ API_NAME = "www.privateinternetaccess.com"
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """What PIA is known by on this host."""
+    """PIA's trust anchors on this host."""
 
     provider_key: str
-    """The public key in PEM by which the list is signed."""
+    """The public key in PEM that signs the list."""
     ca: str
-    """The authority in PEM of the servers' certificates (`ca.rsa.4096.crt`)."""
+    """The authority of the servers' certificates, in PEM (`ca.rsa.4096.crt`)."""
 
 
 def new_token(http: Http, ca: str, metas: Sequence[Meta], account: str) -> str:
-    """A token for an account, `user:password`: from the web site, or else from servers of the list.
+    """A token for an account, `user:password`: from the web site, otherwise from servers of the list.
 
-    These are reached by their addresses, so without DNS and where the web site is blocked. Raises ProviderError.
+    The servers are reached by address, so this works without DNS and if the web site is blocked. Raises ProviderError.
     """
     user, _, password = account.partition(":")
     if not user or not password:
@@ -90,9 +90,9 @@ def basic(user: str, password: str) -> str:
 
 
 def token_refused(response: Response) -> bool:
-    """Whether what was shown, and not the question, is what a server does not like.
+    """Whether a server refuses the token or password, not the request itself.
 
-    It says so by HTTP's status or only in words: `{"status": "ERROR", "message": "Login failed!"}`.
+    The refusal may be an HTTP status or only a text: `{"status": "ERROR", "message": "Login failed!"}`.
     """
     if response.status in (401, 403):
         return True
@@ -101,7 +101,7 @@ def token_refused(response: Response) -> bool:
 
 
 def status_of(response: Response) -> str:
-    """The word that stands for success or failure in all answers of the servers; empty where there is none."""
+    """The status word in every response of the servers; empty if there is none."""
     try:
         found = json.loads(response.body)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""PIA's list of servers (`/vpninfo/servers/v6`, and v7): JSON, and after it its signature in base64. Pure."""
+"""PIA's list of servers (`/vpninfo/servers/v6`, and v7): JSON, followed by its base64 signature. Pure."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from reconciler.loops.exits.providers.base import Gateway, ProviderError
 from reconciler.loops.exits.providers.signature import signed
 
 PORT = 1337
-"""Of addKey by TCP and of WireGuard by UDP, where the list does not say."""
+"""The port of addKey (TCP) and of WireGuard (UDP), if the list does not say."""
 
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """A server that gives tokens, reached by its address, so without DNS."""
+    """A server that issues tokens, reached by address, so without DNS."""
 
     address: str
     name: str
@@ -25,16 +25,16 @@ class Meta:
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """What a list says."""
+    """The content of a list."""
 
     gateways: tuple[Gateway, ...]
     metas: tuple[Meta, ...]
 
 
 def read(body: bytes, key: str) -> Servers:
-    """A list whose signature is by the provider's key, in PEM. Raises ProviderError.
+    """Parse a list that is signed by the provider's key, in PEM. Raises ProviderError.
 
-    Signed is all up to the last brace, which is what PIA's own client checks: base64 has none.
+    The signature covers everything up to the last brace, as in PIA's own client, because base64 has no brace.
     """
     end = body.rfind(b"}") + 1
     if not body.startswith(b"{") or not end:
@@ -60,14 +60,14 @@ def _garbage(why: str) -> ProviderError:
 
 
 def parse(document: dict[str, Any]) -> Servers:
-    """Raises ProviderError, or ValueError, TypeError, KeyError or AttributeError where the form is another."""
+    """Raises ProviderError, or ValueError, TypeError, KeyError or AttributeError if the format is different."""
     port = next((p for group in document["groups"].get("wg", []) for p in group["ports"] if is_port(p)), PORT)
     gateways: dict[str, Gateway] = {}
     metas = []
     for region in document["regions"]:
         if region.get("offline"):
             continue
-        # The sets of both kinds differ: a server is known by its name, never by its place among the others.
+        # A region's lists of wg and meta servers differ, so a server is identified by its name, never by its position.
         for server in region["servers"].get("wg", []):
             if is_address(server["ip"]) and is_name(server["cn"]) and is_name(region["id"]):
                 gateway = _gateway(region, server, port)

@@ -1,6 +1,6 @@
-"""PIA's forwarded ports: a signed payload that names one for about two months, bound anew every quarter of an hour.
+"""PIA's forwarded ports: a signed payload names a port for about two months, and is bound again every 15 minutes.
 
-Asked within the tunnel, at the server's own address there.
+Requests go through the tunnel, to the server's own address there.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from reconciler.loops.exits.providers.token import Token
 
 PORT = 19999
 AGAIN = 900.0
-"""Seconds; a server forgets a port after some twenty minutes."""
+"""In seconds; a server forgets a port after about twenty minutes."""
 REFUSALS = frozenset({400, 401, 403, 409, 410, 422})
-"""What a server says of the payload itself; anything else is about this moment, and the payload stays good."""
+"""Statuses that reject the payload itself; with any other status, the payload stays valid."""
 MARGIN = 3600.0
-"""A payload is not used in its last hour: its port would be gone before long."""
+"""A payload is not used in its last hour, in seconds, because its port would soon be gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A payload with its signature, and what the payload says."""
+    """A payload with its signature, and its decoded content."""
 
     payload: str
     signature: str
@@ -37,7 +37,7 @@ class Grant:
 
     @classmethod
     def of(cls, payload: object, signature: object) -> Grant | None:
-        """None where it is none."""
+        """Decode a payload; None if it is invalid."""
         if not isinstance(payload, str) or not isinstance(signature, str):
             return None
         try:
@@ -49,13 +49,13 @@ class Grant:
 
 
 class ForwardedPort:
-    """The port of one account. A payload is good at any of the provider's servers."""
+    """The port of one account. A payload is valid at every server of the provider."""
 
     def __init__(self, http: Http, clock: Clock, cache: Cache, ca: Callable[[], str], token: Token) -> None:
         self._http, self._clock, self._cache, self._ca, self._token = http, clock, cache, ca, token
 
     def forward(self, session: Registration, dev: str) -> PortForward | None:
-        """The port, bound for another quarter of an hour; None at a server that forwards none. Raises ProviderError."""
+        """The port, bound for another 15 minutes; None if the server forwards none. Raises ProviderError."""
         if not session.gateway.port_forward or session.server_vip is None:
             return None
         grant = self._kept()
@@ -95,7 +95,7 @@ class ForwardedPort:
         return grant
 
     def _bind(self, session: Registration, dev: str, grant: Grant, *, last: bool) -> bool:
-        """Whether the server leads the port to us. A port that somebody else has there is given up for another."""
+        """Whether the server forwards the port to us. If it is taken there, the port is given up for another."""
         secrets = [grant.payload, grant.signature]
         query = {"payload": grant.payload, "signature": grant.signature}
         request = self._request(session, dev, "/bindPort", query)

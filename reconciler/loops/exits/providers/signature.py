@@ -1,10 +1,10 @@
-"""Whether a provider signed its list: RSA with SHA-256 (RFC 8017, PKCS #1 v1.5), by the `cryptography` library."""
+"""Verifies a provider's signature of its list: RSA with SHA-256 (RFC 8017, PKCS #1 v1.5), by `cryptography`."""
 
 from __future__ import annotations
 
 
 def signed(data: bytes, signature: bytes, key: str) -> bool:
-    """Whether the signature of data is by a public key in PEM. Raises ValueError where that is no RSA key."""
+    """Whether the signature of data verifies with a public key in PEM. Raises ValueError if that is no RSA key."""
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey

@@ -1,4 +1,4 @@
-"""Gateways that were written down: any WireGuard server that knows our key already."""
+"""Written gateways: any WireGuard servers that already know our key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from schema.plan.exits import WrittenGateway
 
 
 class Static:
-    """Asks nobody but DNS. `resolve` gives an address for a name, and raises OSError."""
+    """Sends nothing except DNS queries. `resolve` returns an address for a name, and raises OSError."""
 
     def __init__(self, gateways: Sequence[WrittenGateway], resolve: Callable[[str], str]) -> None:
         self._fixed = {fixed.name: fixed for fixed in gateways}

@@ -1,4 +1,4 @@
-"""A token that a provider gives for credentials: kept until it expires, and got again where it is refused."""
+"""A provider's token for credentials: stored until it expires, and fetched again if it is refused."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from reconciler.loops.exits.providers.base import Clock, ProviderError
 from reconciler.loops.exits.providers.cache import Cache
 
 MARGIN = 3600.0
-"""Seconds before its end from which a token is not relied on, or a tenth of its life where that is less."""
+"""A token is not used this many seconds before its end, or in the last tenth of its life if that is shorter."""
 
 
 class Token:
-    """`fetch` asks the provider: the token, and until when it lasts in seconds since the epoch."""
+    """`fetch` asks the provider. It returns the token and its end, in seconds since the epoch."""
 
     def __init__(self, cache: Cache, clock: Clock, fetch: Callable[[], tuple[str, float]]) -> None:
         self._cache, self._clock, self._fetch = cache, clock, fetch
 
     def get(self, fresh: bool = False) -> str:
-        """Raises ProviderError."""
+        """The stored token if it is still valid and not `fresh`, otherwise a new one. Raises ProviderError."""
         kept = None if fresh else self._kept()
         if kept is not None:
             return kept
@@ -34,14 +34,14 @@ class Token:
             token, since, until = str(kept["token"]), float(kept["since"]), float(kept["until"])
         except (KeyError, TypeError, ValueError):
             return None
-        # A clock that was set back says nothing about how old it is.
+        # A clock that was set back does not show the token's age.
         good = since <= self._clock() < until - min(MARGIN, (until - since) / 10)
         return token if good else None
 
     def ask(self, http: Http, build: Callable[[str], Request], refused: Callable[[Response], bool]) -> Response:
-        """The answer to a question that needs the token; with a new one where the old one is refused.
+        """Send a request that needs the token; if it is refused, try once with a new one.
 
-        Raises ProviderError, with the reason TokenExpired where the new one is refused too.
+        Raises ProviderError, with the reason TokenExpired if the new one is refused too.
         """
         for fresh in (False, True):
             request = build(self.get(fresh))

@@ -1,6 +1,6 @@
 """Decides which cycle to run, and rolls back.
 
-    ACQUIRE   fetch -> verify -> compile_plan       (`acquire.py`: slow, and changes nothing of this host's network)
+    ACQUIRE   fetch -> verify -> compile_plan       (`sources/acquire.py`: slow, changes nothing of this host's network)
     CONVERGE  the stages of a cycle                 (`stages.py`)
 
 A rollback has no mechanism of its own: it is CONVERGE towards the last confirmed plan.

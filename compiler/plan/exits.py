@@ -102,16 +102,10 @@ def _rules(node: Node, marks: Marks, family: Family) -> Iterator[Rule]:
             if exit.model.kill_switch:
                 yield Rule(family=family, priority=LAST, table=REFUSED, iif=lan)
         if exit.own:
-            table, bypass = EXIT_TABLES.at(n), marks.at(BYPASS)
-            yield Rule(
-                family=family,
-                priority=TAKERS,
-                table=table,
-                iif="lo",
-                fwmark=bypass,
-                fwmask=marks.fwmask,
-                invert=True,
-            )
+            # Not one rule with `not`: it would also invert `iif lo`, and match what others send through this host.
+            for mark, mask in marks.others(BYPASS):
+                table = EXIT_TABLES.at(n)
+                yield Rule(family=family, priority=TAKERS, table=table, iif="lo", fwmark=mark, fwmask=mask)
 
 
 def _filter(node: Node, marks: Marks, family: Family) -> Iterator[Firewall]:

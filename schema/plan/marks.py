@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -48,6 +49,11 @@ class Marks(Model):
     def put(self, number: int) -> str:
         """The argument of `--set-xmark` for a mark. It leaves all other bits unchanged."""
         return f"{self.at(number):#x}/{self.mask:#x}"
+
+    def others(self, number: int) -> Iterator[tuple[int, int]]:
+        """Values and masks that match all packets without this mark: one for each bit in which they may differ."""
+        value = self.at(number)
+        return ((~value & 1 << bit, 1 << bit) for bit in _bits(self.mask))
 
     @property
     def fwmask(self) -> int | None:

@@ -147,6 +147,8 @@ class Clone:
         for line in filter(None, output.split(b"\0")):
             words, _, name = line.partition(b"\t")
             mode, _, oid, size = words.decode().split()
+            if size == "BAD":
+                raise Transient("Compiled", "MirrorDamaged", f"object {oid} is missing")
             kind = _KINDS.get(mode, "file")
             found.append((name.decode(errors="replace"), kind, oid, int(size) if size != "-" else 0))
         return found

@@ -3,7 +3,7 @@ PYTEST := .venv/bin/python -m pytest
 PURE := tests/test_architecture.py tests/unit tests/golden
 SOURCES := schema compiler reconciler lab gitwan.py bench tests
 
-.PHONY: help setup lab test check drill test-kernel golden bench bench-kernel schema clean
+.PHONY: help setup lab test check drill test-kernel mutants golden bench bench-kernel schema clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,9 @@ drill: setup  ## all that takes long: lock-outs, kills at every point, thousands
 
 test-kernel: setup  ## the drivers against a real kernel's WireGuard and bonds, in a virtual machine
 	@$(PYTEST) -v tests/kernel
+
+mutants: setup  ## plant small mistakes, one at a time, and see which the tests notice; MODULES and SAMPLE narrow it
+	@.venv/bin/python -m tests.mutants $(MODULES) $(if $(SAMPLE),--sample $(SAMPLE))
 
 golden: setup  ## write what the golden cases give now; review the diff
 	@GITWAN_GOLDEN=update $(PYTEST) -q tests/golden

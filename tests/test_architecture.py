@@ -269,5 +269,7 @@ MIRRORLESS = {
     "test_properties.py": "invariants of several modules together",
     "test_plug.py": "a loop that is written in a test, and given through the tuple only",
     "test_overlays.py": "what loops add and amend, from `wanted.py` down to a host",
+    "test_leaks.py": "what passes a host with exits: its chains, rules and routes together",
+    "test_lives.py": "what live sessions, trials and failovers ask of the engine and its stages together",
     "test_registries.py": "every registry of kinds against the kinds that there are",
 }

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.generate import key
 from compiler.compile import Compilation, compile_files
 from reconciler.converge.diff import Desired
 from reconciler.kinds import KINDS
@@ -80,3 +82,58 @@ def test_a_host_has_as_many_exits_as_there_are_tables() -> None:
     assert not network(most).failed
     (problem,) = network({**most, "e-more": static(EXITS_PER_HOST)}).problems
     assert f"at most {EXITS_PER_HOST} items" in problem.message
+
+
+def test_the_agent_is_told_what_is_declared() -> None:
+    health = {"interval": "5s", "timeout": "1s", "window": 7, "strikes": 4, "loss": "20%", "check": "http://h/x"}
+    declared = {"hold": "70s", "cool_down": "80s", "kill_switch": False, "on_switch": "drain", "mtu": 1300, "use": 2}
+    (exit,) = plan_of({"e0": static(0, **declared, health={**health, "expect": 200})}).runtime.exits or ()
+    assert (exit.name, exit.provider, exit.dns, exit.mtu, exit.use) == ("e0", "static", ("9.9.9.9",), 1300, 2)
+    assert (exit.hold, exit.cool_down, exit.kill_switch, exit.on_switch) == (70.0, 80.0, False, "drain")
+    assert (exit.lans, exit.own, exit.prefer, exit.ignore, exit.countries) == (("br0",), True, (), (), ())
+    told = exit.health
+    assert (told.interval, told.timeout, told.window, told.strikes, told.loss) == (5.0, 1.0, 7, 4, 0.2)
+    assert (told.check, told.expect) == ("http://h/x", 200)
+    (gateway,) = exit.gateways or ()
+    assert (gateway.name, gateway.endpoint, gateway.public_key) == ("g", "198.51.100.1:51820", PUBLIC)
+    assert gateway.addresses == BOTH and gateway.country == ""
+    assert [slot.dev for slot in exit.slots] == ["wg-e0", "wg-e0-2", "wg-e0-3"]
+
+
+@pytest.mark.parametrize(
+    ("degraded", "factor", "threshold"), [("10x", 10.0, None), ("2.5x", 2.5, None), ("200ms", None, 0.2)]
+)
+def test_degraded_is_a_multiple_or_a_time(degraded: str, factor: float | None, threshold: float | None) -> None:
+    (exit,) = plan_of({"e0": static(0, health={"degraded": degraded})}).runtime.exits or ()
+    assert (exit.health.factor, exit.health.threshold) == (factor, threshold)
+
+
+def test_a_gateway_may_have_a_country_and_servers_for_names() -> None:
+    there = {"endpoint": "198.51.100.9:51820", "public_key": PUBLIC, "addresses": list(_bare()), "dns": ["10.64.0.1"]}
+    gateways = {"g": there | {"country": "se"}}
+    declared = static(0, gateways=gateways) | {"dns": "provider", "countries": "se", "prefer": "g", "ignore": "h"}
+    declared.pop("countries")
+    (exit,) = plan_of({"e0": declared}).runtime.exits or ()
+    (gateway,) = exit.gateways or ()
+    assert (gateway.country, gateway.dns, exit.dns) == ("se", ("10.64.0.1",), None)
+    assert (exit.prefer, exit.ignore) == (("g",), ("h",))
+
+
+def test_what_is_ours_is_never_sent_into_an_exit_a_vpc_least_of_all() -> None:
+    host = {
+        "underlay": {"interface": "ens5", "addresses": ["10.20.0.10/24"], "public": "198.51.100.7"},
+        "lans": {"lan0": ["10.30.0.1/24"]},
+    }
+    region = {"site": "r", "kind": "region", "aws": {"region": "eu-west-1", "vpc": "vpc-1", "cidr": "10.20.0.0/16"}}
+    far = {"underlay": {"interface": "eth0", "addresses": "dhcp"}, "lans": {"lan0": ["10.40.0.1/24"]}}
+    files = {
+        "fabric.yaml": json.dumps({"fabric": "wan", "version": 1, "links": [{"between": ["r", "b"]}]}),
+        "r.yaml": json.dumps({**region, "hosts": {"nas": host | {"exits": {"e0": static(0, **{"for": ["self"]})}}}}),
+        "b.yaml": json.dumps({"site": "b", "kind": "edge", "hosts": {"b-gw": far}}),
+        "keys/nas.pub": PUBLIC,
+        "keys/b-gw.pub": key("b"),
+    }
+    result = compile_files({path: text.encode() for path, text in files.items()})
+    assert not result.failed, [problem.text() for problem in result.problems]
+    (exit,) = result.plan("nas").runtime.exits or ()
+    assert {"10.20.0.0/16", "10.30.0.0/24", "10.40.0.0/24"} <= set(exit.ours)

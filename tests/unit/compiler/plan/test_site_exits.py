@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from schema.ip import Prefix
 from schema.lock import lock_text
 from schema.plan import Firewall, HostPlan, Link, Peer, Resource, Route, Wireguard
 from schema.plan.change import diff
+from schema.plan.ranges import TUNNELS
+from tests.unit.compiler.verdict import Judge, Packet
 
 POOL = [Prefix.parse("10.52.0.0/16"), Prefix.parse("fd00:52::/64")]
 AMS = {"underlay": {"interface": "eno1", "addresses": ["203.0.113.10/24", "2001:db8:113::10/64"]}}
@@ -155,3 +158,33 @@ def test_sites_are_preferred_by_their_names() -> None:
 def test_a_gateway_with_exits_of_its_own_marks_what_it_sends() -> None:
     result = network(edge("home", own("ams")), datacenter("ams", {**AMS, "exits": own("fra")}))
     assert {device.fwmark for device in of(Wireguard, result, "ams-gw")} == {0x55}
+
+
+def test_what_leaves_for_others_has_the_gateways_own_address_and_nothing_else_has() -> None:
+    result = network(edge("home", own("ams", "fra")))
+    for host, families in (("ams-gw", (4, 6)), ("fra-gw", (4,))):
+        judge = Judge(plan(result, host).resources, {})
+        for source, target, version in (("10.52.0.1", "198.51.100.9", 4), ("fd00:52::1", "2600::9", 6)):
+            leaving = Packet(target, source, into="wg-exits", out="eno1")
+            translated = judge.targets("POSTROUTING", leaving, "nat")
+            assert translated == (["MASQUERADE"] if version in families else []), (host, leaving)
+            assert judge.verdicts("FORWARD", leaving) == ({"ACCEPT"} if version in families else {"REJECT"})
+            assert judge.targets("POSTROUTING", replace(leaving, source="10.9.9.9"), "nat") == [] or version == 6
+            assert judge.targets("POSTROUTING", replace(leaving, out="eno9"), "nat") == []
+
+
+def test_an_exit_by_a_site_reaches_nothing_of_ours_and_nobody_reaches_it() -> None:
+    result = network(edge("home", own("ams")), links=[{"between": ["home", "ams"]}])
+    judge = Judge(plan(result, "ams-gw").resources, {"wg-home-1": TUNNELS.first})
+    for target in ("192.168.4.1", "10.0.0.1", "100.64.0.1", "169.254.169.254", "fd00::1", "fe80::1"):
+        for out in ("eno1", "wg-home-1", "lan9"):
+            assert judge.verdicts("FORWARD", Packet(target, "10.52.0.1", into="wg-exits", out=out)) == {"REJECT"}
+    for out in ("wg-home-1", "lan9"):
+        assert judge.verdicts("FORWARD", Packet(source="10.52.0.1", into="wg-exits", out=out)) == {"REJECT"}
+    for into in ("eno1", "wg-home-1", "lan9"):
+        assert judge.verdicts("FORWARD", Packet("10.52.0.1", into=into, out="wg-exits")) == {"REJECT"}
+    answer = Packet("10.52.0.1", into="eno1", out="wg-exits", state="ESTABLISHED")
+    assert judge.verdicts("FORWARD", answer) == {"ACCEPT"}
+    entering = Packet("203.0.113.10", "10.52.0.1", into="wg-exits")
+    assert judge.verdicts("INPUT", entering) == {"REJECT"}
+    assert judge.verdicts("INPUT", replace(entering, state="RELATED")) == {"ACCEPT"}

@@ -5,7 +5,7 @@ import pytest
 from reconciler.converge.diff import ChangeSet, Desired, diff
 from reconciler.converge.layers import NOTHING
 from reconciler.kinds import KINDS
-from reconciler.kinds.base import ALIAS, Observed
+from reconciler.kinds.base import ALIAS, Observed, Session
 from schema.plan import PROTOCOL, Change, Link, Resource, Route, Wireguard
 from tests.unit.reconciler.worlds import peer, wg
 
@@ -147,3 +147,29 @@ def test_a_link_that_is_down_is_changed() -> None:
     assert isinstance(link, Link) and isinstance(device, Wireguard)
     found = run([link], Observed(link, ALIAS, up=False))
     assert [c.verb for c in found.changes] == ["change"]
+
+
+def test_adopting_a_device_takes_its_own_peers_and_nobody_elses() -> None:
+    mine, theirs = wg(), wg("theirs", 6000, number=7)
+    gone, kept = peer("wg0", 8), peer("theirs", 8)
+    observed = [Observed(one, None) for one in (*mine, *theirs, gone, kept)]
+    found = run([*mine, peer("wg0", 9)], *observed, adopt=True)
+    assert not found.conflicts
+    assert {change.resource.key[0] for change in found.changes} == {"wg0"}
+    assert Change(gone, None) in found.changes
+
+
+def test_adopting_a_peer_leaves_it_where_it_has_roamed_to() -> None:
+    wanted = peer("wg0", 9, "10.20.0.0/16")
+    there = peer("wg0", 9, endpoint="192.0.2.7:4000")
+    observed = [Observed(one, None) for one in wg()]
+    found = run([*wg(), wanted], *observed, Observed(there, None, Session(there.endpoint, 5.0)), adopt=True)
+    (change,) = (one for one in found.changes if one.resource.kind == "peer")
+    assert change.after == wanted.model_copy(update={"endpoint": "192.0.2.7:4000"})
+
+
+def test_of_two_of_somebody_elses_with_one_key_none_is_taken_away() -> None:
+    found = run([], Observed(ROUTE, 4), Observed(OTHER, 4))
+    assert found.changes == [] and found.conflicts == []
+    ours = run([ROUTE], Observed(OTHER, PROTOCOL), Observed(ROUTE, PROTOCOL))
+    assert ours.changes == [Change(OTHER, None)], "of two of ours the one that fits stays"

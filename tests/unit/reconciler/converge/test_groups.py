@@ -264,3 +264,21 @@ def test_a_rotation_and_a_death_at_once(tmp_path: Path) -> None:
     assert engine.apply_owed() is not None
     ways: set[Resource] = {one.resource for one in host.observe("nexthop")}
     assert moved in ways and in_kernel(host) == (1, 3)
+
+
+def test_a_session_of_another_peer_on_a_watched_device_is_none_of_the_links() -> None:
+    """While a key is rotated a device has another peer beside the watched one."""
+    runtime = Runtime(watches=(watch("wg1"),))
+    other = Observed(peer("wg1", 8), session=Session(None, 5.0))
+    right = Observed(peer("wg1", 9), session=Session(None, 5.0))
+    assert groups.standing(runtime, watch("wg1"), {"peer": [other]})[0] == frozenset()
+    assert groups.standing(runtime, watch("wg1"), {"peer": [other, right]})[0] == {"wg1"}
+
+
+def test_a_link_is_given_up_where_all_that_stands_in_its_stead_is_there() -> None:
+    instead = (Route(dst="10.20.0.0/16", dev="eth1"), Route(dst="10.21.0.0/16", dev="eth1"))
+    runtime = Runtime(watches=(watch("wg1"),), lost=(Lost(devs=("wg1",), resources=instead),))
+    held = [Observed(one, PROTOCOL) for one in (WAYS[0], group(1))]
+    for there, alive in ((instead, False), (instead[:1], True), ((), True)):
+        seen = {"nexthop": held, "route": [Observed(one, PROTOCOL) for one in there]}
+        assert (groups.standing(runtime, watch("wg1"), seen)[0] == {"wg1"}) == alive

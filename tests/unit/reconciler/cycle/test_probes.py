@@ -179,3 +179,17 @@ def test_a_complaint_names_the_first_and_counts_the_rest() -> None:
     assert complaint(failed) == (
         "the git server (and 1 more) answered before the change and does not any more, tried 3 times"
     )
+
+
+def test_of_a_crowd_sixteen_are_spoken_to() -> None:
+    crowd = [peer("wg0", n, f"10.51.0.{n}/32", endpoint=None) for n in range(10, 40)]
+    everybody = plan(*wg(), *crowd)
+    assert len(tunnels(everybody, everybody, live(*crowd))[1]["wg0"]) == 16
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_peer_whose_device_is_only_in_one_plan_is_two_ended(before: bool) -> None:
+    """What the device was, or will be, is not known: no answer of its peer is owed."""
+    bare, whole = plan(OLD), plan(*wg(), OLD)
+    steady, _, both = tunnels(bare if before else whole, whole if before else bare, live(OLD))
+    assert (steady, [t.key for t in both]) == ([], [OLD.key])

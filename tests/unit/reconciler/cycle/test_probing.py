@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,9 @@ from reconciler.report.report import Acquired, Report
 from reconciler.state.journal import Journal
 from schema.plan import HostPlan, Peer, ProbeTarget, Resource, Route, Runtime
 from tests.fakes import FakeHost
-from tests.unit.reconciler.worlds import candidate, engine_on, peer, wg
+from tests.unit.reconciler.converge.test_groups import DEVS, ROUTE, group, watch
+from tests.unit.reconciler.converge.test_groups import plan as ways_of
+from tests.unit.reconciler.worlds import candidate, engine_on, key, peer, wg
 
 PING = Check("ping", "10.9.0.1")
 RUNTIME = Runtime(deadline=10.0, probes=(ProbeTarget(kind="ping", target="10.9.0.1"),))
@@ -299,3 +302,199 @@ def test_a_commit_that_is_cut_off_twice_is_rejected(scene: Scene) -> None:
         engine.store.begin(Journal(confirmed.digest, "d2", "c2", "boot", 1))
         engine_on(scene.world.host, engine.store.folder).restore()
         assert scene.rejected == expected
+
+
+# Several peers, and a prober that takes its time
+
+SECOND = peer("wg0", 8, "10.40.0.0/16", endpoint="198.51.100.8:5000")
+THIRD = peer("wg1", 7, "10.50.0.0/16", endpoint="198.51.100.7:5000")
+MANY: list[Resource] = [*BASE, SECOND, *wg("wg1", 5001, number=2), THIRD]
+
+
+@pytest.fixture
+def many(scene: Scene) -> Scene:
+    """Three peers with sessions, on two devices."""
+    scene.apply("c1b", MANY)
+    scene.live(FAR, SECOND, THIRD)
+    scene.world.spoken.clear()
+    return scene
+
+
+@pytest.mark.parametrize("lost", [FAR, SECOND, THIRD], ids=lambda one: one.name)
+def test_each_of_several_peers_has_to_answer(many: Scene, lost: Peer) -> None:
+    many.engine.converger.on_stage = lambda stage: many.world.deaf.add(lost.key) if stage == "execute" else None
+    assert many.apply("c2", [*MANY, MORE]).result == "rolled back"
+    assert many.rejected["c2"].startswith(f"the peer {lost.name} on {lost.dev}")
+
+
+def test_a_peer_that_answers_late_is_waited_for_and_no_longer_than_that(many: Scene) -> None:
+    world = many.world
+
+    def deafen(stage: str) -> None:
+        if stage == "execute":
+            world.deaf.add(SECOND.key)
+
+    def hear(seconds: float) -> None:
+        world.now += seconds
+        if world.now > 103.0:
+            world.deaf.clear()
+
+    world.now = 100.0
+    many.engine.converger.on_stage = deafen
+    assert many.engine.probing is not None
+    many.engine.probing.sleep = hear
+    assert many.apply("c2", [*MANY, MORE]).result == "changed"
+    assert world.now <= 105.0
+
+
+def test_an_answer_counts_however_long_the_prober_takes_with_it(scene: Scene) -> None:
+    """Peers are heard at once; what is asked beside them answers only afterwards, in a thread of its own."""
+    heard = threading.Event()
+    provoke = scene.world.provoke
+
+    def provoked(tunnels: Iterable[LiveTunnel]) -> None:
+        provoke(tunnels)
+        heard.set()
+
+    def ask() -> None:
+        assert heard.wait(10)
+        threading.Event().wait(0.05)
+
+    scene.world.provoke = provoked  # type: ignore[method-assign]
+    scene.world.on_ask = ask
+    scene.engine.converger.on_stage = lambda stage: scene.world.silent.add(PING) if stage == "execute" else None
+    report = scene.apply("c2", [*BASE, MORE])
+    assert report.result == "rolled back", "it answered before, so it is missed after"
+    assert scene.rejected["c2"].startswith("ping 10.9.0.1 answered before")
+
+
+BOTH: list[Resource] = [
+    *wg(port=6000),
+    FAR.model_copy(update={"endpoint": "198.51.100.1:6000"}),
+    SECOND.model_copy(update={"endpoint": "198.51.100.8:6000"}),
+    *wg("wg1", 6001, number=2),
+    THIRD.model_copy(update={"endpoint": "198.51.100.7:6000"}),
+]
+
+
+@pytest.mark.parametrize("followed", [(), (FAR,), (FAR, SECOND), (FAR, SECOND, THIRD)], ids=len)
+def test_a_plan_is_on_trial_until_the_last_far_end_has_followed(many: Scene, followed: tuple[Peer, ...]) -> None:
+    many.world.deaf |= {FAR.key, SECOND.key, THIRD.key}
+    assert many.apply("c2", BOTH).result == "changed"
+    many.world.deaf -= {one.key for one in followed}
+    judged = [many.engine.judge() for _ in range(3)]
+    if len(followed) == 3:
+        assert many.confirmed == "c2" and many.engine.trial is None
+    else:
+        assert judged == [None] * 3 and many.confirmed == "c1b" and many.engine.trial is not None
+        assert len(many.engine.trial.waiting) == 3 - len(followed)
+        left = {FAR.name, SECOND.name, THIRD.name} - {one.name for one in followed}
+        assert any(name in many.engine.trial.text for name in left)
+
+
+def test_what_a_far_end_sent_before_the_change_does_not_count_as_following(many: Scene) -> None:
+    stored = many.world.host.stored["peer"]
+    for one in (FAR, SECOND, THIRD):
+        session = stored[one.key].session
+        assert session is not None
+        stored[one.key] = replace(stored[one.key], session=replace(session, rx_bytes=10_000))
+    many.world.deaf |= {FAR.key, SECOND.key, THIRD.key}
+
+    def kept(stage: str) -> None:
+        """The counters stay, as those of a kernel do when an endpoint is set."""
+        if stage == "probe":
+            for one in (FAR, SECOND, THIRD):
+                session = stored[one.key].session
+                assert session is not None
+                stored[one.key] = replace(stored[one.key], session=replace(session, rx_bytes=10_000))
+
+    many.engine.converger.on_stage = kept
+    assert many.apply("c2", BOTH).result == "changed"
+    assert many.engine.judge() is None and many.engine.judge() is None
+    assert many.confirmed == "c1b"
+
+
+def test_what_lies_behind_several_far_ends_is_on_trial_too_once_they_have_followed(scene: Scene) -> None:
+    """Where every far end has followed at once, what is behind them has yet to answer before it is confirmed."""
+    runtime = Runtime(deadline=10.0, probes=(ProbeTarget(kind="ping", target="10.20.0.7"),))
+    assert scene.apply("c2", TWO_ENDED, runtime).result == "changed"
+    assert scene.confirmed == "c1" and scene.engine.trial is not None
+    scene.world.silent.add(Check("ping", "10.20.0.7"))
+    reports = [scene.engine.judge(), scene.engine.judge()]
+    found = next(report for report in reports if report is not None)
+    assert found.result == "rolled back" and scene.confirmed == "c1"
+
+
+def test_who_stays_silent_is_looked_at_until_the_time_is_over(many: Scene) -> None:
+    looks: list[float] = []
+    many.engine.converger.on_stage = lambda stage: many.world.deaf.add(FAR.key) if stage == "execute" else None
+    assert many.engine.probing is not None
+    sleep = many.engine.probing.sleep
+
+    def counted(seconds: float) -> None:
+        looks.append(seconds)
+        sleep(seconds)
+
+    many.engine.probing.sleep = counted
+    begun = many.world.now
+    many.apply("c2", [*MANY, MORE])
+    assert many.world.now - begun >= 5.0 and len(looks) > 10
+    assert max(looks) <= 0.5 and all(seconds >= 0 for seconds in looks)
+
+
+def test_a_tunnel_that_dies_while_a_plan_is_on_trial_loses_its_flows(scene: Scene) -> None:
+    """Failover waits for no far end; and what drifts meanwhile is repaired to what is alive."""
+    watched = Runtime(deadline=10.0, watches=(watch(*DEVS),))
+
+    def network(far: str) -> list[Resource]:
+        kept = [one for one in ways_of(group(1, 2), watched).resources if one.key != ("wg4", THERE)]
+        return [*kept, Peer(dev="wg4", public_key=THERE, endpoint=far)]
+
+    assert scene.apply("c1b", network("198.51.100.1:5000"), watched).result == "changed"
+    for dev in DEVS:
+        scene.world.host.handshake(dev, THERE, age=5.0)
+    scene.engine.wanted.update_alive(DEVS, frozenset(DEVS))
+    scene.engine.apply_owed()
+    scene.world.deaf.add(("wg4", THERE))
+    assert scene.apply("c2", network("198.51.100.1:6000"), watched).result == "changed"
+    assert scene.engine.trial is not None
+
+    def members() -> list[int]:
+        return [member.id for member in scene.world.host.stored["nexthop"][group(1).key].resource.group]
+
+    assert members() == [10, 20]
+    scene.engine.wanted.update_alive(DEVS, frozenset(DEVS) - {"wg1"})
+    report = scene.engine.apply_owed()
+    assert report is not None and report.ok and members() == [20]
+    assert scene.engine.converge().operations == 0 and members() == [20]
+    scene.world.host.remove(ROUTE)
+    assert scene.engine.converge().result == "repaired" and members() == [20]
+    assert scene.engine.trial is not None
+    scene.engine.wanted.update_alive(DEVS, frozenset(DEVS))
+    scene.engine.apply_owed()
+    assert members() == [10, 20]
+    scene.world.deaf.clear()
+    assert [scene.engine.judge() is None, scene.engine.judge() is None] == [True, False]
+    assert scene.confirmed == "c2" and members() == [10, 20]
+
+
+THERE = key(9)
+
+
+def test_what_lies_behind_a_far_end_that_has_followed_at_once_is_on_trial_all_the_same(scene: Scene) -> None:
+    runtime = Runtime(deadline=10.0, probes=(ProbeTarget(kind="ping", target="10.20.0.7"),))
+    stored = scene.world.host.stored["peer"]
+
+    def follow() -> None:
+        """The far end speaks while others are asked."""
+        one = stored[FAR.key]
+        session = one.session or Session(None, None)
+        stored[FAR.key] = replace(one, session=replace(session, rx_bytes=session.rx_bytes + 148))
+
+    scene.world.on_ask = follow
+    assert scene.apply("c2", TWO_ENDED, runtime).result == "changed"
+    assert scene.engine.trial is not None and scene.engine.trial.waiting == [] and scene.confirmed == "c1"
+    assert scene.engine.trial.text == "what lies behind the tunnels"
+    scene.world.silent.add(Check("ping", "10.20.0.7"))
+    report = scene.engine.judge()
+    assert report is not None and report.result == "rolled back" and scene.confirmed == "c1"

@@ -30,7 +30,41 @@ if turn > 1:
 """
 """What stands for the agent: it writes down what it is told to be, and is well when it is started again."""
 
+FORK = "sys.argv = guard(sys.argv)"
 AGAIN = "agent run --config a.yaml"
+RESTORED = "agent restore --because {} --config a.yaml"
+
+BEATS = """\
+import select, types
+from reconciler.process import parent
+real, beats = select.select, []
+def beat(ears, writable, odd, seconds):
+    readable = real(ears, [], [], {pause})
+    beats.append(len(ears))
+    child = Path("child")
+    if child.exists() and ({enough}):
+        pid = int(child.read_text())
+        child.rename("ended")
+        Path("beat").write_text(str(beats[-1]))
+        os.kill({whom}, signal.SIGTERM)
+    return readable
+parent.select, parent.RESTORE_SECONDS = types.SimpleNamespace(select=beat), 1e9
+parent.time = types.SimpleNamespace(monotonic=lambda: parent.BEAT * len(beats), sleep=lambda seconds: None)
+"""
+"""A parent whose clock goes by its beats. Once there were enough of them, and the child is there, one of both is told
+to end."""
+MANY = "len(beats) > 60"
+WAITS = """\
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+Path("new").write_text(str(os.getpid()))
+Path("new").rename("child")
+"""
+QUIET = f"{WAITS}signal.pause()"
+
+
+def beats(enough: str = MANY, whom: str = "pid", pause: float | None = 0.002) -> str:
+    """`pause` are the real seconds of a beat; None waits for a word of the child."""
+    return BEATS.format(enough=enough, whom=whom, pause=pause)
 
 
 class Family:
@@ -38,11 +72,13 @@ class Family:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+        self.before = ""
+        """What the parent runs before it forks."""
+        self.environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])}
 
     def start(self, body: str, *more: str) -> subprocess.Popen[bytes]:
         script = self.folder / "agent.py"
-        script.write_text(CHILD + body)
+        script.write_text(CHILD.replace(FORK, f"{self.before}\n{FORK}") + body)
         command = [sys.executable, str(script), *AGAIN.split(), *more]
         return subprocess.Popen(command, cwd=self.folder, env=self.environment, stderr=subprocess.DEVNULL)
 
@@ -182,3 +218,149 @@ def test_nothing_is_said_where_nobody_listens() -> None:
     line.alive()
     line.alive()
     os.close(writer)
+
+
+# Stops, hangs and beats
+
+
+def test_a_stop_in_mid_change_that_ends_badly_is_taken_back(family: Family) -> None:
+    """The agent could not end the change that it was in: nobody else would go back."""
+    family.before = beats(whom="os.getpid()")
+    assert family.run("to.arm(6000)\n" + QUIET.replace("sys.exit(3)", "sys.exit(7)")) == 7
+    assert family.said == [AGAIN, RESTORED.format("the agent ended in mid-change (exit code 7)")]
+
+
+def test_a_stop_lets_a_restore_come_to_its_end(family: Family) -> None:
+    """It is what the host needs before it is left alone; so it gets no signal, and is waited for."""
+    told = "os.kill(os.getppid(), signal.SIGTERM)\n    got = signal.sigtimedwait({signal.SIGTERM}, 0.5)"
+    waits = f"signal.pthread_sigmask(signal.SIG_BLOCK, {{signal.SIGTERM}})\n    {told}\n    said.write(f'{{got}}\\n')\n"
+    script = CHILD.replace('    sys.exit(int(os.environ.get("RESTORED", "0")))', f"    {waits}    sys.exit(0)")
+    (family.folder / "agent.py").write_text(f"{script}to.arm(60)\nos.kill(os.getpid(), signal.SIGKILL)")
+    command = [sys.executable, "agent.py", *AGAIN.split()]
+    code = subprocess.run(command, cwd=family.folder, env=family.environment, timeout=30, check=False).returncode
+    assert code == 128 + signal.SIGKILL
+    assert family.said == [AGAIN, RESTORED.format("the agent ended in mid-change (SIGKILL)"), "None"]
+
+
+def test_a_restore_that_hangs_is_ended_and_tried_again(family: Family) -> None:
+    family.before = "from reconciler.process import parent\nparent.RESTORE_SECONDS = 0.1"
+    script = CHILD.replace('    sys.exit(int(os.environ.get("RESTORED", "0")))', "    signal.pause()")
+    script = script.replace(FORK, f"{family.before}\n{FORK}")
+    (family.folder / "agent.py").write_text(f"{script}to.arm(60)\nos.kill(os.getpid(), signal.SIGKILL)")
+    command = [sys.executable, "agent.py", *AGAIN.split()]
+    assert subprocess.run(command, cwd=family.folder, env=family.environment, timeout=30, check=False).returncode == 0
+    assert [line.split()[1] for line in family.said] == ["run", "restore", "restore", "restore", "run"]
+
+
+def test_a_stop_while_the_parent_rests_ends_the_next_child_too(family: Family) -> None:
+    rest = "sleep=lambda seconds: os.kill(os.getpid(), signal.SIGTERM)"
+    family.before = f"import types\nfrom reconciler.process import parent\nparent.time = {_clock(rest)}"
+    assert family.run("to.ready()\nos.kill(os.getpid(), signal.SIGKILL)") in (0, 128 + signal.SIGTERM)
+    assert len(family.said) <= 2
+
+
+def _clock(sleep: str) -> str:
+    return f"types.SimpleNamespace(monotonic=time.monotonic, {sleep})"
+
+
+def test_an_agent_that_dies_again_and_again_is_started_more_and_more_slowly(family: Family) -> None:
+    rest = "sleep=lambda seconds: open('rests', 'a').write(f'{seconds:g} ')"
+    family.before = f"import types\nfrom reconciler.process import parent\nparent.time = {_clock(rest)}"
+    script = CHILD.replace("if turn > 1:", "if turn > 12:").replace(FORK, f"{family.before}\n{FORK}")
+    (family.folder / "agent.py").write_text(f"{script}os.kill(os.getpid(), signal.SIGKILL)")
+    command = [sys.executable, "agent.py", *AGAIN.split()]
+    assert subprocess.run(command, cwd=family.folder, env=family.environment, timeout=60, check=False).returncode == 0
+    rests = (family.folder / "rests").read_text().split()
+    assert rests == ["0.1", "0.2", "0.4", "0.8", "1.6", "3.2", "6.4", "12.8", "25.6", "30", "30", "30"]
+
+
+@pytest.mark.parametrize("says", ["to.alive()", "to.ready()", "to.arm(60)\nto.disarm()"])
+def test_an_agent_that_falls_silent_is_ended_and_started_again(family: Family, says: str) -> None:
+    family.before = beats("False")
+    assert family.run(f"{says}\nsignal.pause()") == 0
+    assert family.said == [AGAIN, RESTORED.format("the agent has said nothing for 180 s"), AGAIN]
+
+
+@pytest.mark.parametrize(
+    ("says", "more"),
+    [
+        ("", ()),  # it has just been started
+        ("to.alive()\n", ("--once",)),
+        ("to.alive()\nto.arm(6000)\nto.disarm()\nto.arm(6000)\n", ()),  # there is a deadline for that
+    ],
+)
+def test_silence_is_no_hang_where_no_word_is_due(family: Family, says: str, more: tuple[str, ...]) -> None:
+    family.before = beats()
+    assert family.run(f"{says}{QUIET.replace('sys.exit(3)', 'sys.exit(0)')}", *more) == 0
+    assert not any("said nothing" in line for line in family.said)
+
+
+def test_an_agent_that_speaks_now_and_then_is_left_alone(family: Family) -> None:
+    family.before = beats(pause=None)
+    assert family.run(f"{WAITS}while True:\n    to.alive()") == 3
+    assert family.said == [AGAIN]
+
+
+def test_a_change_that_was_confirmed_has_no_deadline_any_more(family: Family) -> None:
+    """Sixty beats are ten minutes on the parent's clock; and the words that end the silence are said anew."""
+    family.before = beats(pause=None)
+    assert family.run(f"to.arm(60)\nto.disarm()\n{WAITS}while True:\n    to.alive()") == 3
+    assert family.said == [AGAIN]
+
+
+def test_last_words_are_heard_although_the_end_was_seen_first(family: Family) -> None:
+    sees_the_end = "lambda ears, *more: select.select(ears[-1:], [], [])"
+    family.before = (
+        "import select, types\nfrom reconciler.process import parent\n"
+        f"parent.select = types.SimpleNamespace(select={sees_the_end})"
+    )
+    assert family.run("to.arm(60)\nos.kill(os.getpid(), signal.SIGKILL)") == 0
+    assert family.said == [AGAIN, RESTORED.format("the agent ended in mid-change (SIGKILL)"), AGAIN]
+
+
+def test_a_parent_does_not_spin_when_its_child_has_closed_the_line(family: Family) -> None:
+    """It listens for the child's end only from then on: what is closed can be read for ever."""
+    family.before = beats("beats[-1] == 1 or len(beats) > 5000", pause=0.5)
+    assert family.run(f"os.close(to._descriptor)\n{QUIET}") == 3
+    assert family.said == [AGAIN] and (family.folder / "beat").read_text() == "1"
+
+
+def test_systemd_is_told_that_the_parent_is_there(family: Family) -> None:
+    name = f"\0gitwan-{os.getpid()}-{family.folder.name}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(name)
+        systemd.settimeout(30)
+        family.environment["NOTIFY_SOCKET"] = f"@{name[1:]}"
+        family.before = beats("False")
+        with family.start(WAITS + "signal.pause()") as parent:
+            while systemd.recv(100) != b"WATCHDOG=1":
+                pass
+            systemd.close()  # nobody reads any more: what is sent from now on must not hold the parent up
+            parent.terminate()
+            assert parent.wait(30) in (3, 128 + signal.SIGTERM)
+
+
+def test_nothing_of_its_memory_reaches_the_disk(family: Family) -> None:
+    body = (
+        "import ctypes, resource\n"
+        "assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)\n"
+        "assert ctypes.CDLL(None).prctl(3) == 0, 'PR_GET_DUMPABLE'\n"
+        "sys.exit(4)"
+    )
+    assert family.run(body) == 4
+
+
+def test_a_python_without_ctypes_will_do(family: Family) -> None:
+    family.before = "sys.modules['ctypes'] = None"
+    assert family.run("sys.exit(4)") == 4
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("--config b.yaml", " --config b.yaml"), ("--config=b.yaml", " --config=b.yaml"), ("--verbose", "")],
+)
+def test_a_restore_has_the_agents_settings(family: Family, given: str, kept: str) -> None:
+    (family.folder / "agent.py").write_text(CHILD + "to.arm(60)\nos.kill(os.getpid(), 40)")
+    command = [sys.executable, "agent.py", "agent", "run", *given.split()]
+    assert subprocess.run(command, cwd=family.folder, env=family.environment, timeout=30, check=False).returncode == 0
+    assert family.said[1] == f"agent restore --because the agent ended in mid-change (signal 40){kept}"

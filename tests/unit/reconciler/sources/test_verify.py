@@ -283,3 +283,52 @@ def test_a_scheme_without_signers_is_refused(wan: Repository, gpg: Path) -> None
     openpgp_key(gpg, "ada@example.org", "1y")
     openpgp_commit(wan, gpg, "ada@example.org")
     wan.refused("UnknownSigner")
+
+
+def test_what_comes_after_an_accepted_commit_is_checked_as_ever(wan: Repository) -> None:
+    """One `accept` is for one commit: each one after it has to be signed, and to build on what is confirmed."""
+    accepted = wan.commit("ada")
+    bad = wan.commit("eve")
+    wan.commit("ada")
+    assert bad[:7] in wan.refused("UnknownSigner", accepted, accepted=accepted)
+    wan.git("reset", "-q", "--hard", accepted)
+    wan.commit("ada")
+    wan.check(accepted, accepted=accepted)
+    confirmed = wan.head()
+    wan.git("checkout", "-q", "--orphan", "other")
+    wan.commit("ada", other="x")
+    wan.git("checkout", "-q", "-B", "main")
+    wan.refused("NotDescendant", confirmed, accepted=accepted)
+
+
+def test_a_thousand_commits_at_once_are_for_a_person(wan: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = wan.commit("ada")
+    wan.commit("ada")
+    wan.commit("ada")
+    monkeypatch.setattr("reconciler.sources.verify.MAX_COMMITS", 2)
+    wan.check(first)
+    monkeypatch.setattr("reconciler.sources.verify.MAX_COMMITS", 1)
+    assert f"accept {wan.head()}" in wan.refused("TooMany", first)
+    wan.check(first, accepted=wan.head())
+
+
+def test_the_hosts_clock_says_whether_a_key_is_valid(wan: Repository) -> None:
+    wan.person("old", pinned='valid-after="20240101",valid-before="20250101"')
+    wan.commit("old")
+    wan.check(clock=1_717_200_000.0)  # in June 2024
+    wan.refused("Expired", clock=1_767_300_000.0)
+
+
+def test_a_list_of_revoked_keys_that_cannot_be_read_revokes_nobody_and_trusts_nobody(wan: Repository) -> None:
+    wan.commit("ada")
+    with pytest.raises(Transient) as error:
+        wan.check(revoked=wan.folder / "nowhere")
+    assert error.value.reason == "SignersUnreadable"
+
+
+def test_a_key_in_a_comment_is_not_pinned(wan: Repository) -> None:
+    public = (wan.folder / "eve.pub").read_text()
+    with wan.allowed.open("a") as file:
+        file.write(f"# eve@example.org {public}  # {public}")
+    wan.commit("eve")
+    wan.refused("UnknownSigner")

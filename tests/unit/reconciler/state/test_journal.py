@@ -29,3 +29,8 @@ def test_one_that_cannot_be_read_is_still_one(tmp_path: Path, data: bytes) -> No
 def test_it_says_where_it_was_written() -> None:
     boot, netns = journal.here()
     assert boot and netns
+
+
+def test_a_boot_has_one_id_for_as_long_as_it_lasts() -> None:
+    boot, netns = journal.here()
+    assert journal.here() == (boot, netns) and boot and netns

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from reconciler.base.errors import Busy, Stalled
 from reconciler.state.commits import KEEP_REJECTED, Rejected
-from reconciler.state.store import Confirmed, Store
-from schema.plan import HostPlan
+from reconciler.state.journal import Journal
+from reconciler.state.store import Confirmed, Store, secrets_of
+from schema.plan import HostPlan, Peer, Runtime, SecretRef, Wireguard
+from tests.unit.reconciler.loops.exits.samples import an_exit as sample_exit
 from tests.unit.reconciler.worlds import site
 
 PLAN = HostPlan.of("h1", site())
@@ -111,3 +114,70 @@ def test_status_survives(store: Store) -> None:
     assert store.status() is None
     store.write_status({"host": "h1"})
     assert store.status() == {"host": "h1"}
+
+
+def test_what_is_sealed_anew_takes_the_place_of_what_was(store: Store) -> None:
+    """The same secret for other recipients is another ciphertext: the old one could not be opened any more."""
+    reference = SecretRef(secret="psk", fingerprint="f")
+    store.save_sealed("d1", {reference: b"old"})
+    store.save_sealed("d1", {reference: b"new"})
+    assert store.sealed(reference) == [b"new"]
+    before = (store.plans / "d1.age").stat().st_ino
+    store.save_sealed("d1", {reference: b"new"})
+    assert (store.plans / "d1.age").stat().st_ino == before, "what is there already is not written again"
+
+
+def test_a_plan_needs_preshared_keys_shared_keys_and_the_credentials_of_exits() -> None:
+    psk, shared, login = (SecretRef(secret=name, fingerprint=name) for name in ("psk", "clients", "pia-login"))
+    peer = Peer(dev="wg0", public_key="A" * 43 + "=", preshared_key=psk)
+    device = Wireguard(dev="wg1", private_key=shared, listen_port=5001)
+    exit = sample_exit().model_copy(update={"credentials": login})
+    plan = HostPlan.of("h1", [*site(), peer, device], Runtime(exits=(exit,)))
+    assert {one.secret for one in secrets_of(plan)} == {"psk", "clients", "pia-login"}
+
+
+def test_another_commit_is_counted_from_one(store: Store) -> None:
+    assert [store.commits.count_interruption(commit) for commit in ("c1", "c1", "c2", "c2", "c1")] == [1, 2, 1, 2, 1]
+
+
+def test_what_is_confirmed_is_on_the_disk_before_the_journal_ends(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a loss of power could leave neither: the name of the new file is in its folder, and that is written out."""
+    store.begin(Journal("", PLAN.digest, "c1", "boot", 1))
+    synced = events(monkeypatch, store)
+    confirm(store)
+    end = synced.index("end")
+    renamed = synced.index("confirmed.json")
+    assert store.folder.name in synced[renamed:end]
+
+
+def test_a_journal_is_on_the_disk_before_anything_is_changed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = events(monkeypatch, store)
+    store.begin(Journal("", "d", "c1", "boot", 1))
+    assert len(synced) == 3 and synced[0] not in ("journal.json", store.folder.name), "what is in the file"
+    assert synced[1:] == [store.journal_file.name, store.folder.name], "its name, and the folder that has it"
+
+
+def events(monkeypatch: pytest.MonkeyPatch, store: Store) -> list[str]:
+    """What is written out to the disk, renamed, and when the journal goes, in this order."""
+    found: list[str] = []
+    sync, replace, unlink = os.fsync, Path.replace, Path.unlink
+
+    def fsync(descriptor: int) -> None:
+        found.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)  # noqa: PTH115 - of a descriptor
+        sync(descriptor)
+
+    def renamed(path: Path, target: Path) -> Path:
+        found.append(Path(target).name)
+        return replace(path, target)
+
+    def gone(path: Path, missing_ok: bool = False) -> None:
+        if path == store.journal_file:
+            found.append("end")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", renamed)
+    monkeypatch.setattr(Path, "unlink", gone)
+    return found

@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.converge.executor import execute
-from reconciler.kinds.base import ALIAS
+from reconciler.kinds.base import ALIAS, Session
 from reconciler.system.peer import PeerDriver
 from reconciler.system.wg import DeviceSet, DeviceState, PeerSet, one_by_one
 from reconciler.system.wg_devices import Device
 from reconciler.system.wg_moves import PARKED
-from schema.plan import Peer
+from schema.plan import Change, Peer, SecretRef
 from schema.plan.change import diff
+from schema.plan.fingerprint import preshared_fingerprint
 
 PREFIXES = [f"10.{n}.0.0/16" for n in range(6)] + [f"10.{n}.1.0/24" for n in range(3)] + ["fd00::/8", "::/0"]
 Allocation = Mapping[str, frozenset[str]]
@@ -187,3 +188,99 @@ def test_no_more_messages_than_it_takes(before: dict[str, set[int]], after: dict
     model, driver = holding(old)
     assert driver.apply(diff(peers(old), peers(new))) == []
     assert (model.allocation, model.messages) == (new, messages)
+
+
+@dataclass
+class Wire(Model):
+    """The same, keeping what it is told, and what a device would show of it."""
+
+    told: list[PeerSet] = field(default_factory=list)
+    shown: list[Peer] = field(default_factory=list)
+
+    def set_peers(self, name: str, peers: Sequence[PeerSet]) -> dict[int, OSError]:
+        self.told += peers
+        return {}
+
+
+class Shown(OneDevice):
+    def __init__(self, wire: Wire) -> None:
+        super().__init__(wire)
+        self._wire = wire
+
+    def read_shared(self, devices: object) -> list[tuple[Device, DeviceState]]:
+        state = DeviceState("wg0", peers=[(one, Session(one.endpoint, 1.0)) for one in self._wire.shown])
+        return [(Device("wg0", ALIAS, self._wire), state)]
+
+
+SECRETS = {"psk": b"p" * 32, "short": b"p" * 16}
+NAMES = {"a.example": "192.0.2.1", "b.example": "2001:db8::b"}
+ONE = peers({"a": frozenset()})[0]
+
+
+def wired() -> tuple[Wire, PeerDriver, list[str]]:
+    wire, asked = Wire(), []  # type: ignore[var-annotated]
+
+    def resolve(name: str) -> str:
+        asked.append(name)
+        return NAMES[name]
+
+    secrets = lambda reference: SECRETS[reference.secret]  # noqa: E731
+    return wire, PeerDriver(cast(Any, Shown(wire)), secrets, resolve), asked
+
+
+def named(**changes: Any) -> Peer:
+    return ONE.model_copy(update=changes)
+
+
+def test_a_change_elsewhere_leaves_the_endpoint_to_whoever_has_roamed() -> None:
+    wire, driver, _ = wired()
+    there = named(endpoint="198.51.100.1:5000")
+    assert driver.apply([Change(there, there.model_copy(update={"keepalive": 25}))]) == []
+    (told,) = wire.told
+    assert (told.endpoint, told.keepalive, told.update_only) == (None, 25, True)
+    driver.apply([Change(there, there.model_copy(update={"endpoint": "[2001:db8::1]:5001"}))])
+    assert wire.told[-1].endpoint == ("2001:db8::1", 5001)
+    driver.apply([Change(None, there)])
+    assert wire.told[-1].endpoint == ("198.51.100.1", 5000) and wire.told[-1].replace_allowed_ips
+
+
+def test_a_preshared_key_is_set_if_it_is_the_one_that_is_meant() -> None:
+    wire, driver, _ = wired()
+    right = SecretRef(secret="psk", fingerprint=preshared_fingerprint(SECRETS["psk"]))
+    wrong = [
+        SecretRef(secret="psk", fingerprint=preshared_fingerprint(b"q" * 32)),
+        SecretRef(secret="short", fingerprint=preshared_fingerprint(SECRETS["short"])),
+        SecretRef(secret="nowhere", fingerprint=right.fingerprint),
+    ]
+    assert driver.apply([Change(ONE, named(preshared_key=right))]) == []
+    assert wire.told.pop().preshared_key == SECRETS["psk"]
+    for reference, code in zip(wrong, ("EKEYREJECTED", "EKEYREJECTED", "ENOKEY"), strict=True):
+        (failure,) = driver.apply([Change(ONE, named(preshared_key=reference))])
+        assert failure.code == code and "pppp" not in repr(failure)
+        assert not wire.told
+    assert driver.apply([Change(named(preshared_key=right), ONE)]) == []
+    assert wire.told.pop().preshared_key == bytes(32), "the key of nobody takes it away"
+
+
+def test_a_name_is_looked_up_once_for_all_that_are_set_together() -> None:
+    wire, driver, asked = wired()
+    two = peers({"b": frozenset()})[0].model_copy(update={"endpoint": "a.example:5001"})
+    assert driver.apply([Change(None, named(endpoint="a.example:5000")), Change(None, two)]) == []
+    assert asked == ["a.example"]
+    assert [told.endpoint for told in wire.told] == [("192.0.2.1", 5000), ("192.0.2.1", 5001)]
+    driver.apply([Change(None, two)])
+    assert asked == ["a.example"] * 2, "and anew the next time"
+
+
+def test_an_endpoint_is_shown_by_its_name_until_it_is_set_to_an_address() -> None:
+    wire, driver, _ = wired()
+    by_name = named(endpoint="a.example:5000")
+    driver.apply([Change(None, by_name)])
+    for shown, expected in (("192.0.2.1:5000", "a.example:5000"), ("192.0.2.7:4000", "192.0.2.7:4000")):
+        wire.shown = [named(endpoint=shown)]
+        assert [one.resource.endpoint for one in driver.observe()] == [expected]
+    driver.apply([Change(by_name, named(endpoint="192.0.2.1:5000"))])
+    wire.shown = [named(endpoint="192.0.2.1:5000")]
+    assert [one.resource.endpoint for one in driver.observe()] == ["192.0.2.1:5000"]
+    driver.apply([Change(named(endpoint="192.0.2.1:5000"), by_name), Change(by_name, None)])
+    assert [one.resource.endpoint for one in driver.observe()] == ["192.0.2.1:5000"]

@@ -31,3 +31,10 @@ def test_what_a_change_of_a_bond_costs(before: Link, update: dict[str, object], 
 
 def test_options_at_the_kernels_default_leave_no_trace_in_a_plan() -> None:
     assert BondOptions().model_dump(exclude_none=True).keys() == {"mode", "xmit_hash_policy", "miimon"}
+
+
+def test_a_device_that_becomes_one_of_another_type_drops_everything() -> None:
+    bridge = Link(name="x0", type="bridge")
+    assert Link.disruption(bridge, Link(name="x0", type="wireguard")) == Disruption.DROPS
+    assert Link.disruption(bridge, bridge.model_copy(update={"mtu": 1400})) == Disruption.NONE
+    assert Link.disruption(None, bridge) == Disruption.NONE and Link.disruption(bridge, None) == Disruption.DROPS

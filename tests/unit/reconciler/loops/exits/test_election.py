@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from reconciler.loops.exits.election import candidates, elect, latency
+from dataclasses import replace
+
+from reconciler.loops.exits.election import candidates, elect, latency, named
 from tests.unit.reconciler.loops.exits.samples import an_exit, gateway
 
 LONDON, LEEDS, PARIS = gateway("uk/london401"), gateway("uk_2/leeds1"), gateway("fr/paris2", country="fr")
@@ -54,3 +56,10 @@ def test_a_latency_is_the_median_of_what_came_back() -> None:
     assert latency([0.010, None, 0.012]) == 0.011
     assert latency([0.010, None, None]) is None
     assert latency([]) is None
+
+
+def test_a_gateway_is_named_by_its_number_its_region_or_its_name() -> None:
+    one = replace(gateway("uk/london401"), name="se-sto-wg-001")
+    for word, fits in (("uk/london401", True), ("uk", True), ("se-sto-wg-001", True), ("london401", False)):
+        assert named(one, [word]) == fits
+        assert (candidates(an_exit(ignore=(word,)), [one]) == []) == fits

@@ -118,3 +118,22 @@ def test_a_session_that_is_over_needs_one_miss_only() -> None:
 def test_the_window_forgets() -> None:
     found = pulse(*[5.0] * 20, *[0.1] * 10, window=10)
     assert list(found.window) == [0.1] * 10
+
+
+def test_a_captive_portal_is_a_probe_that_failed_however_quickly_it_answers() -> None:
+    found = pulse(0.02, 0.02, strikes=3)
+    for _ in range(3):
+        found.note(PORTAL)
+    assert found.misses == 3 and found.dead
+    found.note(ProbeResult(0.02))
+    assert found.misses == 0 and not found.dead
+
+
+def test_loss_counts_once_half_of_the_window_is_there() -> None:
+    found = Pulse(health(window=10, loss=0.2))
+    for n, answer in enumerate((SILENCE, ProbeResult(0.02), ProbeResult(0.02), ProbeResult(0.02)), 1):
+        found.note(answer)
+        assert found.fault == ("Silent" if n == 1 else ""), "one of four is more than a fifth, and says little"
+    found.note(SILENCE)
+    found.note(ProbeResult(0.02))
+    assert found.fault == "Lossy"

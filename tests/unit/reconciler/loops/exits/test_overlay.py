@@ -12,6 +12,7 @@ from reconciler.converge.diff import Desired
 from reconciler.kinds import KINDS
 from reconciler.loops.exits.overlay import Held, Placed, overlay
 from schema.plan import Firewall, Link, Nexthop, Peer, Resource, Route, Rule, SecretRef, Sysctl, Wireguard
+from tests.unit.compiler.verdict import Judge, Packet
 from tests.unit.reconciler.loops.exits.samples import KEY, an_exit, gateway, session
 
 LONDON = session(gateway("uk/london401"))
@@ -137,3 +138,34 @@ def test_nothing_ever_leads_to_the_underlay(sessions: list[Any], carrying: list[
         assert route.dev in devs or route.nhid in nexthops
     assert {n.dev for n in found if isinstance(n, Nexthop) and n.dev} <= devs
     assert Desired.of(found, KINDS).clashes == ()
+
+
+def chains(*exits: Held) -> Judge:
+    return Judge(of(Firewall, *exits), {})
+
+
+def test_names_go_to_the_exits_server_but_not_while_no_tunnel_carries_them() -> None:
+    up, down = held(LONDON), held(LONDON, carrying=(False,))
+    query = Packet("198.51.100.53", protocol="udp", ports=(40000, 53))
+    for packet, hook in ((replace(query, into="lan0"), "PREROUTING"), (query, "OUTPUT")):
+        assert chains(up).targets(hook, packet, "nat") == ["DNAT"]
+        assert chains(down).targets(hook, packet, "nat") == []
+        six = replace(packet, target="2600::53")
+        assert chains(up).targets(hook, six, "nat") == [], "London carries no IPv6"
+    assert chains(up).targets("PREROUTING", replace(query, into="lan9"), "nat") == []
+
+
+def test_names_of_our_own_servers_are_asked_of_them() -> None:
+    """Whatever is asked of our networks, or of the host itself, stays; as does what the agent asks."""
+    for server in ("192.168.10.53", "127.0.0.53"):
+        query = Packet(server, protocol="udp", ports=(40000, 53))
+        assert chains(held(LONDON)).targets("OUTPUT", query, "nat") == ["RETURN"]
+    lan = Packet("192.168.10.53", into="lan0", protocol="tcp", ports=(40000, 53))
+    assert chains(held(LONDON)).targets("PREROUTING", lan, "nat") == ["RETURN"]
+    assert chains(held(LONDON)).targets("OUTPUT", Packet("9.9.9.9", ports=(1, 53), mark=0x55), "nat") == []
+    assert chains(held(LONDON)).targets("OUTPUT", Packet("9.9.9.9", ports=(1, 53), mark=0xC000), "nat") == ["DNAT"]
+
+
+def test_the_way_back_of_an_exit_may_be_another_one() -> None:
+    values = {one.name: one.value for one in of(Sysctl, held(LONDON))}
+    assert values["net/ipv4/conf/wg-pia-1/rp_filter"] == "2"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -358,3 +359,52 @@ def test_no_flapping_and_no_gap(use: int, faults: list[tuple[str, str, int]]) ->
         assert working.intersection(w.carrying)
     for (_, earlier), (_, later) in pairwise(w.history):
         assert later or not earlier
+
+
+class TestWhatIsReplacedAndWhatIsNot:
+    def test_of_two_that_carry_the_one_that_is_dead_goes_though_it_is_preferred(self) -> None:
+        w = quick(use=2, prefer=(A,), hold=0.0)
+        w.run(10)
+        assert set(w.carrying) == {A, B}
+        w.rtt[A] = None
+        w.run(60)
+        assert set(w.carrying) == {B, C}
+
+    def test_a_gateway_that_is_in_another_country_now_is_left(self) -> None:
+        w = World(an_exit(countries=("gb",), hold=0.0), list(FIVE))
+        w.run(5)
+        assert w.carrying == (A,)
+        moved = replace(FIVE[0], country="fr")
+        w.gateways = [moved, *FIVE[1:]]
+        w.policy.discovered(w.gateways, w.now)
+        w.run(120)
+        assert w.carrying == (B,)
+
+    def test_while_one_carries_another_that_failed_has_its_cool_down(self) -> None:
+        w = World(an_exit(2, cool_down=300.0), FIVE[:2])
+        w.refuse[B] = ProviderError("Refused", "no")
+        w.run(290)
+        assert w.carrying == (A,) and w.tried.count(B) == 1
+        w.refuse.clear()
+        w.run(120)
+        assert set(w.carrying) == {A, B}
+
+    def test_where_nobody_answers_the_list_itself_is_doubted(self) -> None:
+        """The provider may have moved all of its gateways, and nothing else would ever tell."""
+        w = world()
+        w.distance = {one.id: None for one in FIVE}  # type: ignore[misc]
+        w.echoes = dict.fromkeys(w.distance, False)
+        for name, refused in ((one.id, ProviderError("Refused", "no")) for one in FIVE):
+            w.refuse[name] = refused
+        w.run(300)
+        assert 3 <= w.verbs.count("discover") <= 8
+        well = world()
+        well.run(300)
+        assert well.verbs.count("discover") == 1
+
+    def test_where_all_that_carries_is_dead_all_are_asked_again_soon(self) -> None:
+        w = World(an_exit(health=health(interval=1.0, timeout=1.0)), FIVE[:1])
+        w.run(20)
+        w.rtt[A], before = None, w.verbs.count("measure")
+        w.run(60)
+        assert w.verbs.count("measure") - before >= 6, "every few seconds, and not every half of a minute"

@@ -5,6 +5,7 @@ Row by row what can go wrong with a provider, each with a reason of its own and 
 
 from __future__ import annotations
 
+import math
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +35,7 @@ from reconciler.system.https import sender
 from reconciler.system.probe import resolves
 from reconciler.system.wg_key import encode, generate_private, public_key
 from schema.plan.marks import DEFAULT
+from tests.contract.bonding import until
 from tests.contract.conftest import needs_root
 from tests.namespaces import private_network, run
 
@@ -179,14 +181,19 @@ def handshake(name: str) -> int:
 def test_the_list_has_regions_at_distances_that_can_be_measured(net: Net, pia: Pia) -> None:
     gateways = pia.discover()
     assert len({gateway.region for gateway in gateways}) >= 5
-    best = {}
-    for gateway in gateways:
-        with within(HOME):
-            out = run(f"ping -n -c 3 -i 0.01 {gateway.addresses[0]}")
-        best[gateway.id] = float(out.rsplit("= ", 1)[1].split("/")[0])
-    wanted = {name: 2000 * line.delay for name, (line, _, _) in net.plan.lines.items() if name in best}
-    assert wanted.keys() == best.keys()
-    assert sorted(best, key=best.__getitem__) == sorted(wanted, key=wanted.__getitem__)
+    wanted = {one.id: 2000 * net.plan.lines[one.id][0].delay for one in gateways}
+    nearest = sorted(wanted, key=wanted.__getitem__)
+    best = dict.fromkeys(wanted, math.inf)
+
+    def measured() -> bool:
+        """The shortest round trips so far: a busy machine makes some longer, and none shorter."""
+        for gateway in gateways:
+            with within(HOME):
+                out = run(f"ping -n -c 3 -i 0.01 {gateway.addresses[0]}")
+            best[gateway.id] = min(best[gateway.id], float(out.rsplit("= ", 1)[1].split("/")[0]))
+        return sorted(best, key=best.__getitem__) == nearest
+
+    until(measured, f"from the nearest to the farthest: {', '.join(nearest)}")
     assert all(best[name] >= wanted[name] for name in best)
 
 

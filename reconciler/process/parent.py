@@ -28,6 +28,7 @@ BEAT = 10.0
 RESTORE_SECONDS, RESTORE_TRIES = 60.0, 3
 LONGEST_PAUSE = 30.0
 """Maximum seconds between two starts of an agent that keeps dying."""
+_STOPS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 _KILLED = 128
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -84,7 +85,7 @@ class Parent:
 
     def run(self) -> list[str]:
         _no_core()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in _STOPS:
             signal.signal(number, self._pass_on)
         while True:
             if self._fork():
@@ -110,18 +111,22 @@ class Parent:
         global _to_parent
         listening, speaking = os.pipe()
         me = os.getpid()
+        # A stop that came while the child still had our handlers would be lost in it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
         pid = os.fork()
         if pid == 0:
             _die_with(me)
             os.close(listening)
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            for number in _STOPS:
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
             _to_parent = speaking
             return True
         os.close(speaking)
         os.set_blocking(listening, False)
         self.child = AgentProcess(pid, listening, restores)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
         if self.stopping and not restores:
             _kill(pid, signal.SIGTERM)
         return False

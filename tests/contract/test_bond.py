@@ -156,7 +156,7 @@ def test_the_primary_leads(world: World) -> None:
 
 def looked_at(*names: str, hash_: Literal["layer2", "layer3+4"] = "layer3+4") -> str | None:
     """The reason for which the loop complains of a bond of these members, after one look at the kernel."""
-    wanted = schema.plan.Bond(name="bond0", mode="802.3ad", hash=hash_, members=names, tunnels=())
+    wanted = schema.plan.WatchedBond(name="bond0", mode="802.3ad", hash=hash_, members=names, tunnels=())
     states, received = BondReader().read({"bond0"})
     assert set(names) <= received.keys()
     found = complaint(wanted, states["bond0"])

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from itertools import combinations
 
+from compiler.fabric.dialling import Dialling
 from compiler.fabric.model import Fabric, GraphEdge
 from compiler.fabric.mtu import tunnel_mtu
-from compiler.fabric.reach import reach
-from compiler.fabric.tunnel import End, Tunnel
 from compiler.fabric.turns import check_turns, turns
 from compiler.stages.ports import BACKBONE, Listener
 from schema.desired import Located
 from schema.desired import fabric as desired
-from schema.ip import endpoint_text
 
 
 def device_of(own: int, far: int) -> str:
@@ -45,18 +43,12 @@ def build_backbone(fabric: Fabric, doc: Located[desired.Fabric], others: list[Li
         if edge.name in linked:
             continue
         edge.mtu = tunnel_mtu(fabric, edge, defaults.mtu, lambda *loc, **_: doc.place("defaults", *loc))
-        to_b, to_a = reach(b, a), reach(a, b)
-        if to_a is None and to_b is None:
-            hint = "give one of them a `public:` address or name"
-            message = f"neither {a.name} nor {b.name} can be dialled by the other"
-            fabric.problem("GW044", doc.place("backbone"), message, hint)
+        hint = "give one of them a `public:` address or name"
+        dialling = Dialling.of(fabric, edge, doc.place("backbone"), hint)
         check_turns(fabric, edge, lambda: doc.place("backbone"))
         for turn in turns(edge):
             dev_a, dev_b = device_of(turn.number_a, turn.number_b), device_of(turn.number_b, turn.number_a)
             port_a = a.ports.setdefault(dev_a, ports.get((a.name, dev_a), 0))
             port_b = b.ports.setdefault(dev_b, ports.get((b.name, dev_b), 0))
-            to_b_port, to_a_port = to_b and endpoint_text(to_b, port_b), to_a and endpoint_text(to_a, port_a)
-            end_a = End(dev_a, port_a, to_b_port, turn.key_a, turn.key_b)
-            end_b = End(dev_b, port_b, to_a_port, turn.key_b, turn.key_a)
-            turn.tunnels.append(Tunnel(f"{edge.name}/backbone{turn.letter}", {a.name: end_a, b.name: end_b}))
+            dialling.add_tunnel(f"{edge.name}/backbone{turn.letter}", turn, (dev_a, port_a), (dev_b, port_b))
         fabric.add(edge)

@@ -12,16 +12,15 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from compiler.fabric.bonds import ride
-from compiler.fabric.model import Fabric, GraphEdge, Node
+from compiler.fabric.dialling import Dialling
+from compiler.fabric.model import Fabric, GraphEdge, HostExit, Node
 from compiler.fabric.mtu import tunnel_mtu
 from compiler.fabric.reach import reach
-from compiler.fabric.tunnel import End, Tunnel
 from compiler.fabric.turns import Turn, check_turns, turns
 from compiler.stages.backbone import build_backbone, other_devices
 from compiler.stages.ports import Listener, PortPool, TunnelEnds
 from schema.desired import Located
 from schema.desired import fabric as desired
-from schema.ip import endpoint_text
 from schema.plan.exits import SITE_EXITS
 from schema.problem import Place
 
@@ -61,8 +60,13 @@ def build_links(fabric: Fabric) -> None:
     pool = PortPool(fabric, doc.model.defaults.ports)
     links = list(_links(fabric, doc))
     backbone, exits = other_devices(fabric), _exit_devices(fabric)
-    _give_ports(fabric, pool, links, [*backbone, *exits])
-    _set_exit_ports(fabric, exits)
+    served = [Listener(node, SITE_EXITS) for node in fabric.nodes.values() if node.served_exits]
+    own = [device for _, devices in exits for device in devices]
+    _give_ports(fabric, pool, links, [*backbone, *own, *served])
+    for exit, devices in exits:
+        exit.ports = tuple(device.port for device in devices)
+    for device in served:
+        device.node.ports[SITE_EXITS] = device.port
     for link in links:
         _connect(fabric, link)
     build_backbone(fabric, doc, backbone)
@@ -156,20 +160,10 @@ def _fix_ports(fabric: Fabric, pool: PortPool, link: _Link) -> None:
             pool.fix(link.listener(node, n), port, link.place("ports", name, n - 1))
 
 
-def _exit_devices(fabric: Fabric) -> list[Listener]:
-    """The devices of exits, and of the exits that other hosts have here."""
+def _exit_devices(fabric: Fabric) -> list[tuple[HostExit, list[Listener]]]:
+    """Every exit with its devices."""
     nodes = fabric.nodes.values()
-    own = [Listener(node, dev) for node in nodes for exit in node.exits for dev in exit.devs]
-    return own + [Listener(node, SITE_EXITS) for node in nodes if node.served_exits]
-
-
-def _set_exit_ports(fabric: Fabric, devices: list[Listener]) -> None:
-    ports = {(one.node.name, one.name): one.port for one in devices}
-    for node in fabric.nodes.values():
-        for exit in node.exits:
-            exit.ports = tuple(ports[node.name, dev] for dev in exit.devs)
-        if node.served_exits:
-            node.ports[SITE_EXITS] = ports[node.name, SITE_EXITS]
+    return [(exit, [Listener(node, dev) for dev in exit.devs]) for node in nodes for exit in node.exits]
 
 
 # Tunnels
@@ -179,19 +173,14 @@ def _connect(fabric: Fabric, link: _Link) -> None:
     """Build the tunnels of a link, with their devices and endpoints."""
     edge = link.edge
     a, b = edge.a, edge.b
-    to_b, to_a = reach(b, a), reach(a, b)
-    if to_a is None and to_b is None:
-        hint = "give one of them a `public:` address or name, of a family that the other has too"
-        message = f"neither {a.name} nor {b.name} can be dialled by the other"
-        fabric.problem("GW044", link.place("between"), message, hint)
+    hint = "give one of them a `public:` address or name, of a family that the other has too"
+    dialling = Dialling.of(fabric, edge, link.place("between"), hint)
     for turn, pairs in link.tunnels:
         for n, (at_a, at_b) in enumerate(pairs, 1):
-            to_b_port, to_a_port = to_b and endpoint_text(to_b, at_b.port), to_a and endpoint_text(to_a, at_a.port)
-            end_a = End(f"wg-{b.label}-{n}{turn.letter}", at_a.port, to_b_port, turn.key_a, turn.key_b)
-            end_b = End(f"wg-{a.label}-{n}{turn.letter}", at_b.port, to_a_port, turn.key_b, turn.key_a)
-            turn.tunnels.append(Tunnel(at_a.name, {a.name: end_a, b.name: end_b}))
-            for node, other, end in ((a, b, end_a), (b, a, end_b)):
-                _check_name(fabric, node, other, end.dev)
+            dev_a, dev_b = (f"wg-{other.label}-{n}{turn.letter}" for other in (b, a))
+            dialling.add_tunnel(at_a.name, turn, (dev_a, at_a.port), (dev_b, at_b.port))
+            _check_name(fabric, a, b, dev_a)
+            _check_name(fabric, b, a, dev_b)
         ride(fabric, edge, turn.tunnels, bool(link.written.ports), link.place)
     fabric.add(edge)
 

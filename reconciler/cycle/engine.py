@@ -22,8 +22,8 @@ from reconciler.converge.lane import Lane
 from reconciler.converge.layers import NOTHING, Composed, Unneeded, useful_to_all
 from reconciler.converge.mirror import Mirror
 from reconciler.converge.wanted import Wanted
-from reconciler.cycle.adoption import Adoption
 from reconciler.cycle.delivery import Delivery
+from reconciler.cycle.leftovers import Leftovers
 from reconciler.cycle.plans import Plans
 from reconciler.cycle.probes import Check, Criteria, LiveTunnel, complaint
 from reconciler.cycle.probing import Prober, Probing
@@ -90,7 +90,7 @@ class Engine:
         )
         self.plans = Plans(store, self.wanted, self.converger)
         self.delivery = Delivery(self.converger, self.wanted)
-        self.adoption = Adoption(self.wanted, self.converger, ticks)
+        self.leftovers = Leftovers(self.wanted, self.converger, ticks)
         self._rejections = Rejections(store, clock)
         self.runtime = Runtime()
         """The part of the plan in force that concerns loops. It does not change while the agent is suspended."""
@@ -329,7 +329,7 @@ class Engine:
 
     def _converge(self, cycle: Cycle) -> None:
         if not cycle.hold:
-            self.adoption.count_down()
+            self.leftovers.count_down()
         self.stages.run(cycle)
         if not cycle.hold:
             self.runtime = cycle.target.runtime

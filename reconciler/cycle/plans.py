@@ -8,7 +8,7 @@ from reconciler.converge.converger import Converger
 from reconciler.converge.layers import NOTHING, Composed
 from reconciler.converge.wanted import Wanted
 from reconciler.report.report import Candidate
-from reconciler.state.store import Confirmed, Store
+from reconciler.state.store import Store
 from schema.plan import HostPlan, Key, Runtime
 
 
@@ -25,13 +25,6 @@ class Plans:
         """The links whose tunnels are already known to be alive or dead."""
         self.out: frozenset[str] = frozenset()
         """Tunnels that were dead at their first reading: the last prober had removed them from their groups."""
-
-    def confirmed(self) -> Confirmed | None:
-        """The confirmed plan; None if there is none or it is lost."""
-        try:
-            return self._store.confirmed()
-        except Stalled:
-            return None
 
     def of(self, candidate: Candidate) -> Composed:
         """What a candidate's plan wants."""

@@ -13,7 +13,7 @@ from schema.quiet import quiet_gc
 def convergence(engine: Engine, acquired: Acquired | None = None, *, adopt: bool = False) -> ChangeSet:
     """The changes that `Engine.converge` would make."""
     with quiet_gc():
-        report = Report(confirmed=engine.plans.confirmed())
+        report = Report(confirmed=engine.store.confirmed_or_none())
         known = engine.known(report) or engine.wanted.nothing()
         candidate = acquired.candidate if acquired else None
         target = engine.plans.of(candidate) if candidate else known

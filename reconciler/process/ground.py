@@ -74,7 +74,7 @@ class HostGround:
 
     def adoptable(self) -> list[Observed[Any]]:
         engine = self._reconciler.engine
-        return engine.adoption.adoptable(self._plug.scopes(engine.runtime))
+        return engine.leftovers.within(self._plug.scopes(engine.runtime))
 
     async def change(
         self, put: Iterable[Resource] = (), drop: Iterable[ResourceName] = (), amend: Iterable[Amend] = ()

@@ -76,7 +76,7 @@ class Reconciler:
                 self.engine.wanted.change(plug.name, plug.remembered(self.store.folder, plan.runtime))
             except OSError as error:
                 self.say("warning", f"{plug.name}: cannot read what it wanted last: {error.strerror}")
-            self.engine.adoption.expect(plug.name, plug.scopes(plan.runtime))
+            self.engine.leftovers.protect(plug.name, plug.scopes(plan.runtime))
 
     def listen(self, owner: str, told: Callable[[Sequence[Refused]], None]) -> None:
         """Set the function that tells a loop what it does not get, or no longer gets."""

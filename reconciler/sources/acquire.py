@@ -69,7 +69,7 @@ class Acquirer:
         assert got.commit is not None
         got.verified = self.verifier is not None
         if self.verifier is not None:
-            self.verifier.check(got.commit, self._known(), self.store.commits.accepted())
+            self.verifier.check(got.commit, self.store.confirmed_or_none(), self.store.commits.accepted())
 
     def compile_plan(self, got: Acquired) -> None:
         """Compile, unless the commit is confirmed, was rejected, or did not compile before."""
@@ -137,11 +137,5 @@ class Acquirer:
             raise Transient("Compiled", "SecretUnusable", f"the secret {reference.secret}: {why}") from None
 
     def _confirmed(self) -> str | None:
-        known = self._known()
+        known = self.store.confirmed_or_none()
         return known.commit if known else None
-
-    def _known(self) -> Confirmed | None:
-        try:
-            return self.store.confirmed()
-        except Stalled:
-            return None

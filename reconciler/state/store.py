@@ -140,6 +140,13 @@ class Store:
             raise Stalled("Confirmed", "StateLost", f"what was confirmed cannot be read in {self.folder}")
         return None
 
+    def confirmed_or_none(self) -> Confirmed | None:
+        """Like `confirmed`, but None also where it is lost."""
+        try:
+            return self.confirmed()
+        except Stalled:
+            return None
+
     def prepare(self, confirmed: Confirmed) -> None:
         """Write what `confirm` will need, so that confirming needs no disk space. Raises OSError."""
         write_atomic(self.folder / "next.json", dump_json(asdict(confirmed)))

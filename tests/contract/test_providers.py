@@ -35,8 +35,8 @@ from reconciler.system.https import sender
 from reconciler.system.probe import resolves
 from reconciler.system.wg_key import encode, generate_private, public_key
 from schema.plan.marks import DEFAULT
-from tests.contract.bonding import until
 from tests.contract.conftest import needs_root
+from tests.lab.twin import eventually
 from tests.namespaces import private_network, run
 
 pytestmark = pytest.mark.root
@@ -193,7 +193,7 @@ def test_the_list_has_regions_at_distances_that_can_be_measured(net: Net, pia: P
             best[gateway.id] = min(best[gateway.id], float(out.rsplit("= ", 1)[1].split("/")[0]))
         return sorted(best, key=best.__getitem__) == nearest
 
-    until(measured, f"from the nearest to the farthest: {', '.join(nearest)}")
+    eventually(measured, what=f"from the nearest to the farthest: {', '.join(nearest)}")
     assert all(best[name] >= wanted[name] for name in best)
 
 

@@ -147,7 +147,7 @@ def settle(engine: Engine, acquired: Acquired) -> tuple[Report, int]:
     """Cycles as the agent runs them, until one has nothing to say; the last report, and how many it took."""
     report = Report()
     for cycle in range(1, CYCLES + 1):
-        known = engine.plans.confirmed()
+        known = engine.store.confirmed_or_none()
         rejected = engine.store.commits.rejected()
         fresh = acquired.candidate and acquired.candidate.commit not in rejected
         wanted = acquired if fresh and (known is None or known.commit != acquired.commit) else None
@@ -167,7 +167,7 @@ def test_every_run_converges_or_stops_with_a_reason(engine: Engine) -> None:
         KERNEL.random, KERNEL.left, KERNEL.requests = dice, dice.randint(1, 12), 0
         report, cycles = settle(engine, Acquired(commit=candidate.commit, candidate=candidate))
         assert report.error is None, (seed, report.error.message)
-        confirmed = engine.plans.confirmed()
+        confirmed = engine.store.confirmed_or_none()
         if confirmed and confirmed.commit == candidate.commit:
             converged += 1
         else:

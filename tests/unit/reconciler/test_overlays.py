@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from reconciler.converge.layers import NO_USE, Amend
 from reconciler.converge.wanted import Scope
 from reconciler.cycle import preview
-from reconciler.cycle.adoption import WINDOW
 from reconciler.cycle.engine import Engine
+from reconciler.cycle.leftovers import WINDOW
 from reconciler.report.report import Acquired, Candidate
 from schema.plan import PROTOCOL, Change, Firewall, HostPlan, Peer, ProbeTarget, Resource, Route, Runtime
 from tests.fakes import FakeHost
@@ -239,9 +239,9 @@ def test_what_a_loop_had_put_there_outlives_the_agent_until_the_loop_has_spoken(
 
     scopes = [Scope("jit", "peer", ("wg0",))]
     again = engine_on(host, tmp_path)
-    again.adoption.expect("jit", scopes)
+    again.leftovers.protect("jit", scopes)
     assert again.restore().operations == 0
-    assert {one.resource.key for one in again.adoption.adoptable(scopes)} == {CLIENT.key, other.key}
+    assert {one.resource.key for one in again.leftovers.within(scopes)} == {CLIENT.key, other.key}
     again.wanted.change("jit", [CLIENT])
     again.converge()
     assert held(host, CLIENT) is not None and held(host, other) is None
@@ -253,9 +253,9 @@ def test_a_client_that_git_revoked_goes_although_a_loop_might_adopt_it(tmp_path:
     apply(engine_on(host, tmp_path), "c1", [*site(), written])
     again = engine_on(host, tmp_path)
     scopes = [Scope("jit", "peer", ("wg0",))]
-    again.adoption.expect("jit", scopes)
+    again.leftovers.protect("jit", scopes)
     again.restore()
-    assert again.adoption.adoptable(scopes) == []
+    assert again.leftovers.within(scopes) == []
     apply(again, "c2", site())
     assert held(host, written) is None
 
@@ -268,7 +268,7 @@ def test_a_loop_that_never_speaks_is_waited_for_a_minute(tmp_path: Path) -> None
     engine.wanted.change("jit", [CLIENT])
     engine.apply_owed()
     again = engine_on(host, tmp_path, ticks=lambda: now[0])
-    again.adoption.expect("jit", [Scope("jit", "peer")])
+    again.leftovers.protect("jit", [Scope("jit", "peer")])
     again.restore()
     now[0] = WINDOW
     assert again.converge().operations == 0

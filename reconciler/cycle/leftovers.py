@@ -14,7 +14,7 @@ WINDOW = 60.0
 """Seconds after the first cycle in which an owner must say what it wants in its scopes."""
 
 
-class Adoption:
+class Leftovers:
     """The scopes of owners that have not said yet what they want. `ticks` is a monotonic clock, in seconds."""
 
     def __init__(self, wanted: Wanted, converger: Converger, ticks: Callable[[], float]) -> None:
@@ -24,12 +24,12 @@ class Adoption:
         self._until: float | None = None
         self._open = True
 
-    def expect(self, owner: str, scopes: Iterable[Scope]) -> None:
+    def protect(self, owner: str, scopes: Iterable[Scope]) -> None:
         """Delete nothing in these scopes until the owner has said what it wants or the window has ended."""
         if self._open:
             self._wanted.expect(owner, scopes)
 
-    def adoptable(self, scopes: Iterable[Scope]) -> list[Observed[Any]]:
+    def within(self, scopes: Iterable[Scope]) -> list[Observed[Any]]:
         """Our objects in these scopes that no plan names: an earlier run of the owner left them."""
         current, mirror, kinds = self._wanted.current, self._converger.mirror, self._converger.kinds
         found = (one for scope in scopes for one in mirror.kind(scope.kind) if scope.covers(name_of(one.resource)))
